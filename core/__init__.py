@@ -1,0 +1,1 @@
+"""The maths of HSpace: tensors in, tensors out. Never imports ComfyUI."""

@@ -1,0 +1,1 @@
+"""Networks with an encoder, a bottleneck h and a decoder."""

@@ -1,0 +1,222 @@
+"""The U-Net of DDPM (Ho, Jain, Abbeel 2020, arXiv 2006.11239, appendix B), split at any layer of its decoder.
+
+Parameter names follow the PyTorch port whose files users have (``celeba_hq.ckpt``, ``model-2388000.ckpt``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .layers import GroupNorm, attention, frequencies, like, upsample
+
+GROUPS, EPS = 32, 1e-6
+
+
+@dataclass(frozen=True)
+class DDPMConfig:
+    """Shape of one network. ``channels`` and ``attention`` have one entry a level, finest first.
+
+    ``patch`` > 1 folds ``patch x patch`` pixels into channels in front of the network (orthonormal, exact).
+    """
+
+    in_channels: int
+    out_channels: int
+    channels: tuple[int, ...]
+    blocks: int
+    attention: tuple[bool, ...]
+    mid_attention: bool = True
+    patch: int = 1
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], patch: int = 1) -> DDPMConfig:
+        """Read the configuration off the shapes of a state dict.
+
+        Raises:
+            ValueError: a key that the family must have is missing.
+        """
+        try:
+            levels = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("down."))
+            blocks = 1 + max(int(k.split(".")[3]) for k in state if k.startswith("down.0.block."))
+            return cls(
+                in_channels=state["conv_in.weight"].shape[1],
+                out_channels=state["conv_out.weight"].shape[0],
+                channels=tuple(state[f"down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)),
+                blocks=blocks,
+                attention=tuple(f"down.{i}.attn.0.q.weight" in state for i in range(levels)),
+                mid_attention="mid.attn_1.q.weight" in state,
+                patch=patch,
+            )
+        except (KeyError, ValueError, IndexError) as error:
+            raise ValueError(f"not a DDPM U-Net: {error} is missing or misshapen") from error
+
+
+class ResBlock(nn.Module):
+    """norm, SiLU, conv twice, with the step embedding added in between."""
+
+    def __init__(self, inp: int, out: int, emb: int):
+        super().__init__()
+        self.norm1, self.conv1 = GroupNorm(GROUPS, inp, EPS), nn.Conv2d(inp, out, 3, padding=1)
+        self.temb_proj = nn.Linear(emb, out)
+        self.norm2, self.conv2 = GroupNorm(GROUPS, out, EPS), nn.Conv2d(out, out, 3, padding=1)
+        if inp != out:
+            self.nin_shortcut = nn.Conv2d(inp, out, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """``x`` `[b c h w]`, ``emb`` `[b e]`."""
+        h = self.conv1(F.silu(self.norm1(x))) + like(self.temb_proj(F.silu(emb)), x.shape[0])[:, :, None, None]
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
+
+
+class AttnBlock(nn.Module):
+    """Single-head self-attention over positions."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = GroupNorm(GROUPS, channels, EPS)
+        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` `[b c h w]`."""
+        n = self.norm(x)
+        h = attention(self.q(n).flatten(2), self.k(n).flatten(2), self.v(n).flatten(2))
+        return x + self.proj_out(h.reshape(x.shape))
+
+
+class Downsample(nn.Module):
+    """Stride-2 convolution, padded on the right and below only."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` `[b c h w]` -> `[b c h/2 w/2]`."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Doubling followed by a convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` `[b c h w]` -> `[b c 2h 2w]`."""
+        return self.conv(upsample(x))
+
+
+def _level(**parts: nn.Module) -> nn.Module:
+    level = nn.Module()
+    for name, part in parts.items():
+        setattr(level, name, part)
+    return level
+
+
+class DDPMUNet(nn.Module):
+    """Image `[b c h w]` and integer or fractional step `[b]` -> network output `[b o h w]`.
+
+    ``layers`` names the places where it can be split: ``middle`` (h-space) and ``up.k``, the output of the k-th decoder
+    block counted from the bottleneck, its upsampling included (numbered as ``output_blocks.k`` in ComfyUI).
+    """
+
+    def __init__(self, config: DDPMConfig):
+        super().__init__()
+        self.config = c = config
+        base, pixels = c.channels[0], c.patch**2
+        emb = 4 * base
+        self.temb = _level(dense=nn.ModuleList([nn.Linear(base, emb), nn.Linear(emb, emb)]))
+        self.conv_in = nn.Conv2d(c.in_channels * pixels, base, 3, padding=1)
+        self.down, skips, width, last = nn.ModuleList(), [base], base, len(c.channels) - 1
+        for i, out in enumerate(c.channels):
+            block, attn = nn.ModuleList(), nn.ModuleList()
+            for _ in range(c.blocks):
+                block.append(ResBlock(width, out, emb))
+                width = out
+                skips.append(width)
+                if c.attention[i]:
+                    attn.append(AttnBlock(width))
+            level = _level(block=block, attn=attn)
+            if i < last:
+                level.downsample = Downsample(width)
+                skips.append(width)
+            self.down.append(level)
+        self.mid = _level(block_1=ResBlock(width, width, emb), block_2=ResBlock(width, width, emb))
+        if c.mid_attention:
+            self.mid.attn_1 = AttnBlock(width)
+        up: list[nn.Module] = []
+        for i, out in reversed(list(enumerate(c.channels))):
+            block, attn = nn.ModuleList(), nn.ModuleList()
+            for _ in range(c.blocks + 1):
+                block.append(ResBlock(width + skips.pop(), out, emb))
+                width = out
+                if c.attention[i]:
+                    attn.append(AttnBlock(width))
+            level = _level(block=block, attn=attn)
+            if i > 0:
+                level.upsample = Upsample(width)
+            up.insert(0, level)
+        self.up = nn.ModuleList(up)
+        self.norm_out, self.conv_out = GroupNorm(GROUPS, width, EPS), nn.Conv2d(width, c.out_channels * pixels, 3, padding=1)
+        self.steps = [(i, j) for i in range(last, -1, -1) for j in range(c.blocks + 1)]
+        self.layers = ("middle", *(f"up.{k}" for k in range(len(self.steps))))
+
+    def split(self, x: Tensor, t: Tensor, layer: str = "middle", keep: Tensor | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Run the network up to ``layer`` and return ``h`` there together with the rest as a function of h.
+
+        Args:
+            x: `[b c h w]`.
+            t: step, `[b]`.
+            layer: one of ``layers``.
+            keep: optional factors for the skip connections, `[b n]` finest first (training only).
+        """
+        if layer not in self.layers:
+            raise ValueError(f"this network has no layer {layer!r}; choose one of {', '.join(self.layers)}")
+        angle = frequencies(t, self.config.channels[0] // 2, 1.0).to(self.conv_in.weight.dtype)
+        emb = torch.cat([angle.sin(), angle.cos()], 1)
+        emb = self.temb.dense[1](F.silu(self.temb.dense[0](emb)))
+        h = self.conv_in(F.pixel_unshuffle(x, self.config.patch) if self.config.patch > 1 else x)
+        skips = [h]
+        for level in self.down:
+            for j, block in enumerate(level.block):
+                h = block(h, emb)
+                h = level.attn[j](h) if len(level.attn) else h
+                skips.append(h)
+            if hasattr(level, "downsample"):
+                h = level.downsample(h)
+                skips.append(h)
+        if keep is not None:
+            skips = [s * keep[:, i, None, None, None].to(s.dtype) for i, s in enumerate(skips)]
+        h = self.mid.block_1(h, emb)
+        h = self.mid.attn_1(h) if hasattr(self.mid, "attn_1") else h
+        h = self.mid.block_2(h, emb)
+        done = self.layers.index(layer)
+        h = self._up(h, emb, skips, 0, done)
+
+        def decode(h: Tensor) -> Tensor:
+            h = self._up(h, emb, skips, done, len(self.steps))
+            out = self.conv_out(F.silu(self.norm_out(h)))
+            return F.pixel_shuffle(out, self.config.patch) if self.config.patch > 1 else out
+
+        return h, decode
+
+    def _up(self, h: Tensor, emb: Tensor, skips: list[Tensor], start: int, stop: int) -> Tensor:
+        for n in range(start, stop):
+            i, j = self.steps[n]
+            level = self.up[i]
+            h = level.block[j](torch.cat([h, like(skips[-1 - n], h.shape[0])], 1), emb)
+            h = level.attn[j](h) if len(level.attn) else h
+            if j == self.config.blocks and hasattr(level, "upsample"):
+                h = level.upsample(h)
+        return h
+
+    def forward(self, x: Tensor, t: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Network output for ``x`` `[b c h w]` at step ``t`` `[b]`."""
+        h, decode = self.split(x, t, keep=keep)
+        return decode(h)

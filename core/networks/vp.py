@@ -1,0 +1,67 @@
+"""A VP-trained network as a Denoiser (the preconditioning of Karras et al. 2022, arXiv 2206.00364, table 1, columns VP and v)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..denoiser import Bottleneck
+from ..schedule import Schedule
+
+Prediction = Literal["eps", "v"]
+
+
+class VPDenoiser:
+    """Wraps ``net(x_vp, t)``; the step is the integer nearest in log sigma, as in the host.
+
+    Args:
+        net: a network with ``layers`` and ``split(x, t, layer)``, such as ``DDPMUNet`` or ``GuidedUNet``.
+        schedule: its noise schedule.
+        prediction: what the network returns, ``eps`` or ``v``. If it returns twice the image channels (learned sigma), the
+            first half is used.
+        fingerprint: digest of the weights; computed if not given.
+    """
+
+    def __init__(self, net: nn.Module, schedule: Schedule, prediction: Prediction = "eps", fingerprint: str | None = None):
+        if prediction not in ("eps", "v"):
+            raise ValueError(f"prediction must be 'eps' or 'v', got {prediction!r}")
+        self.net, self.schedule, self.prediction = net, schedule, prediction
+        self.layers: tuple[str, ...] = net.layers
+        self.fingerprint = fingerprint or state_fingerprint(net.state_dict())
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Denoised image of ``x`` `[b c h w]` at ``sigma`` `[b]`."""
+        bottleneck = self.split(x, sigma)
+        return bottleneck.decode(bottleneck.h)
+
+    def split(self, x: Tensor, sigma: Tensor, layer: str = "middle") -> Bottleneck:
+        """See :class:`core.denoiser.Denoiser`."""
+        if sigma.shape != (x.shape[0],):
+            raise ValueError(f"sigma must be [{x.shape[0]}], one value a sample; got {list(sigma.shape)}")
+        s = sigma.to(x.dtype).reshape(-1, 1, 1, 1)
+        t = self.schedule.t(sigma).round().to(x.device)
+        h, decode_net = self.net.split(x / (s * s + 1).sqrt(), t, layer)
+
+        def decode(h: Tensor) -> Tensor:
+            out = decode_net(h)[:, : x.shape[1]]
+            if self.prediction == "eps":
+                return x - s * out
+            return x / (s * s + 1) - out * s / (s * s + 1).sqrt()
+
+        return Bottleneck(h, decode, layer)
+
+
+def state_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """Twelve hex digits over names, shapes and a sample of the values; independent of device and key order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name]
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        flat = value.detach().reshape(-1)
+        pick = flat[:: max(1, flat.numel() // 64)].to("cpu", torch.float16)
+        digest.update(pick.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,146 @@
+"""The one place where variance-preserving papers meet the sigma dialect (Karras et al. 2022, arXiv 2206.00364, table 1).
+
+A state is ``x = x0 + sigma * n``. A VP state is ``x_vp = x / sqrt(1 + sigma^2)`` and ``sigma = sqrt((1 - abar) / abar)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Betas = Literal["linear", "scaled_linear", "cosine"]
+
+
+def betas(kind: Betas = "linear", steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """Noise variances of the forward process, `[steps]` float64.
+
+    Args:
+        kind: ``linear`` (Ho et al. 2020), ``scaled_linear`` (linear in the square root, Stable Diffusion: 0.00085 to 0.012)
+            or ``cosine`` (Nichol and Dhariwal 2021, eq. 17; ``start`` and ``end`` unused).
+        steps: length T of the chain.
+        start: first beta.
+        end: last beta.
+
+    Raises:
+        ValueError: an unknown kind, or fewer than one step.
+    """
+    if steps < 1:
+        raise ValueError(f"a schedule needs at least one step, got {steps}")
+    if kind == "linear":
+        return torch.linspace(start, end, steps, dtype=torch.float64)
+    if kind == "scaled_linear":
+        return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64).square()
+    if kind == "cosine":
+        u = torch.arange(steps + 1, dtype=torch.float64) / steps
+        abar = torch.cos((u + 0.008) / 1.008 * math.pi / 2).square()
+        return (1 - abar[1:] / abar[:-1]).clamp(max=0.999)
+    raise ValueError(f"unknown beta schedule {kind!r}; expected linear, scaled_linear or cosine")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Step t <-> sigma <-> abar of one discrete chain; t may be fractional (linear in log sigma, as the host has it)."""
+
+    kind: Betas = "linear"
+    steps: int = 1000
+    start: float = 1e-4
+    end: float = 0.02
+
+    @cached_property
+    def abar(self) -> Tensor:
+        """Cumulative signal power, `[steps]` float64, decreasing."""
+        return torch.cumprod(1 - betas(self.kind, self.steps, self.start, self.end), 0)
+
+    @cached_property
+    def sigmas(self) -> Tensor:
+        """Noise to signal ratio of every step, `[steps]` float64, increasing."""
+        return sigma_of_abar(self.abar)
+
+    def sigma(self, t: Tensor | float) -> Tensor:
+        """Sigma at step ``t`` (any shape, 0 .. steps-1, fractional allowed), float64. Negative t means clean: sigma 0."""
+        t = torch.as_tensor(t, dtype=torch.float64)
+        i = t.clamp(0, self.steps - 1)
+        low = i.floor().long()
+        log = self.sigmas.to(t.device).log()
+        value = torch.lerp(log[low], log[(low + 1).clamp(max=self.steps - 1)], i - low).exp()
+        return torch.where(t < 0, torch.zeros_like(value), value)
+
+    def t(self, sigma: Tensor | float) -> Tensor:
+        """Fractional step of ``sigma`` (any shape), float64; clamped to the ends of the chain."""
+        sigma = torch.as_tensor(sigma, dtype=torch.float64)
+        log = self.sigmas.to(sigma.device).log()
+        s = sigma.clamp_min(1e-12).log().clamp(log[0], log[-1]).contiguous()
+        high = torch.searchsorted(log, s).clamp(1, self.steps - 1)
+        low = high - 1
+        return low + (s - log[low]) / (log[high] - log[low])
+
+
+def sigma_of_abar(abar: Tensor) -> Tensor:
+    """``sqrt((1 - abar) / abar)``."""
+    return ((1 - abar) / abar).sqrt()
+
+
+def abar_of_sigma(sigma: Tensor) -> Tensor:
+    """``1 / (1 + sigma^2)``."""
+    return 1 / (1 + sigma.square())
+
+
+def to_vp(x: Tensor, sigma: Tensor) -> Tensor:
+    """Sigma state -> variance-preserving state. ``x`` `[b c h w]`, ``sigma`` `[b]` or scalar."""
+    return x / _like(sigma, x).square().add(1).sqrt()
+
+
+def from_vp(x: Tensor, sigma: Tensor) -> Tensor:
+    """Variance-preserving state -> sigma state; the inverse of :func:`to_vp`."""
+    return x * _like(sigma, x).square().add(1).sqrt()
+
+
+def rescale_sigma(sigma: float, pixels_from: int, pixels_to: int) -> float:
+    """The sigma at which a picture of another size holds the same content (sigma is proportional to pixel size).
+
+    RBE's t0 = 500 is sigma 3.4 at 256 pixels, hence 0.85 at 64.
+    """
+    return sigma * pixels_to / pixels_from
+
+
+def _like(sigma: Tensor, x: Tensor) -> Tensor:
+    sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+    return sigma.reshape(-1, *(1,) * (x.dim() - 1)) if sigma.dim() else sigma
+
+
+def grid(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = None) -> Tensor:
+    """The papers' step grids as integer steps in descending order, `[n]` long.
+
+    Args:
+        schedule: the chain.
+        n: number of model calls, >= 1.
+        style: ``linspace`` (Asyrp, DiffusionCLIP, RBE: ``int(linspace(0, 1, n) * t0)``), ``leading`` (DDIM, diffusers:
+            multiples of ``T // n``) or ``trailing`` (Lin et al. 2023: ``T - T/n * i - 1``).
+        t0: highest step of the ``linspace`` grid; RBE uses ``n=40, t0=500``. Default: the last step of the chain.
+
+    Raises:
+        ValueError: n < 1 or more steps than the chain has, or an unknown style.
+    """
+    top = schedule.steps - 1 if t0 is None else t0
+    if not 1 <= n <= top + 1:
+        raise ValueError(f"steps must be between 1 and {top + 1} for this schedule, got {n}")
+    if not 0 <= top < schedule.steps:
+        raise ValueError(f"t0 must lie in 0 .. {schedule.steps - 1}, got {top}")
+    if style == "linspace":
+        t = (torch.linspace(0, 1, n, dtype=torch.float64) * top + 1e-6).floor().long()
+        return t.flip(0) if n > 1 else torch.tensor([top])
+    if style == "leading":
+        return (torch.arange(n) * (schedule.steps // n)).flip(0)
+    if style == "trailing":
+        return (schedule.steps - torch.arange(n, dtype=torch.float64) * schedule.steps / n).round().long() - 1
+    raise ValueError(f"unknown grid {style!r}; expected linspace, leading or trailing")
+
+
+def grid_sigmas(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = None) -> Tensor:
+    """:func:`grid` as descending sigmas followed by 0, `[n+1]` float64: what a sampler in this dialect takes."""
+    return torch.cat([schedule.sigma(grid(schedule, n, style, t0)), torch.zeros(1, dtype=torch.float64)])

@@ -1,0 +1,72 @@
+"""The path of an image through noise: what inversion returns and every edit starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """States of one or more images on a grid of noise levels.
+
+    Attributes:
+        sigmas: `[n+1]` float64, descending, last entry 0: the order in which a sampler walks.
+        states: `[n+1 b c h w]` in the sigma dialect; ``states[0]`` is the noisiest, ``states[-1]`` the clean image.
+        fingerprint: of the model that was inverted.
+        method: how, for people ("ddim B", "fixed point 3").
+        noises: `[n b c h w]` or None; the noise added by each step of a stochastic inversion.
+        reconstruction: `[b c h w]` or None; the image that sampling back along ``sigmas`` gives.
+        residual: `[n]` or None; relative residual of each implicit step.
+    """
+
+    sigmas: Tensor
+    states: Tensor
+    fingerprint: str
+    method: str = ""
+    noises: Tensor | None = None
+    reconstruction: Tensor | None = None
+    residual: Tensor | None = None
+    extra: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        s = self.sigmas
+        if s.dim() != 1 or len(s) < 2 or bool((s[1:] >= s[:-1]).any()) or float(s[-1]) != 0.0:
+            raise ValueError(f"sigmas must be one descending row that ends in 0, got {s.tolist()[:8]}")
+        if self.states.dim() != 5 or len(self.states) != len(s):
+            raise ValueError(f"states must be [{len(s)} b c h w] for {len(s)} sigmas, got {list(self.states.shape)}")
+        if not torch.isfinite(self.states).all():
+            raise ValueError("the trajectory holds NaN or infinite values; invert again with a finite image and fewer, larger steps")
+
+    @property
+    def x0(self) -> Tensor:
+        """The inverted image, `[b c h w]`."""
+        return self.states[-1]
+
+    @property
+    def noisiest(self) -> Tensor:
+        """The state at ``sigmas[0]``, `[b c h w]`."""
+        return self.states[0]
+
+    def nearest(self, sigma: float) -> int:
+        """Index of the noisy grid point nearest to ``sigma`` in log scale (never the clean end)."""
+        return int((self.sigmas[:-1].log() - torch.tensor(max(sigma, 1e-8), dtype=torch.float64).log()).abs().argmin())
+
+    def to(self, device: torch.device | str) -> Trajectory:
+        """The same trajectory on another device."""
+        move = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor) and k not in ("sigmas", "residual")}
+        return replace(self, **move)
+
+    def check_model(self, fingerprint: str) -> None:
+        """Refuse a model other than the one that was inverted.
+
+        Raises:
+            ValueError: the fingerprints differ.
+        """
+        if self.fingerprint != fingerprint:
+            raise ValueError(
+                f"this trajectory was made with model {self.fingerprint}, but the model connected here is {fingerprint}; "
+                "connect the same MODEL to both nodes, or invert the image again with this one"
+            )
