@@ -27,10 +27,12 @@ def betas(kind: Betas = "linear", steps: int = 1000, start: float = 1e-4, end: f
         end: last beta.
 
     Raises:
-        ValueError: an unknown kind, or fewer than one step.
+        ValueError: an unknown kind, fewer than two steps, or betas outside (0, 1).
     """
-    if steps < 1:
-        raise ValueError(f"a schedule needs at least one step, got {steps}")
+    if steps < 2:
+        raise ValueError(f"a schedule needs at least two steps, got {steps}")
+    if kind != "cosine" and not 0 < start <= end < 1:
+        raise ValueError(f"betas must rise from start to end within (0, 1), got {start} .. {end}; 0.0001 .. 0.02 is usual")
     if kind == "linear":
         return torch.linspace(start, end, steps, dtype=torch.float64)
     if kind == "scaled_linear":
@@ -54,12 +56,14 @@ class Schedule:
     @cached_property
     def abar(self) -> Tensor:
         """Cumulative signal power, `[steps]` float64, decreasing."""
-        return torch.cumprod(1 - betas(self.kind, self.steps, self.start, self.end), 0)
+        with torch.inference_mode(False):  # it is kept, and must serve differentiated code later
+            return torch.cumprod(1 - betas(self.kind, self.steps, self.start, self.end), 0)
 
     @cached_property
     def sigmas(self) -> Tensor:
         """Noise to signal ratio of every step, `[steps]` float64, increasing."""
-        return sigma_of_abar(self.abar)
+        with torch.inference_mode(False):
+            return sigma_of_abar(self.abar)
 
     def sigma(self, t: Tensor | float) -> Tensor:
         """Sigma at step ``t`` (any shape, 0 .. steps-1, fractional allowed), float64. Negative t means clean: sigma 0."""
@@ -121,23 +125,24 @@ def grid(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = N
         n: number of model calls, >= 1.
         style: ``linspace`` (Asyrp, DiffusionCLIP, RBE: ``int(linspace(0, 1, n) * t0)``), ``leading`` (DDIM, diffusers:
             multiples of ``T // n``) or ``trailing`` (Lin et al. 2023: ``T - T/n * i - 1``).
-        t0: highest step of the ``linspace`` grid; RBE uses ``n=40, t0=500``. Default: the last step of the chain.
+        t0: highest step; the other styles treat the chain as if it ended there. RBE uses ``linspace, n=40, t0=500``.
+            Default: the last step of the chain.
 
     Raises:
-        ValueError: n < 1 or more steps than the chain has, or an unknown style.
+        ValueError: n < 1 or more steps than the chain has, t0 outside the chain, or an unknown style.
     """
     top = schedule.steps - 1 if t0 is None else t0
-    if not 1 <= n <= top + 1:
-        raise ValueError(f"steps must be between 1 and {top + 1} for this schedule, got {n}")
     if not 0 <= top < schedule.steps:
         raise ValueError(f"t0 must lie in 0 .. {schedule.steps - 1}, got {top}")
+    if not 1 <= n <= top + 1:
+        raise ValueError(f"steps must be between 1 and {top + 1} for this schedule, got {n}")
     if style == "linspace":
         t = (torch.linspace(0, 1, n, dtype=torch.float64) * top + 1e-6).floor().long()
         return t.flip(0) if n > 1 else torch.tensor([top])
     if style == "leading":
-        return (torch.arange(n) * (schedule.steps // n)).flip(0)
+        return (torch.arange(n) * ((top + 1) // n)).flip(0)
     if style == "trailing":
-        return (schedule.steps - torch.arange(n, dtype=torch.float64) * schedule.steps / n).round().long() - 1
+        return (top + 1 - torch.arange(n, dtype=torch.float64) * ((top + 1) / n)).round().long() - 1
     raise ValueError(f"unknown grid {style!r}; expected linspace, leading or trailing")
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import GroupNorm, attention, frequencies, like, upsample
+from .layers import GroupNorm, Tap, attention, frequencies, layer_index, like, split_decoder, upsample
 
 GROUPS, EPS = 32, 1e-6
 
@@ -40,19 +40,34 @@ class DDPMConfig:
             ValueError: a key that the family must have is missing.
         """
         try:
-            levels = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("down."))
-            blocks = 1 + max(int(k.split(".")[3]) for k in state if k.startswith("down.0.block."))
+            levels = count(state, "down.{}.block.0.conv1.weight")
+            blocks = count(state, "down.0.block.{}.conv1.weight")
+            if not blocks:
+                raise KeyError("down.0.block.0.conv1.weight")
             return cls(
-                in_channels=state["conv_in.weight"].shape[1],
-                out_channels=state["conv_out.weight"].shape[0],
+                in_channels=state["conv_in.weight"].shape[1] // patch**2,
+                out_channels=state["conv_out.weight"].shape[0] // patch**2,
                 channels=tuple(state[f"down.{i}.block.0.conv1.weight"].shape[0] for i in range(levels)),
                 blocks=blocks,
                 attention=tuple(f"down.{i}.attn.0.q.weight" in state for i in range(levels)),
                 mid_attention="mid.attn_1.q.weight" in state,
                 patch=patch,
             )
-        except (KeyError, ValueError, IndexError) as error:
+        except (KeyError, IndexError) as error:
             raise ValueError(f"not a DDPM U-Net: {error} is missing or misshapen") from error
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of a picture must be multiples of this."""
+        return self.patch * 2 ** (len(self.channels) - 1)
+
+
+def count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many of ``pattern`` with 0, 1, 2, ... filled in are in ``state`` without a gap."""
+    n = 0
+    while pattern.format(n) in state:
+        n += 1
+    return n
 
 
 class ResBlock(nn.Module):
@@ -166,18 +181,25 @@ class DDPMUNet(nn.Module):
         self.norm_out, self.conv_out = GroupNorm(GROUPS, width, EPS), nn.Conv2d(width, c.out_channels * pixels, 3, padding=1)
         self.steps = [(i, j) for i in range(last, -1, -1) for j in range(c.blocks + 1)]
         self.layers = ("middle", *(f"up.{k}" for k in range(len(self.steps))))
+        self.multiple = c.multiple
 
-    def split(self, x: Tensor, t: Tensor, layer: str = "middle", keep: Tensor | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def split(
+        self, x: Tensor, t: Tensor, layer: str = "middle", keep: Tensor | None = None, tap: Tap | None = None
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Run the network up to ``layer`` and return ``h`` there together with the rest as a function of h.
 
         Args:
-            x: `[b c h w]`.
+            x: `[b c h w]`, height and width multiples of ``multiple``.
             t: step, `[b]`.
             layer: one of ``layers``.
             keep: optional factors for the skip connections, `[b n]` finest first (training only).
+            tap: called at every layer before it is consumed; what it does up to ``layer`` is in h already, the rest
+                happens inside the returned function.
+
+        Raises:
+            ValueError: an unknown layer.
         """
-        if layer not in self.layers:
-            raise ValueError(f"this network has no layer {layer!r}; choose one of {', '.join(self.layers)}")
+        done = layer_index(self.layers, layer)
         angle = frequencies(t, self.config.channels[0] // 2, 1.0).to(self.conv_in.weight.dtype)
         emb = torch.cat([angle.sin(), angle.cos()], 1)
         emb = self.temb.dense[1](F.silu(self.temb.dense[0](emb)))
@@ -196,27 +218,22 @@ class DDPMUNet(nn.Module):
         h = self.mid.block_1(h, emb)
         h = self.mid.attn_1(h) if hasattr(self.mid, "attn_1") else h
         h = self.mid.block_2(h, emb)
-        done = self.layers.index(layer)
-        h = self._up(h, emb, skips, 0, done)
+        h, rest = split_decoder(h, skips, lambda n, joined: self._block(n, joined, emb), layers=self.layers, done=done, tap=tap)
 
         def decode(h: Tensor) -> Tensor:
-            h = self._up(h, emb, skips, done, len(self.steps))
-            out = self.conv_out(F.silu(self.norm_out(h)))
+            out = self.conv_out(F.silu(self.norm_out(rest(h))))
             return F.pixel_shuffle(out, self.config.patch) if self.config.patch > 1 else out
 
         return h, decode
 
-    def _up(self, h: Tensor, emb: Tensor, skips: list[Tensor], start: int, stop: int) -> Tensor:
-        for n in range(start, stop):
-            i, j = self.steps[n]
-            level = self.up[i]
-            h = level.block[j](torch.cat([h, like(skips[-1 - n], h.shape[0])], 1), emb)
-            h = level.attn[j](h) if len(level.attn) else h
-            if j == self.config.blocks and hasattr(level, "upsample"):
-                h = level.upsample(h)
-        return h
+    def _block(self, n: int, h: Tensor, emb: Tensor) -> Tensor:
+        i, j = self.steps[n]
+        level = self.up[i]
+        h = level.block[j](h, emb)
+        h = level.attn[j](h) if len(level.attn) else h
+        return level.upsample(h) if j == self.config.blocks and hasattr(level, "upsample") else h
 
-    def forward(self, x: Tensor, t: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, keep: Tensor | None = None, tap: Tap | None = None) -> Tensor:
         """Network output for ``x`` `[b c h w]` at step ``t`` `[b]`."""
-        h, decode = self.split(x, t, keep=keep)
+        h, decode = self.split(x, t, keep=keep, tap=tap)
         return decode(h)

@@ -3,28 +3,37 @@
 Fused attention has no forward mode, and the fused group norm raises under ``vmap(jvp)``: both are written out here.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Tap = Callable[[str, Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+"""Edits a layer in passing: (layer name, h `[b c h w]`, the skip connection that joins it next) -> both of them.
+
+The skip is None after the last decoder block, where nothing joins any more."""
+
 
 class GroupNorm(nn.GroupNorm):
     """Group normalisation; fused while training, written out in ``eval()`` for ``jvp`` and ``vmap``.
 
-    The two agree to rounding. Input ``[b c ...]``, output of the same shape.
+    The two agree to rounding. Input ``[b c ...]``, output of the same shape. Half precision is normalised in float32.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` `[b c h w]`."""
         if self.training:
             return super().forward(x)
-        grouped = x.reshape(x.shape[0], self.num_groups, -1)
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        grouped = wide.reshape(x.shape[0], self.num_groups, -1)
         centred = grouped - grouped.mean(-1, keepdim=True)
         scale = torch.rsqrt(centred.square().mean(-1, keepdim=True) + self.eps)
         shape = (1, -1) + (1,) * (x.dim() - 2)
-        return (centred * scale).reshape(x.shape) * self.weight.view(shape) + self.bias.view(shape)
+        return (centred * scale).reshape(x.shape).to(x.dtype) * self.weight.view(shape) + self.bias.view(shape)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -50,3 +59,43 @@ def like(x: Tensor, batch: int) -> Tensor:
 def upsample(x: Tensor) -> Tensor:
     """Nearest-neighbour doubling of `[b c h w]`."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def layer_index(layers: tuple[str, ...], layer: str) -> int:
+    """Position of ``layer`` in the decoder.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    if layer not in layers:
+        raise ValueError(f"this network has no layer {layer!r}; choose one of {', '.join(layers)}")
+    return layers.index(layer)
+
+
+def split_decoder(
+    h: Tensor, skips: list[Tensor], block: Callable[[int, Tensor], Tensor], *, layers: tuple[str, ...], done: int, tap: Tap | None
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Run a decoder as far as layer number ``done``; return h there and the rest of it as a function of h.
+
+    Args:
+        h: output of the middle block, `[b c h w]`.
+        skips: skip connections, finest first; the decoder consumes them from the end, one a block.
+        block: (number of the block, h and skip joined) -> output of the block.
+        layers: names, ``layers[n]`` being what block n consumes.
+        done: where to stop.
+        tap: called at every layer: up to ``done`` now, below it inside the returned function.
+    """
+
+    def arrive(n: int, h: Tensor) -> tuple[Tensor, Tensor | None]:
+        skip = like(skips[-1 - n], h.shape[0]) if n < len(skips) else None
+        return tap(layers[n], h, skip) if tap else (h, skip)
+
+    def walk(h: Tensor, skip: Tensor | None, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        for n in range(start, stop):
+            if skip is None:
+                raise ValueError(f"the tap must return the skip connection of layer {layers[n]!r}, edited or not; it returned None")
+            h, skip = arrive(n + 1, block(n, torch.cat([h, like(skip, h.shape[0])], 1)))
+        return h, skip
+
+    h, skip = walk(*arrive(0, h), 0, done)
+    return h, lambda h: walk(h, skip, done, len(skips))[0]

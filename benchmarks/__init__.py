@@ -1,0 +1,1 @@
+"""Benchmarks: each writes ``results/<name>.json`` through ``_report``; run them with ``python dev.py bench``."""

@@ -1,0 +1,1 @@
+"""From a model and directions to an edited model or an edited picture."""

@@ -1,0 +1,1 @@
+"""What an edit changed, in numbers and in pictures."""

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""The one entry for people: demo, test, serve, bench, lint. Needs nothing but Python; see ``python dev.py --help``."""
+
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036 - the message is for those who have an older one
+    sys.exit("dev.py needs Python 3.10 or newer; this is %d.%d. Run it with another interpreter, for example python3.12 dev.py." % sys.version_info[:2])
+
+import argparse
+import webbrowser
+
+from devtools import bench, demo, host, testing
+from devtools.console import StepFailed, plain_output, say
+from devtools.server import Server, stop_on_termination
+
+EPILOG = """\
+Everything is made inside this folder: .venv (Python packages), .host (ComfyUI, logs), output (results).
+HSPACE_TORCH_ARGS   arguments added to `pip install torch==...`, e.g. the --index-url of the build you want
+HSPACE_CHROMIUM     executable of the browser for the tests of the graph editor"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="ComfyUI-HSpace, from a bare machine.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo.add_arguments(commands.add_parser("demo", help="edit a portrait in a real ComfyUI and write the pictures to output/"))
+    test = commands.add_parser("test", help="run every test; further arguments go to pytest")
+    test.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...")
+    serve = commands.add_parser("serve", help="start ComfyUI with the pack and open the graph editor")
+    serve.add_argument("--port", type=int, default=8188, help="preferred port (default: 8188; another is taken if it is busy)")
+    serve.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    bench.add_arguments(commands.add_parser("bench", help="run benchmarks, check their figures, write them into the README"))
+    commands.add_parser("lint", help="ruff and pyright")
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    host.ensure_host()
+    say("serve", "starting ComfyUI")
+    with Server("serve", port=options.port) as server:
+        server.check_pack()
+        for picture in sorted(demo.ASSETS.glob("portrait*.png")):
+            target = server.input / picture.name
+            if not target.exists():
+                target.write_bytes(picture.read_bytes())
+        template = f"{server.url}/?template=discover_region&source={host.LINK.name}"
+        say("serve", f"the graph editor is at {server.url} (log: {server.log}); models go to {server.models}; Ctrl-C stops it")
+        if not options.no_browser:
+            webbrowser.open(template)
+        server.wait()
+        server.check()
+    return 0
+
+
+def main() -> int:
+    """Run one command; its exit status."""
+    plain_output()
+    # Anything after `test` belongs to pytest, options included.
+    options, rest = _parser().parse_known_args()
+    if rest and options.command != "test":
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    stop_on_termination()
+    try:
+        if options.command == "demo":
+            demo.run(options)
+            return 0
+        if options.command == "test":
+            return testing.run([*rest, *options.arguments])
+        if options.command == "serve":
+            return _serve(options)
+        if options.command == "bench":
+            return bench.run(options)
+        return testing.lint()
+    except StepFailed as failure:
+        print(failure.report(), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

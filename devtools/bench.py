@@ -1,0 +1,73 @@
+"""``dev.py bench``: run benchmarks, hold their figures against the bars, copy them into the README."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+
+from benchmarks import _report
+
+from . import env
+from .console import ROOT, StepFailed, say
+
+README = ROOT / "README.md"
+_BLOCK = re.compile(r"(<!-- bench:([\w-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all), or to check")
+    parser.add_argument("--check", action="store_true", help="run nothing; print the bars that the stored figures fall short of")
+    parser.add_argument("--readme", action="store_true", help="run nothing; write the stored figures into README.md")
+
+
+def names() -> list[str]:
+    """The benchmarks there are."""
+    return sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_"))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; the exit status."""
+    if options.readme:
+        return write_readme()
+    if options.check:
+        return _check(options.names)
+    unknown = set(options.names) - set(names())
+    if unknown:
+        raise StepFailed("bench", f"no benchmark is called {', '.join(sorted(unknown))}", f"Choose from: {', '.join(names())}.")
+    env.ensure_venv()
+    env.ensure_torch()
+    env.install("pack-requirements", env.pack_requirements(), "the pack's requirements")
+    env.install("dev-requirements", env.extra("dev"), "development requirements")
+    failed = []
+    for name in options.names or names():
+        say("bench", name)
+        environment = {**os.environ, _report.COMMAND: f"python dev.py bench {name}"}
+        if subprocess.run([str(env.python()), "-m", f"benchmarks.{name}"], cwd=ROOT, env=environment, check=False).returncode:
+            failed.append(name)
+    if failed:
+        raise StepFailed("bench", f"ended with an error: {', '.join(failed)}", "Read its output above.")
+    return _check(options.names)
+
+
+def write_readme() -> int:
+    """Replace what stands between ``<!-- bench:name -->`` and ``<!-- /bench -->`` by the table of that benchmark."""
+    text = README.read_text(encoding="utf-8")
+    found = [match[1] for match in _BLOCK.findall(text)]
+    missing = [name for name in found if not _report.path_of(name).exists()]
+    if missing:
+        raise StepFailed("bench", f"README.md wants figures that are not there: {', '.join(missing)}", f"Run: python dev.py bench {' '.join(missing)}")
+    README.write_text(_BLOCK.sub(lambda match: f"{match[1]}{_report.table(match[2])}\n{match[3]}", text), encoding="utf-8")
+    say("bench", f"README.md: {len(found)} table{'s' if len(found) != 1 else ''} written")
+    return 0
+
+
+def _check(chosen: list[str]) -> int:
+    looked_at = chosen or names()
+    short = _report.check(looked_at)
+    for name, bar in short:
+        print(f"{name}: {bar['name']} is {bar['value']}, wanted {bar['op']} {bar['target']}")
+    say("bench", f"{len(looked_at)} benchmarks, {len(short)} bars fall short")
+    return 1 if short or not looked_at else 0

@@ -1,0 +1,150 @@
+"""``dev.py demo``: edit a portrait with the shipped workflow, in a real ComfyUI."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from . import host
+from .client import Client, ExecutionFailed, PromptRefused, Result
+from .console import ROOT, StepFailed, say
+from .progress import ProgressBar
+from .server import Server
+
+WORKFLOW = ROOT / "workflows" / "api" / "discover_region.json"
+ASSETS = ROOT / "assets"
+
+# Option -> the inputs it sets in the workflow, as (node title, input name).
+OPTIONS = {
+    "image": [("Image", "image")],
+    "mask": [("Mask", "image")],
+    "steps": [("Sigmas", "steps")],
+    "k": [("Discover mouth", "k"), ("Discover eyes", "k")],
+    "seed": [("Discover mouth", "seed"), ("Discover eyes", "seed")],
+    "mode": [("Discover mouth", "mode"), ("Discover eyes", "mode")],
+    "strength": [("Atlas mouth", "strength"), ("Atlas eyes", "strength")],
+}
+PICTURES = {"strip.png": "Strip", "spectrum.png": "Spectrum"}  # file -> title of the node that saves it
+TABLE = "Table"  # title of the node whose text is the measurement, as JSON or Markdown
+MODES = ("none", "single", "post", "constrained", "generalized")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; those left out keep the workflow's values."""
+    parser.add_argument("--image", type=Path, metavar="P", help="portrait to edit (default: assets/portrait.png)")
+    parser.add_argument("--mask", type=Path, metavar="P", help="region to edit, white on black (default: the workflow's own masks)")
+    parser.add_argument("--strength", type=float, metavar="F", help="how far the directions are driven")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of the discovery")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of the inversion")
+    parser.add_argument("--k", type=int, metavar="N", help="number of directions of each region")
+    parser.add_argument("--mode", choices=MODES, help="how the region is separated from the rest")
+    parser.add_argument("--output", type=Path, default=ROOT / "output", metavar="DIR", help="where the results go (default: output/)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the demo.
+
+    Raises:
+        StepFailed: with what to do about it.
+    """
+    for name in ("image", "mask"):
+        path = getattr(options, name)
+        if path is not None and not path.is_file():
+            raise StepFailed("demo", f"--{name} {path} is not a file", "Give the path of a picture on this machine.")
+    prompt = _workflow()
+    host.ensure_host()
+    say("demo", "starting ComfyUI")
+    with Server("demo", fresh=True) as server, server.client() as client:
+        server.check_pack()
+        _patch(prompt, options, client)
+        say("demo", f"running {WORKFLOW.name} on {server.url}")
+        bar = ProgressBar(prompt)
+        try:
+            result = client.queue(prompt, timeout=3600, on_event=bar.on_event)
+        except PromptRefused as error:
+            raise StepFailed("demo", f"the host refused the prompt:\n{error}", "Correct the option that the message names.") from error
+        except ExecutionFailed as error:
+            raise StepFailed("demo", f"{error.node_type}: {error.message}", f"See the message; the whole log is {server.log}.") from error
+        finally:
+            bar.close()
+        _collect(prompt, result, client, options.output)
+
+
+def _workflow() -> dict[str, dict[str, Any]]:
+    try:
+        return json.loads(WORKFLOW.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StepFailed("demo", f"{WORKFLOW} cannot be read: {error}", "Restore the file from the repository.") from error
+
+
+def _titled(prompt: dict[str, dict[str, Any]], title: str) -> list[str]:
+    return [node for node, entry in prompt.items() if (entry.get("_meta") or {}).get("title") == title]
+
+
+def _patch(prompt: dict[str, dict[str, Any]], options: argparse.Namespace, client: Client) -> None:
+    """Put the options into the prompt, and every picture it loads onto the server."""
+    for option, targets in OPTIONS.items():
+        value = getattr(options, option)
+        if value is None:
+            continue
+        if isinstance(value, Path):
+            value = client.upload(value)
+        found = [(node, name) for title, name in targets for node in _titled(prompt, title)]
+        if not found:
+            titles = " or ".join(title for title, _ in targets)
+            raise StepFailed("demo", f"--{option} has no node titled {titles} in {WORKFLOW.name}", "Leave the option out.")
+        for node, name in found:
+            prompt[node]["inputs"][name] = value
+    given = {name for option in ("image", "mask") if getattr(options, option) for name in _titled(prompt, OPTIONS[option][0][0])}
+    for node, entry in prompt.items():
+        if entry["class_type"] in {"LoadImage", "LoadImageMask"} and node not in given:
+            picture = ASSETS / entry["inputs"]["image"]
+            if not picture.is_file():
+                raise StepFailed("demo", f"{WORKFLOW.name} loads {picture}, which is not there", "Restore the file from the repository.")
+            entry["inputs"]["image"] = client.upload(picture)
+
+
+def _collect(prompt: dict[str, dict[str, Any]], result: Result, client: Client, folder: Path) -> None:
+    """Download the results and print the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, title in PICTURES.items():
+        images = [image for node in _titled(prompt, title) for image in result.outputs.get(node, {}).get("images", [])]
+        if not images:
+            raise StepFailed("demo", f"the node titled {title} of {WORKFLOW.name} left no picture", "Restore the workflow from the repository.")
+        (folder / name).write_bytes(client.view(images[0]))
+    texts = [text for node in _titled(prompt, TABLE) for text in result.outputs.get(node, {}).get("text", [])]
+    if not texts:
+        raise StepFailed("demo", f"the node titled {TABLE} of {WORKFLOW.name} left no text", "Restore the workflow from the repository.")
+    tables, data = [], []
+    for text in texts:
+        try:
+            data.append(json.loads(text))
+        except ValueError:
+            tables.append(text)
+    if data:
+        (folder / "measurement.json").write_text(json.dumps(data[0] if len(data) == 1 else data, indent=1) + "\n", encoding="utf-8")
+    markdown = "\n\n".join(tables or [as_table(one) for one in data]).strip() + "\n"
+    (folder / "measurement.md").write_text(markdown, encoding="utf-8")
+    print(f"\n{markdown}")
+    for path in sorted(folder.glob("*")):
+        if path.name in {*PICTURES, "measurement.json", "measurement.md"}:
+            say("demo", f"wrote {path}")
+
+
+def as_table(data: Any) -> str:
+    """A Markdown table of a list of flat dicts (a row each) or of one dict (a row for each key)."""
+    rows = data if isinstance(data, list) else [{"quantity": name, "value": value} for name, value in data.items()] if isinstance(data, dict) else [{"value": data}]
+    rows = [row if isinstance(row, dict) else {"value": row} for row in rows]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(row.get(name, "")) for name in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.replace("|", "\\|").replace("\n", " ")

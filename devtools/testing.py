@@ -1,0 +1,97 @@
+"""``dev.py test``: each folder of tests in a process of its own, one closing line for all of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+
+from . import browser, env, host
+from .console import LOGS, ROOT, StepFailed, say
+
+# The root is importable for the maths only: ComfyUI has top-level modules of the same names (`nodes`).
+FOLDERS = {"core": ".", "host": "", "browser": ""}
+COUNTS = ("passed", "failed", "errors", "skipped")
+
+
+def prepare() -> None:
+    """Install what the tests need."""
+    host.ensure_host()
+    env.install("dev-requirements", env.extra("dev"), "development requirements")
+
+
+def run(arguments: Sequence[str], folders: Sequence[str] = tuple(FOLDERS)) -> int:
+    """Run the folders in order; 0 when all passed and none was empty.
+
+    Args:
+        arguments: passed on to pytest. A path or ``path::test`` among them restricts the run to its folder.
+        folders: of ``tests/``.
+
+    Returns:
+        the exit status.
+    """
+    prepare()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    chosen = [folder for folder in folders if any(f"tests/{folder}" in argument.replace(os.sep, "/") for argument in arguments)]
+    explicit = bool(chosen)
+    if "browser" in (chosen or folders):
+        environment["HSPACE_CHROMIUM"] = str(browser.ensure_chromium())
+    total, bad = dict.fromkeys(COUNTS, 0), []
+    started = time.monotonic()
+    for folder in chosen or folders:
+        say("test", f"tests/{folder}")
+        own = [argument for argument in arguments if not _belongs_elsewhere(argument, folder)]
+        paths = [] if explicit else [f"tests/{folder}"]
+        report = LOGS / f"tests-{folder}.xml"
+        report.unlink(missing_ok=True)
+        # -I: the current folder stays off sys.path.
+        command = [env.python(), "-I", "-m", "pytest", "-o", f"pythonpath={FOLDERS[folder]}", f"--junit-xml={report}", *paths, *own]
+        code = subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, check=False).returncode
+        counts = _counts(report)
+        for name in COUNTS:
+            total[name] += counts[name]
+        if code:
+            bad.append(f"tests/{folder} ({'no test was collected' if code == 5 else f'pytest returned {code}'})")  # noqa: PLR2004
+    failed = total["failed"] + total["errors"]
+    skipped = f", {total['skipped']} skipped" if total["skipped"] else ""
+    for line in bad:
+        say("test", line)
+    print(f"{total['passed']} passed, {failed} failed{skipped} in {time.monotonic() - started:.0f} s", flush=True)
+    return 1 if bad or failed else 0
+
+
+def _belongs_elsewhere(argument: str, folder: str) -> bool:
+    argument = argument.replace(os.sep, "/")
+    return any(f"tests/{other}" in argument for other in FOLDERS if other != folder)
+
+
+def _counts(report) -> dict[str, int]:
+    """What pytest wrote into its JUnit file; a process that died early counts as one failure."""
+    try:
+        suites = ElementTree.parse(report).getroot().iter("testsuite")  # noqa: S314 - written by our own run
+        found = [{name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")} for suite in suites]
+    except (OSError, ElementTree.ParseError):
+        return {"passed": 0, "failed": 1, "errors": 0, "skipped": 0}
+    sums = {name: sum(one[name] for one in found) for name in ("tests", "failures", "errors", "skipped")}
+    passed = sums["tests"] - sums["failures"] - sums["errors"] - sums["skipped"]
+    return {"passed": passed, "failed": sums["failures"], "errors": sums["errors"], "skipped": sums["skipped"]}
+
+
+def lint() -> int:
+    """Ruff and pyright; 0 when both are content."""
+    env.ensure_venv()
+    env.ensure_torch()
+    env.install("pack-requirements", env.pack_requirements(), "the pack's requirements")
+    env.install("dev-requirements", env.extra("dev"), "development requirements")
+    checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright", "--pythonpath", str(env.python()), "core", "nodes"])
+    failed = []
+    for check in checks:
+        say("lint", " ".join(check[:1] + [part for part in check[1:] if part != str(env.python())]))
+        if subprocess.run([str(env.python()), "-m", *check], cwd=ROOT, check=False).returncode:
+            failed.append(check[0])
+    if failed:
+        raise StepFailed("lint", f"not clean: {', '.join(dict.fromkeys(failed))}", "Mend what is listed above; `ruff check --fix` and `ruff format` of .venv mend most.")
+    say("lint", "clean")
+    return 0

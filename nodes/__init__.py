@@ -1,0 +1,18 @@
+"""Node schemas: each file is one stage; no maths here."""
+
+from .host.api import ComfyExtension, io
+from .host.paths import register_folders
+
+
+class HSpaceExtension(ComfyExtension):
+    """Everything this pack adds to the host."""
+
+    async def on_load(self) -> None:
+        """Register the model folders."""
+        register_folders()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """The nodes, in the order of the pipeline."""
+        from . import discover, edit, faces, invert, load, measure
+
+        return [node for stage in (load, faces, invert, discover, edit, measure) for node in stage.NODES]

@@ -1,0 +1,162 @@
+"""Discover: a trajectory and a mask become directions; the atlas shows what they do."""
+
+import torch
+
+from ..core.directions import Directions as DirectionSet
+from ..core.discover.find import MODES, discover
+from ..core.edit.schedule import EditSchedule
+from ..core.edit.steer import Edit, steer_trajectory
+from ..core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload
+from ..core.plots import spectrum_plot, strip
+from ..core.schedule import rescale_sigma
+from .host.api import Directions, Trajectory, io, ui
+from .host.denoiser import HostDenoiser
+from .host.images import one_mask, to_image
+from .host.progress import reporter
+
+LAYERS = ["middle", *(f"up.{k}" for k in range(12))]
+RBE_SIGMA, RBE_PIXELS = 3.4, 256  # t0 = 500 of the paper's 256-pixel models
+
+
+def default_sigma(pixels: int) -> float:
+    """The paper's noise level, rescaled to a picture of ``pixels`` pixels."""
+    return rescale_sigma(RBE_SIGMA, RBE_PIXELS, pixels)
+
+
+class HSpaceDiscoverRegion(io.ComfyNode):
+    """Directions of h that change the masked region and leave the rest."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Schema."""
+        return io.Schema(
+            node_id="HSpaceDiscoverRegion",
+            display_name="Discover Region Directions",
+            category="HSpace/discover",
+            description=(
+                "Finds, without labels and without training, the directions of the U-Net's bottleneck that change the masked region most "
+                "and the rest least: singular vectors of the masked Jacobian of the decoder."
+            ),
+            search_aliases=["jacobian", "rbe", "region based editing", "unsupervised", "h-space", "semantic directions"],
+            inputs=[
+                io.Model.Input("model"),
+                Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
+                io.Mask.Input("mask", optional=True, tooltip="The region to change. Without one, the whole picture."),
+                io.Int.Input("k", default=5, min=1, max=64, tooltip="How many directions. 5 is a good start."),
+                io.Combo.Input(
+                    "mode", options=list(MODES), default="generalized",
+                    tooltip="generalized: most change inside for the least outside (try this first). constrained and post: outside directions "
+                    "projected away. none: the mask alone. single: as the released RBE code.",
+                ),
+                io.Float.Input("tau", default=0.1, min=0.001, max=10.0, step=0.001, round=0.001, tooltip="generalized: lower is more local, higher is stronger."),
+                io.Int.Input("rank", default=20, min=0, max=256, tooltip="post and constrained: how many outside directions to project away."),
+                io.Float.Input(
+                    "sigma", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001,
+                    tooltip="Noise level at which to look. 0: automatic (t = 500 of the paper, rescaled to the picture's size: 0.85 at 64 pixels). "
+                    "Lower finds finer details.",
+                ),
+                io.Combo.Input("layer", options=LAYERS, advanced=True, tooltip="middle is the h-space; up.k, the output of the k-th decoder block, is finer."),
+                io.Int.Input("image_index", default=0, min=0, max=4095, advanced=True, tooltip="Which image of a batch."),
+                io.Int.Input("iterations", default=6, min=1, max=64, advanced=True, tooltip="Upper limit of Krylov blocks; it stops earlier when converged."),
+                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, control_after_generate=False, tooltip="Start of the iteration; hardly matters."),
+            ],
+            outputs=[
+                Directions.Output(display_name="directions"),
+                io.Image.Output(display_name="spectrum", tooltip="Gain inside and leak outside the mask of every direction."),
+                io.String.Output(display_name="report", tooltip="Products of the Jacobian, time, convergence."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, trajectory, k, mode, tau, rank, sigma, layer="middle", image_index=0, iterations=6, seed=0, mask=None
+    ) -> io.NodeOutput:
+        """Discover."""
+        denoiser = HostDenoiser(model)
+        path = trajectory_from_payload(trajectory)
+        path.check_model(denoiser.fingerprint)
+        if image_index >= path.states.shape[1]:
+            raise ValueError(f"image_index must be below the batch of the trajectory ({path.states.shape[1]}), got {image_index}")
+        height, width = path.states.shape[-2:]
+        step = path.nearest(sigma or default_sigma(max(height, width)))
+        x = path.states[step, image_index : image_index + 1].to(denoiser.device)
+        found, facts = discover(
+            denoiser, x, float(path.sigmas[step]), one_mask(mask, height, width), layer=layer, k=k, mode=mode, rank=rank, tau=tau,
+            iterations=iterations, seed=seed, callback=reporter(model, iterations + 2, preview=False),
+        )  # fmt: skip
+        plot = spectrum_plot(found.spectrum, found.gain[0], found.leak[0], f"{found.method}, sigma {float(found.sigmas[0]):.2f}")
+        return io.NodeOutput(directions_to_payload(found), plot, facts["text"], ui=ui.PreviewImage(plot, cls=cls))
+
+
+class HSpaceDirectionAtlas(io.ComfyNode):
+    """Every direction at several strengths, as one picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Schema."""
+        return io.Schema(
+            node_id="HSpaceDirectionAtlas",
+            display_name="Direction Atlas",
+            category="HSpace/discover",
+            description="Renders each direction at strengths from -2a to +2a in one labelled sheet: the quickest way to see what they do.",
+            search_aliases=["grid", "contact sheet", "traversal", "directions preview"],
+            inputs=[
+                io.Model.Input("model"),
+                Trajectory.Input("trajectory"),
+                Directions.Input("directions"),
+                io.Float.Input("strength", default=15.0, min=0.1, max=1000.0, step=0.5, tooltip="a: the sheet goes from -2a to +2a. Directions have unit length."),
+                io.Int.Input("columns", default=5, min=3, max=15, step=2, tooltip="How many strengths, the middle one being 0."),
+                io.Int.Input("first", default=1, min=1, max=64, advanced=True, tooltip="First direction shown."),
+                io.Int.Input("count", default=5, min=1, max=64, tooltip="How many directions."),
+                io.Float.Input("sigma_start", default=1000.0, min=0.0, max=1000.0, step=0.01, round=0.001, advanced=True, tooltip="Edit only below this noise level."),
+                io.Float.Input("sigma_end", default=0.2, min=0.0, max=1000.0, step=0.01, round=0.001, advanced=True, tooltip="Edit only above this noise level; the last steps then clean up."),
+                io.Int.Input("image_index", default=0, min=0, max=4095, advanced=True, tooltip="Which image of a batch."),
+                io.String.Input("title", default="", tooltip="Written before the number of each direction, for example: mouth."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="sheet"),
+                io.Image.Output(display_name="images", tooltip="All pictures of the sheet as a batch, row by row, without labels."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, trajectory, directions, strength, columns, count, first=1, sigma_start=1000.0, sigma_end=0.2, image_index=0, title=""
+    ) -> io.NodeOutput:
+        """Render the sheet."""
+        denoiser = HostDenoiser(model)
+        path = _one_image(trajectory_from_payload(trajectory), image_index).to(denoiser.device)
+        path.check_model(denoiser.fingerprint)
+        found = directions_from_payload(directions)
+        found.check_model(denoiser.fingerprint, denoiser.layers)
+        chosen = list(range(first - 1, min(first - 1 + count, len(found))))
+        found = found.select(chosen)
+        strengths = torch.linspace(-2 * strength, 2 * strength, columns | 1).tolist()
+        rows, images = [], []
+        report = reporter(model, len(found) * (columns | 1), preview=False)
+        for i in range(len(found)):
+            row = []
+            for j, a in enumerate(strengths):
+                schedule = EditSchedule(strength=a, sigma_start=sigma_start, sigma_end=sigma_end)
+                edits = [*denoiser.edits, Edit(_single(found, i), schedule)]
+                row.append(steer_trajectory(denoiser, path, edits)[0])
+                report({"i": i * len(strengths) + j, "n": len(found) * len(strengths)})
+            rows.append((f"{title} {found.label(i)}".strip(), row))
+            images += row
+        sheet = strip(rows, [f"{a:+g}" if a else "0" for a in strengths])
+        return io.NodeOutput(sheet, to_image(torch.stack(images)), ui=ui.PreviewImage(sheet, cls=cls))
+
+
+def _single(directions: DirectionSet, i: int) -> DirectionSet:
+    return directions.select([i])
+
+
+def _one_image(path, index: int):
+    from dataclasses import replace
+
+    if index >= path.states.shape[1]:
+        raise ValueError(f"image_index must be below the batch of the trajectory ({path.states.shape[1]}), got {index}")
+    return replace(path, states=path.states[:, index : index + 1], reconstruction=None, noises=None)
+
+
+NODES = [HSpaceDiscoverRegion, HSpaceDirectionAtlas]

@@ -1,0 +1,1 @@
+"""The only folder that touches ComfyUI's internals: models, patches, model management, paths, progress."""

@@ -1,0 +1,8 @@
+"""ComfyUI's node API and the sockets of this pack; every node file imports them from here."""
+
+from comfy_api.latest import ComfyExtension, io, ui
+
+Trajectory = io.Custom("HSPACE_TRAJECTORY")
+Directions = io.Custom("HSPACE_DIRECTIONS")
+
+__all__ = ["ComfyExtension", "Directions", "Trajectory", "io", "ui"]

@@ -1,0 +1,46 @@
+"""Between the host's pictures and core's: IMAGE `[b h w c]` 0..1 <-> `[b c h w]` -1..1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def from_image(image: Tensor, name: str = "image") -> Tensor:
+    """IMAGE `[b h w c]` in 0..1 -> `[b 3 h w]` in -1..1 (alpha dropped).
+
+    Raises:
+        ValueError: wrong shape, NaN or values outside 0..1.
+    """
+    if image.dim() != 4 or image.shape[-1] not in (3, 4):
+        raise ValueError(f"{name} must be an IMAGE [batch height width 3], got {list(image.shape)}; connect a Load Image node")
+    if not torch.isfinite(image).all():
+        raise ValueError(f"{name} holds NaN or infinite values; check the node that made it")
+    low, high = float(image.min()), float(image.max())
+    if low < -0.01 or high > 1.01:
+        raise ValueError(f"{name} must have values in 0..1, got {low:.2f}..{high:.2f}; normalise it first")
+    return image[..., :3].movedim(-1, 1).float() * 2 - 1  # BHWC -> BCHW
+
+
+def to_image(x: Tensor) -> Tensor:
+    """`[b 3 h w]` in -1..1 -> IMAGE `[b h w 3]` in 0..1 on the CPU."""
+    return ((x.detach().float().cpu() + 1) / 2).clamp(0, 1).movedim(1, -1)
+
+
+def one_mask(mask: Tensor | None, height: int, width: int) -> Tensor | None:
+    """The first MASK of a batch as `[h w]`; the size must have the image's aspect.
+
+    Raises:
+        ValueError: another aspect, NaN, or values outside 0..1.
+    """
+    if mask is None:
+        return None
+    mask = mask.reshape(-1, *mask.shape[-2:])
+    if mask.shape[0] > 1 and not torch.equal(mask, mask[:1].expand_as(mask)):
+        raise ValueError(f"mask must be one mask, got a batch of {mask.shape[0]}; pick one, or combine them into one")
+    h, w = mask.shape[-2:]
+    if abs(h * width - w * height) > max(h * height, w * width) * 0.02:
+        raise ValueError(
+            f"mask must have the aspect of the image ({width}x{height}), got {w}x{h}; make the mask from the same picture"
+        )
+    return mask[0].float().cpu()

@@ -1,0 +1,106 @@
+"""A pixel diffusion network as a stock MODEL, so that it goes into any sampler of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.sd
+import comfy.supported_models_base
+import torch
+from torch import Tensor, nn
+
+from ...core.networks.vp import VPDenoiser
+
+
+class PixelSpace(comfy.latent_formats.LatentFormat):
+    """Three channels in -1..1, no autoencoder: the latent is the picture."""
+
+    latent_channels = 3
+    spacial_downscale_ratio = 1  # the host's spelling
+    latent_rgb_factors = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+class _Config(comfy.supported_models_base.BASE):
+    unet_config = {"disable_unet_model_creation": True}  # noqa: RUF012 (the host's own form)
+    latent_format = PixelSpace
+    supported_inference_dtypes = [torch.float32]  # noqa: RUF012
+    memory_usage_factor = 1.0
+
+    def inpaint_model(self) -> bool:
+        return False
+
+
+class PixelUNet(nn.Module):
+    """One of our networks behind the call that the host makes, firing the host's own U-Net patch points.
+
+    ``middle_block_after_patch`` and ``output_block_patch`` see the same arguments as in the host's U-Net.
+    """
+
+    def __init__(self, net: nn.Module, channels: int, fingerprint: str):
+        super().__init__()
+        self.net, self.channels, self.base_fingerprint, self.dtype = net, channels, fingerprint, torch.float32
+        self.layers: tuple[str, ...] = net.layers
+
+    def forward(self, x: Tensor, timesteps: Tensor, context=None, control=None, transformer_options=None, **kwargs) -> Tensor:
+        """Network output `[b c h w]` for ``x`` `[b c h w]` at ``timesteps`` `[b]`."""
+        options = transformer_options or {}
+        wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
+        run = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        return run.execute(x, timesteps, context, control, options, **kwargs)
+
+    def _forward(self, x: Tensor, timesteps: Tensor, context=None, control=None, transformer_options=None, **kwargs) -> Tensor:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        h, decode = self.split(x, timesteps, "middle", transformer_options or {})
+        return decode(h)
+
+    def split(self, x: Tensor, timesteps: Tensor, layer: str, options: dict) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Stop at ``layer``; the patches at and above it are already in h, those below it run in the returned function."""
+        h, decode = self.net.split(x, timesteps, layer, tap=_tap(x, timesteps, options))
+        return h, lambda h: decode(h)[:, : self.channels]
+
+
+def _tap(x: Tensor, timesteps: Tensor, options: dict):
+    patches = options.get("patches", {})
+    middle, output = patches.get("middle_block_after_patch", ()), patches.get("output_block_patch", ())
+    if not middle and not output:
+        return None
+
+    def tap(layer: str, h: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        seen = {**options, "block": ("output", 0 if layer == "middle" else int(layer[3:]) + 1)}
+        if layer == "middle":
+            for patch in middle:
+                h = patch({"h": h, "x": x, "timesteps": timesteps, "transformer_options": seen})["h"]
+        if skip is not None:
+            for patch in output:
+                h, skip = patch(h, skip, seen)
+        return h, skip
+
+    return tap
+
+
+def make_model(denoiser: VPDenoiser, channels: int = 3):
+    """Wrap a network as the host's ModelPatcher (the MODEL socket)."""
+    config = _Config({"disable_unet_model_creation": True})
+    config.set_inference_dtype(torch.float32, None)
+    kind = comfy.model_base.ModelType.V_PREDICTION if denoiser.prediction == "v" else comfy.model_base.ModelType.EPS
+    offload = comfy.model_management.unet_offload_device()
+    model = comfy.model_base.BaseModel(config, model_type=kind, device=offload)
+    model.diffusion_model = PixelUNet(denoiser.net, channels, denoiser.fingerprint).requires_grad_(False).eval().to(offload)
+    model.model_sampling.set_sigmas(denoiser.schedule.sigmas)
+    return comfy.model_patcher.CoreModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
+
+
+def pixel_vae():
+    """The host's ``pixel_space`` VAE: image 0..1 <-> latent -1..1."""
+    return comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
+
+
+def no_conditioning() -> list:
+    """What an unconditional model takes where a sampler asks for CONDITIONING."""
+    return [[torch.zeros(1, 1, 1), {}]]

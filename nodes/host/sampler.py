@@ -1,0 +1,52 @@
+"""A stored trajectory as a SAMPLER of the host: it starts from the stored state, whatever noise and latent come in."""
+
+from __future__ import annotations
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ...core.edit.steer import asymmetric_factor, edited_step, in_window
+from ...core.trajectory import Trajectory
+from .steering import EDITS, PLAIN, SCALE
+
+
+def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float):
+    """SAMPLER for SamplerCustomAdvanced.
+
+    Args:
+        trajectory: where to start and the grid of sigmas.
+        asymmetric: call the model twice in the window and edit only the predicted image.
+        eta: fresh noise per step, 0..1.
+    """
+
+    def sample(model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None) -> Tensor:
+        extra = dict(extra_args or {})
+        grid = trajectory.sigmas
+        if len(sigmas) != len(grid) or not torch.allclose(sigmas.double().cpu(), grid, rtol=1e-4):
+            raise ValueError("connect the SIGMAS output of Resume Trajectory to the sampler: its steps belong to the stored states")
+        if x.shape[1:] != trajectory.noisiest.shape[1:]:
+            raise ValueError(f"the trajectory holds pictures of {list(trajectory.noisiest.shape[1:])}, the latent connected has {list(x.shape[1:])}")
+        start = trajectory.noisiest.to(x)
+        x = start.expand(x.shape[0], *start.shape[1:]).clone() if len(start) == 1 else start.clone()
+        options = extra.get("model_options", {})
+        edits = options.get("transformer_options", {}).get(EDITS, ())
+        scale = asymmetric_factor(edits, grid) if asymmetric else 1.0
+        generator = torch.Generator("cpu").manual_seed(int(extra.get("seed") or 0))
+        rows = x.new_ones(x.shape[0])
+
+        def run(x: Tensor, sigma: float, **flags) -> Tensor:
+            seen = {**options, "transformer_options": {**options.get("transformer_options", {}), **flags}}
+            return model(x, sigma * rows, **{**extra, "model_options": seen})
+
+        for i, (sigma, nxt) in enumerate(zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True)):
+            edited = in_window(edits, sigma)
+            denoised = run(x, sigma, **({SCALE: scale} if asymmetric else {}))
+            plain = run(x, sigma, **{PLAIN: True}) if asymmetric and edited else denoised
+            noise = torch.randn(x.shape, generator=generator).to(x) if eta and edited and nxt else None
+            x = edited_step(x, sigma, nxt, denoised, plain, eta=eta if edited else 0.0, noise=noise)
+            if callback is not None:
+                callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+        return x
+
+    return comfy.samplers.KSAMPLER(sample)

@@ -1,0 +1,37 @@
+"""Options and the running host shared by the tests. ``dev.py test`` runs each folder in a process of its own."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="device of tests/core")
+
+
+def _load(package: str) -> None:
+    """Make a package of the repository importable without the root on sys.path: the root holds a `nodes`, as ComfyUI does."""
+    folder = ROOT / package
+    spec = importlib.util.spec_from_file_location(package, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    module = sys.modules[package] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+for _package in ("devtools", "benchmarks"):
+    if _package not in sys.modules:
+        _load(_package)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A real ComfyUI with this pack, for the whole run: a :class:`devtools.server.LiveServer`."""
+    from devtools import host
+    from devtools.server import Server
+
+    host.ensure_host()
+    with Server("tests", fresh=True) as process, process.client() as client:
+        yield client

@@ -1,0 +1,348 @@
+"""The two network families: parity, exact splits, taps, derivatives."""
+
+import math
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+from torch import nn
+from torch.func import jvp, vjp, vmap
+from torch.nn import functional as F
+
+from core.networks.ddpm import DDPMConfig, DDPMUNet
+from core.networks.guided import AttnBlock, GuidedConfig, GuidedUNet
+from core.networks.layers import GroupNorm, frequencies
+from core.networks.layouts import native
+from core.networks.vp import VPDenoiser
+from core.schedule import Schedule
+
+DDPM = DDPMConfig(3, 3, (32, 64), 1, (False, True))
+PATCHED = DDPMConfig(3, 3, (32, 64), 1, (False, True), patch=2)
+P2 = GuidedConfig(3, 6, 32, 32, (32, 64), 1, (False, True), head_channels=32)
+OPENAI = GuidedConfig(3, 6, 32, 32, (32, 32, 64), 2, (False, True, True), head_channels=16)
+ILVR_PLAIN = GuidedConfig(3, 3, 32, 64, (64, 32), 1, (True, False), scale_shift=False, resblock_updown=False, head_channels=32)
+
+
+def randomise(net: nn.Module, scale: float = 0.3) -> nn.Module:
+    """Weights that all matter: no unit scales, no zero biases."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in net.parameters():
+            noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            p.copy_(noise / p[0].numel() ** 0.5 if p.dim() > 1 else scale * noise)
+        for m in net.modules():
+            if isinstance(m, nn.GroupNorm):
+                m.weight.add_(1)
+    return net
+
+
+def make(config, device, dtype=torch.float64) -> nn.Module:
+    net = DDPMUNet(config) if isinstance(config, DDPMConfig) else GuidedUNet(config)
+    return randomise(net).to(device, dtype).eval().requires_grad_(False)
+
+
+def sample(device, b=1, size=8, dtype=torch.float64):
+    g = torch.Generator().manual_seed(2)
+    return torch.randn(b, 3, size, size, generator=g, dtype=dtype).to(device), torch.linspace(37, 700, b).round().to(device)
+
+
+CONFIGS = pytest.mark.parametrize("config", [DDPM, PATCHED, P2, OPENAI, ILVR_PLAIN], ids=["ddpm", "patched", "p2", "openai", "plain"])
+
+
+class Angles(nn.Module):
+    """Our step embedding in the place of diffusers', whose float32 rounding of the frequencies differs in the last bit."""
+
+    def forward(self, t):
+        angle = frequencies(t, 64, 1.0).double()
+        return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+def test_ddpm_equals_diffusers_in_the_celebahq_configuration():
+    channels = (128, 128, 256, 256, 512, 512)
+    with torch.device("meta"):
+        theirs = UNet2DModel(
+            sample_size=256, block_out_channels=channels, layers_per_block=2, attention_head_dim=None, norm_eps=1e-6,
+            down_block_types=("DownBlock2D",) * 4 + ("AttnDownBlock2D", "DownBlock2D"), flip_sin_to_cos=False, freq_shift=1,
+            up_block_types=("UpBlock2D", "AttnUpBlock2D") + ("UpBlock2D",) * 4, downsample_padding=0,
+        )  # fmt: skip
+    theirs = randomise(theirs.to_empty(device="cpu").double()).eval()
+    family, state = native(theirs.state_dict())
+    config = DDPMConfig.from_state(state)
+    assert (family, config) == ("ddpm", DDPMConfig(3, 3, channels, 2, (False,) * 4 + (True, False)))
+    with torch.device("meta"):
+        ours = DDPMUNet(config)
+    ours.load_state_dict(state, assign=True)
+    ours.eval()
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        t = torch.tensor([0])  # every rounding of the frequencies gives the same embedding here: nothing is replaced
+        torch.testing.assert_close(ours(x, t), theirs(x, t).sample, rtol=0, atol=1e-8)
+        t = torch.tensor([613])
+        mine = ours(x, t)
+        assert (mine - theirs(x, t).sample).abs().max() < 1e-3 * mine.abs().max()
+        theirs.time_proj = Angles()
+        torch.testing.assert_close(mine, theirs(x, t).sample, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["to_q", "query"])
+def test_diffusers_names_map_onto_all_of_ours(old):
+    net = UNet2DModel(
+        sample_size=8, block_out_channels=(32, 64), layers_per_block=1, attention_head_dim=None, norm_eps=1e-6, flip_sin_to_cos=False,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"), freq_shift=1,
+        downsample_padding=0,
+    )  # fmt: skip
+    state = randomise(net.double()).eval().state_dict()
+    if old:
+        for new, name in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+            state = {k.replace(f".{new}.", f".{name}."): v for k, v in state.items()}
+    _, mapped = native(state)
+    ours = DDPMUNet(DDPMConfig.from_state(mapped)).double().eval()
+    ours.load_state_dict(mapped)
+    x, _ = sample("cpu", b=2)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x, torch.zeros(2)), net(x, torch.zeros(2)).sample, rtol=0, atol=1e-10)
+
+
+def reference_guided(state, x, t, heads_of, legacy):
+    """The published formulas, driven by the names in the state dict alone."""
+
+    def norm(name, h):
+        return F.group_norm(h, 32, state[f"{name}.weight"], state[f"{name}.bias"], 1e-5)
+
+    def affine(name, h, **kw):
+        w, b = state[f"{name}.weight"], state[f"{name}.bias"]
+        return F.linear(h, w, b) if w.dim() == 2 else F.conv1d(h, w, b) if w.dim() == 3 else F.conv2d(h, w, b, **kw)
+
+    def res(name, h, resample):
+        out = F.silu(norm(f"{name}.in_layers.0", h))
+        out, h = resample(out), resample(h)
+        out = affine(f"{name}.in_layers.2", out, padding=1)
+        e = affine(f"{name}.emb_layers.1", F.silu(emb))[:, :, None, None]
+        c = out.shape[1]
+        if e.shape[1] == 2 * c:
+            out = norm(f"{name}.out_layers.0", out) * (1 + e[:, :c]) + e[:, c:]
+        else:
+            out = norm(f"{name}.out_layers.0", out + e)
+        out = affine(f"{name}.out_layers.3", F.silu(out), padding=1)
+        return (affine(f"{name}.skip_connection", h) if f"{name}.skip_connection.weight" in state else h) + out
+
+    def attend(name, h):
+        b, c, height, width = h.shape
+        qkv, n = affine(f"{name}.qkv", norm(f"{name}.norm", h).flatten(2)), heads_of(c)
+        d, heads = c // n, []
+        for i in range(n):
+            starts = [(3 * i + j) * d for j in range(3)] if legacy else [j * c + i * d for j in range(3)]
+            q, k, v = (qkv[:, s : s + d] for s in starts)
+            heads.append(v @ torch.softmax(q.transpose(1, 2) @ k / math.sqrt(d), -1).transpose(1, 2))
+        return h + affine(f"{name}.proj_out", torch.cat(heads, 1)).reshape(b, c, height, width)
+
+    def block(name, h, resample=lambda h: h):
+        j = 0
+        while any(k.startswith(f"{name}.{j}.") for k in state):
+            part = f"{name}.{j}"
+            if f"{part}.qkv.weight" in state:
+                h = attend(part, h)
+            elif f"{part}.in_layers.0.weight" in state:
+                last = not any(k.startswith(f"{name}.{j + 1}.") for k in state)
+                h = res(part, h, resample if last else lambda h: h)
+            elif f"{part}.op.weight" in state:
+                h = affine(f"{part}.op", h, stride=2, padding=1)
+            elif f"{part}.conv.weight" in state:
+                h = affine(f"{part}.conv", F.interpolate(h, scale_factor=2), padding=1)
+            else:
+                h = affine(part, h, padding=1)
+            j += 1
+        return h
+
+    half = state["time_embed.0.weight"].shape[1] // 2
+    angle = t[:, None].double() * torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float64) / half)
+    emb = affine("time_embed.2", F.silu(affine("time_embed.0", torch.cat([angle.cos(), angle.sin()], 1))))
+    total = len({k.split(".")[1] for k in state if k.startswith("output_blocks.")})
+    ups = [k for k in range(total) if any(f"output_blocks.{k}.{j}.in_layers.0.weight" in state for j in (1, 2))]
+    per_level = next(k for k in range(1, total + 1) if ups == list(range(k - 1, total - 1, k))) if ups else 0
+    h, skips = x, []
+    for k in range(total):
+        h = block(f"input_blocks.{k}", h, (lambda h: F.avg_pool2d(h, 2)) if per_level and k and k % per_level == 0 else lambda h: h)
+        skips.append(h)
+    h = block("middle_block", h)
+    for k in range(total):
+        h = block(f"output_blocks.{k}", torch.cat([h, skips.pop()], 1), (lambda h: F.interpolate(h, scale_factor=2)) if k in ups else lambda h: h)
+    return affine("out.2", F.silu(norm("out.0", h)), padding=1)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("config", [P2, OPENAI, ILVR_PLAIN], ids=["p2", "openai", "plain"])
+def test_guided_equals_the_published_formulas(config, legacy):
+    net = GuidedUNet(GuidedConfig(**{**vars(config), "legacy": legacy})).double().eval()
+    state = randomise(net).state_dict()
+    x, t = sample("cpu", b=2)
+    t = torch.zeros_like(t) + torch.tensor([0.0, 1.0])  # small steps: the float32 frequencies are exact to 1e-7 there
+    with torch.no_grad():
+        mine, theirs = net(x, t), reference_guided(state, x, t, lambda c: c // config.head_channels, legacy)
+        other = reference_guided(state, x, t, lambda c: c // config.head_channels, not legacy)
+    assert mine.shape[1] == config.out_channels
+    torch.testing.assert_close(mine[:1], theirs[:1], rtol=0, atol=1e-10)
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
+    assert (mine - other).abs().max() > 1e-2  # the order of q, k and v matters, so the parameter does
+
+
+@CONFIGS
+def test_configuration_is_read_off_the_shapes(config):
+    state = make(config, "cpu").state_dict()
+    if isinstance(config, DDPMConfig):
+        assert DDPMConfig.from_state(state, config.patch) == config
+    else:
+        assert GuidedConfig.from_state(state, head_channels=config.head_channels) == config
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        (DDPMConfig(3, 3, (128, 128, 256, 256, 512, 512), 2, (False,) * 4 + (True, False)), 113_673_219),
+        (GuidedConfig(3, 6, 128, 128, (128, 128, 256, 256, 512, 512), 1, (False,) * 4 + (True, False)), 93_559_686),
+        (GuidedConfig(3, 6, 256, 256, (256, 256, 512, 512, 1024, 1024), 2, (False,) * 3 + (True,) * 3), 552_814_086),
+    ],
+    ids=["celeba_hq.ckpt", "P2", "256x256_diffusion_uncond.pt"],
+)
+def test_size_of_the_released_networks(config, parameters):
+    with torch.device("meta"):
+        net = DDPMUNet(config) if isinstance(config, DDPMConfig) else GuidedUNet(config)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    assert net.multiple == 32
+
+
+def test_guided_refuses_classes_and_misfitting_heads():
+    state = make(P2, "cpu").state_dict()
+    with pytest.raises(ValueError, match="conditioned on a class"):
+        GuidedConfig.from_state({**state, "label_emb.weight": torch.zeros(10, 128)})
+    with pytest.raises(ValueError, match="set head_channels"):
+        GuidedConfig.from_state(state, head_channels=48)
+    with pytest.raises(ValueError, match="not a guided-diffusion"):
+        GuidedConfig.from_state({"time_embed.0.weight": torch.zeros(128, 32)})
+    with pytest.raises(ValueError, match="not a DDPM"):
+        DDPMConfig.from_state({"temb.dense.0.weight": torch.zeros(128, 32)})
+
+
+@CONFIGS
+def test_split_is_exact_at_every_layer(config, device):
+    net = make(config, device, torch.float32)
+    x, t = sample(device, dtype=torch.float32)
+    whole = net(x, t)
+    assert len(net.layers) == 1 + len(config.channels) * (config.blocks + 1)
+    for layer in net.layers:
+        h, decode = net.split(x, t, layer)
+        assert torch.equal(decode(h), whole)
+        batch = decode(torch.cat([h, h + 1]))  # one captured sample serves any number of h
+        torch.testing.assert_close(batch[:1], whole, rtol=1e-4, atol=1e-4)
+        assert (batch[1] - whole[0]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="no layer 'up.99'; choose one of middle, up.0"):
+        net.split(x, t, "up.99")
+
+
+@CONFIGS
+def test_h_is_where_it_is_said_to_be(config, device):
+    net = make(config, device)
+    x, t = sample(device, b=2)
+    coarse = 8 // net.multiple
+    assert net.split(x, t)[0].shape == (2, config.channels[-1], coarse, coarse)
+    last = net.split(x, t, net.layers[-1])[0]
+    side = 8 // getattr(config, "patch", 1)
+    assert last.shape == (2, config.channels[0], side, side)
+
+
+@CONFIGS
+def test_taps(config, device):
+    net = make(config, device)
+    x, t = sample(device)
+    seen = []
+
+    def watch(layer, h, skip):
+        seen.append((layer, h.shape[-1], None if skip is None else skip.shape[-1]))
+        return h, skip
+
+    whole = net(x, t)
+    assert torch.equal(net(x, t, tap=watch), whole)
+    assert [name for name, _, _ in seen] == list(net.layers)
+    assert all(a == b for _, a, b in seen[:-1]) and seen[-1][2] is None  # every skip fits its h; nothing joins the last
+
+    def push(where, dh=0.0, factor=1.0):
+        return lambda layer, h, skip: (h + dh, skip if skip is None else skip * factor) if layer == where else (h, skip)
+
+    for layer in net.layers:
+        h, decode = net.split(x, t, layer)
+        moved = decode(h + 0.5)
+        torch.testing.assert_close(net(x, t, tap=push(layer, 0.5)), moved)
+        for cut in net.layers:  # wherever it is cut, the edit happens once: above the cut in h, below it in decode
+            h_cut, decode_cut = net.split(x, t, cut, tap=push(layer, 0.5, 0.9))
+            clean = net.split(x, t, cut)[0]
+            assert torch.equal(h_cut, clean) == (net.layers.index(layer) > net.layers.index(cut))
+            torch.testing.assert_close(decode_cut(h_cut), net(x, t, tap=push(layer, 0.5, 0.9)))
+        if layer != net.layers[-1]:
+            assert (net(x, t, tap=push(layer, factor=0.0)) - whole).abs().max() > 1e-6
+    with pytest.raises(ValueError, match="must return the skip connection of layer 'middle'"):
+        net(x, t, tap=lambda layer, h, skip: (h, None))
+
+
+@pytest.mark.parametrize("config", [DDPM, P2, ILVR_PLAIN], ids=["ddpm", "p2", "plain"])
+@pytest.mark.parametrize("layer", ["middle", "up.1"])
+def test_derivatives_of_the_decoder(config, layer, device):
+    net = make(config, device)
+    x, t = sample(device)
+    h, decode = net.split(x, t, layer)
+    g = torch.Generator().manual_seed(3)
+    v = torch.randn(3, *h.shape, generator=g, dtype=h.dtype).to(device)
+    u = torch.randn(decode(h).shape, generator=g, dtype=h.dtype).to(device)
+    forward = torch.stack([jvp(decode, (h,), (w,))[1] for w in v])
+    eps = 1e-5
+    for jv, w in zip(forward, v, strict=True):
+        finite = (decode(h + eps * w) - decode(h - eps * w)) / (2 * eps)
+        torch.testing.assert_close(jv, finite, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(vmap(lambda w: jvp(decode, (h,), (w,))[1])(v), forward, rtol=1e-10, atol=1e-10)
+    pulled = vjp(decode, h)[1](u)[0]
+    torch.testing.assert_close(torch.stack([(w * pulled).sum() for w in v]), (forward * u).flatten(1).sum(1), rtol=1e-9, atol=1e-9)
+    pulled_many = vmap(vjp(decode, h)[1])(torch.stack([u, 2 * u]))[0]
+    torch.testing.assert_close(pulled_many, torch.stack([pulled, 2 * pulled]), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("config", [DDPM, P2], ids=["ddpm", "p2"])
+def test_derivatives_with_respect_to_the_image(config, device):
+    net = make(config, device)
+    x, t = sample(device)
+    v = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(4)).to(device)
+    eps = 1e-5
+    finite = (net(x + eps * v, t) - net(x - eps * v, t)) / (2 * eps)
+    torch.testing.assert_close(jvp(lambda z: net(z, t), (x,), (v,))[1], finite, rtol=1e-6, atol=1e-6)
+
+
+def test_group_norm_written_out_equals_fused(device):
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        layer = GroupNorm(8, 32, 1e-6).to(device, dtype)
+        nn.init.normal_(layer.weight)
+        nn.init.normal_(layer.bias)
+        x = 3 + torch.randn(2, 32, 5, 7, dtype=dtype, device=device)
+        torch.testing.assert_close(layer.eval()(x), layer.train()(x), rtol=tolerance, atol=tolerance)
+    half = GroupNorm(8, 32, 1e-6).to(device, torch.float16).eval()
+    out = half(torch.randn(1, 32, 4, 4, device=device).mul(1000).half())  # squares beyond the range of float16
+    assert torch.isfinite(out).all() and out.dtype == torch.float16
+
+
+def test_attention_block_is_permutation_equivariant():
+    block = randomise(AttnBlock(64, 16, legacy=True)).double().eval()
+    x = torch.randn(1, 64, 2, 3, dtype=torch.float64)
+    order = torch.randperm(6)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x.flatten(2)[..., order].reshape(x.shape)), block(x).flatten(2)[..., order].reshape(x.shape))
+
+
+@pytest.mark.parametrize("config", [DDPM, P2], ids=["eps", "learned sigma"])
+def test_denoiser_uses_the_first_half_of_a_learned_sigma(config, device):
+    net, schedule = make(config, device), Schedule()
+    model = VPDenoiser(net, schedule)
+    x, t = sample(device, b=2)
+    sigma = schedule.sigma(t)
+    s = sigma.reshape(-1, 1, 1, 1)
+    eps = net(x / (1 + s * s).sqrt(), t)[:, :3]
+    torch.testing.assert_close(model(x, sigma), x - s * eps, rtol=1e-9, atol=1e-9)
+    for layer in model.layers:
+        b = model.split(x, sigma, layer)
+        assert torch.equal(b.decode(b.h), model(x, sigma))
