@@ -4,7 +4,9 @@
 import sys
 
 if sys.version_info < (3, 10):  # noqa: UP036 - the message is for those who have an older one
-    sys.exit("dev.py needs Python 3.10 or newer; this is %d.%d. Run it with another interpreter, for example python3.12 dev.py." % sys.version_info[:2])
+    sys.exit(
+        "dev.py needs Python 3.10 or newer, this is " + sys.version.split()[0] + ". Run it with another, for example python3.12 dev.py."
+    )
 
 import argparse
 import webbrowser
@@ -20,7 +22,9 @@ HSPACE_CHROMIUM     executable of the browser for the tests of the graph editor"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="ComfyUI-HSpace, from a bare machine.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description="ComfyUI-HSpace, from a bare machine.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo.add_arguments(commands.add_parser("demo", help="edit a portrait in a real ComfyUI and write the pictures to output/"))
     test = commands.add_parser("test", help="run every test; further arguments go to pytest")

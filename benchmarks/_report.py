@@ -73,7 +73,7 @@ def read(name: str) -> dict[str, Any]:
 def meets(entry: Mapping[str, Any]) -> bool:
     """Whether a bar is met; a value that is missing or not a number never meets it."""
     value = entry["value"]
-    if value is None or isinstance(value, float) and math.isnan(value):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return False
     return bool(OPERATORS[entry["op"]](value, entry["target"]))
 
@@ -140,7 +140,8 @@ def _commit() -> str:
     if not head:
         return "unknown"
     # Other figures being rewritten in the same session do not make the code another.
-    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results", ":(exclude)README.md")
+    others = (":(exclude)benchmarks/results", ":(exclude)README.md")
+    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", *others)
     return f"{head}+changes" if changed else head
 
 

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     env.ensure_venv()
     env.ensure_torch()
     env.install("pack-requirements", env.pack_requirements(), "the pack's requirements")
-    env.install("dev-requirements", env.extra("dev"), "development requirements")
+    env.install("dev-requirements", env.extra_requirements("dev"), "development requirements")
     failed = []
     for name in options.names or names():
         say("bench", name)
@@ -58,7 +58,9 @@ def write_readme() -> int:
     found = [match[1] for match in _BLOCK.findall(text)]
     missing = [name for name in found if not _report.path_of(name).exists()]
     if missing:
-        raise StepFailed("bench", f"README.md wants figures that are not there: {', '.join(missing)}", f"Run: python dev.py bench {' '.join(missing)}")
+        raise StepFailed(
+            "bench", f"README.md wants figures that are not there: {', '.join(missing)}", f"Run: python dev.py bench {' '.join(missing)}"
+        )
     README.write_text(_BLOCK.sub(lambda match: f"{match[1]}{_report.table(match[2])}\n{match[3]}", text), encoding="utf-8")
     say("bench", f"README.md: {len(found)} table{'s' if len(found) != 1 else ''} written")
     return 0

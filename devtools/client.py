@@ -100,6 +100,10 @@ class Client:
             self._socket.close()
             self._socket = None
 
+    def fetch(self, path: str) -> bytes:
+        """GET anything, as bytes."""
+        return self._open(path)
+
     def get(self, path: str, timeout: float = 60) -> Any:
         """GET a JSON document."""
         return json.loads(self._open(path, timeout=timeout) or b"null")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -72,7 +73,13 @@ def run(
     try:
         with log.open("w", encoding="utf-8") as out:
             code = subprocess.run(
-                [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=cwd, check=False
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=cwd,
+                check=False,
             ).returncode
     except OSError as error:
         raise StepFailed(step, f"{command[0]} could not be started: {error}", remedy) from error
@@ -85,7 +92,13 @@ def ask(command: Sequence[str | Path], timeout: float = 120) -> str | None:
     """The stripped standard output of a command; None when it is missing, fails or takes too long."""
     try:
         done = subprocess.run(
-            [str(part) for part in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -112,7 +125,7 @@ def write_stamp(path: Path, content: dict) -> None:
 def plain_output() -> None:
     """Keep a console with a narrow encoding from stopping the program at the first accent."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 

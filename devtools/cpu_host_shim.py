@@ -42,9 +42,7 @@ class _NoExtension(importlib.abc.Loader):
         def refuse(*args, **kwargs):
             raise RuntimeError("torchaudio's compiled library needs CUDA, which the installed torch does not have.")
 
-        module._IS_TORCHAUDIO_EXT_AVAILABLE = False
-        module._IS_ALIGN_AVAILABLE = False
-        module.fail_if_no_align = lambda function: refuse
+        vars(module).update(_IS_TORCHAUDIO_EXT_AVAILABLE=False, _IS_ALIGN_AVAILABLE=False, fail_if_no_align=lambda function: refuse)
         module.__path__ = []
 
 

@@ -112,7 +112,9 @@ def _collect(prompt: dict[str, dict[str, Any]], result: Result, client: Client, 
     for name, title in PICTURES.items():
         images = [image for node in _titled(prompt, title) for image in result.outputs.get(node, {}).get("images", [])]
         if not images:
-            raise StepFailed("demo", f"the node titled {title} of {WORKFLOW.name} left no picture", "Restore the workflow from the repository.")
+            raise StepFailed(
+                "demo", f"the node titled {title} of {WORKFLOW.name} left no picture", "Restore the workflow from the repository."
+            )
         (folder / name).write_bytes(client.view(images[0]))
     texts = [text for node in _titled(prompt, TABLE) for text in result.outputs.get(node, {}).get("text", [])]
     if not texts:
@@ -135,8 +137,9 @@ def _collect(prompt: dict[str, dict[str, Any]], result: Result, client: Client, 
 
 def as_table(data: Any) -> str:
     """A Markdown table of a list of flat dicts (a row each) or of one dict (a row for each key)."""
-    rows = data if isinstance(data, list) else [{"quantity": name, "value": value} for name, value in data.items()] if isinstance(data, dict) else [{"value": data}]
-    rows = [row if isinstance(row, dict) else {"value": row} for row in rows]
+    if isinstance(data, dict):
+        data = [{"quantity": name, "value": value} for name, value in data.items()]
+    rows = [row if isinstance(row, dict) else {"value": row} for row in (data if isinstance(data, list) else [data])]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(name, "")) for name in columns) + " |" for row in rows]

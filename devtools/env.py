@@ -19,7 +19,9 @@ CONSTRAINTS = STAMPS / "constraints.txt"
 TORCH = "2.13.0"  # the version everything here is tested with
 NETWORK = "Check the network connection and run the same command again; what is already installed is kept."
 
-_PROBE = "import json, torch; print(json.dumps({'version': torch.__version__, 'cuda': torch.cuda.is_available(), 'build': torch.version.cuda}))"
+_PROBE = (
+    "import json, torch; print(json.dumps({'version': torch.__version__, 'cuda': torch.cuda.is_available(), 'build': torch.version.cuda}))"
+)
 
 
 def python() -> Path:
@@ -123,7 +125,7 @@ def requirement_lines(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def extra(name: str) -> list[str]:
+def extra_requirements(name: str) -> list[str]:
     """The requirements of one extra of pyproject.toml."""
     try:
         import tomllib as toml

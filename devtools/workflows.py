@@ -61,7 +61,10 @@ def write_all(client: Client) -> None:
     for build in GRAPHS:
         graph = build(Node, Note, Group, Graph)
         facts = {kind: client.get(f"/object_info/{kind}")[kind] for kind in {n.kind for n in graph.nodes}}
-        for path, data in ((FOLDER / f"{graph.name}.json", editor_form(graph, facts)), (FOLDER / "api" / f"{graph.name}.json", api_form(graph, facts))):
+        for path, data in (
+            (FOLDER / f"{graph.name}.json", editor_form(graph, facts)),
+            (FOLDER / "api" / f"{graph.name}.json", api_form(graph, facts)),
+        ):
             path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             say("workflows", f"wrote {path.relative_to(ROOT)}")
 
@@ -122,7 +125,10 @@ def editor_form(graph: Graph, facts: dict[str, Any]) -> dict[str, Any]:
                 "outputs": [], "properties": {}, "widgets_values": [note.text], "color": "#432", "bgcolor": "#653",
             }
         )  # fmt: skip
-    groups = [{"id": i, "title": g.title, "bounding": list(g.box), "color": g.color, "font_size": 24, "flags": {}} for i, g in enumerate(graph.groups, 1)]
+    groups = [
+        {"id": i, "title": g.title, "bounding": list(g.box), "color": g.color, "font_size": 24, "flags": {}}
+        for i, g in enumerate(graph.groups, 1)
+    ]
     return {
         "last_node_id": len(nodes), "last_link_id": len(links), "nodes": nodes, "links": links, "groups": groups, "config": {}, "extra": {}, "version": 0.4,
     }  # fmt: skip

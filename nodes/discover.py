@@ -48,7 +48,7 @@ class HSpaceDiscoverRegion(io.ComfyNode):
                     tooltip="generalized: most change inside for the least outside (try this first). constrained and post: outside directions "
                     "projected away. none: the mask alone. single: as the released RBE code.",
                 ),
-                io.Float.Input("tau", default=0.1, min=0.001, max=10.0, step=0.001, round=0.001, tooltip="generalized: lower is more local, higher is stronger."),
+                io.Float.Input("tau", default=0.01, min=0.0001, max=10.0, step=0.001, round=0.0001, tooltip="generalized: lower is more local, higher is stronger."),
                 io.Int.Input("rank", default=20, min=0, max=256, tooltip="post and constrained: how many outside directions to project away."),
                 io.Float.Input(
                     "sigma", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001,

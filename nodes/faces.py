@@ -4,11 +4,11 @@ import torch
 
 from ..core.faces.captions import caption
 from ..core.faces.factors import EYE_COLORS, FACTORS, HAIR_COLORS, Factors, neutral, sample
-from ..core.faces.render import region_mask, render
+from ..core.faces.regions import REGIONS, region_mask
+from ..core.faces.render import render
 from .host.api import io
 from .host.images import to_image
 
-REGIONS = ("mouth", "eyes", "hair", "glasses")
 _DIALS = [f for f in FACTORS if not f.classes]
 
 

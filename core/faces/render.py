@@ -1,5 +1,6 @@
 import sys
 sys.path.insert(0, "/work/shared/prototypes/faces")
 import facegen as fg
-def render(f, size=64, ss=1, device=None):
-    return fg.render(f, size, ss), {}
+def render(f, size=64, supersample=1, masks=False, device=None):
+    if masks: return fg.render(f, size, supersample, True)
+    return fg.render(f, size, supersample), {}

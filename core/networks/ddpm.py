@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +128,7 @@ class Upsample(nn.Module):
         return self.conv(upsample(x))
 
 
-def _level(**parts: nn.Module) -> nn.Module:
+def _level(**parts: nn.Module) -> Any:
     level = nn.Module()
     for name, part in parts.items():
         setattr(level, name, part)
@@ -140,6 +141,11 @@ class DDPMUNet(nn.Module):
     ``layers`` names the places where it can be split: ``middle`` (h-space) and ``up.k``, the output of the k-th decoder
     block counted from the bottleneck, its upsampling included (numbered as ``output_blocks.k`` in ComfyUI).
     """
+
+    temb: Any
+    mid: Any
+    down: Any
+    up: Any
 
     def __init__(self, config: DDPMConfig):
         super().__init__()

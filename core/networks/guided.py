@@ -227,7 +227,7 @@ class GuidedUNet(nn.Module):
             ValueError: an unknown layer.
         """
         done = layer_index(self.layers, layer)
-        angle = frequencies(t, self.config.base // 2, 0.0).to(self.out[2].weight.dtype)
+        angle = frequencies(t, self.config.base // 2, 0.0).to(next(self.parameters()).dtype)
         emb = self.time_embed(torch.cat([angle.cos(), angle.sin()], 1))
         h, skips = x, []
         for block in self.input_blocks:

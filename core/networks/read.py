@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypedDict, get_args
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..schedule import Betas, Schedule
 from .ddpm import DDPMConfig, DDPMUNet
@@ -67,7 +67,7 @@ def read_checkpoint(path: str | Path) -> tuple[Family, State]:
 
 def load_network(
     path: str | Path, dtype: torch.dtype = torch.float32, legacy: bool = True, head_channels: int = 64
-) -> tuple[nn.Module, NetworkInfo]:
+) -> tuple[DDPMUNet | GuidedUNet, NetworkInfo]:
     """Build the network of a file, its configuration read off the shapes. In ``eval()``, frozen, on the CPU.
 
     Args:
@@ -170,18 +170,13 @@ def _own_metadata(text: str | None) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("format") != "hspace_face_model" or meta.get("version") != 1:
         kind = ascii(str(meta.get("format"))[:40]) if isinstance(meta, dict) else "unreadable"
         raise FileError(f"it is marked as {kind} of this pack, not as a face model of version 1; load it with the node made for it")
-    start, end = meta.get("beta_start"), meta.get("beta_end")
-    whole = {k: meta.get(k) for k in ("patch", "size", "steps")}
-    if (
-        meta.get("prediction") not in get_args(Prediction)
-        or meta.get("betas") not in get_args(Betas)
-        or not all(type(v) is int for v in whole.values())
-        or not (1 <= whole["patch"] <= 16 and 8 <= whole["size"] <= 4096 and 2 <= whole["steps"] <= 100_000)
-        or not (isinstance(start, float) and isinstance(end, float) and 0 < start <= end < 1)
-    ):
+    values: list[Any] = [meta.get(k) for k in ("patch", "size", "steps", "beta_start", "beta_end")]
+    patch, size, steps, start, end = values
+    whole = all(type(v) is int and low <= v <= high for v, low, high in ((patch, 1, 16), (size, 8, 4096), (steps, 2, 100_000)))
+    betas = isinstance(start, float) and isinstance(end, float) and 0 < start <= end < 1 and meta.get("betas") in get_args(Betas)
+    if not whole or not betas or meta.get("prediction") not in get_args(Prediction):
         raise FileError("its metadata (prediction, betas, patch, size or steps) is out of range; restore the file from the repository")
-    schedule = Schedule(meta["betas"], whole["steps"], start, end)
-    return {"prediction": meta["prediction"], "schedule": schedule, "patch": whole["patch"], "size": whole["size"]}
+    return {"prediction": meta["prediction"], "schedule": Schedule(meta["betas"], steps, start, end), "patch": patch, "size": size}
 
 
 def _json(text: str) -> Any:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoiser import Bottleneck
 from ..schedule import Schedule
+from .ddpm import DDPMUNet
+from .guided import GuidedUNet
 
 Prediction = Literal["eps", "v"]
 
@@ -26,7 +28,7 @@ class VPDenoiser:
         fingerprint: digest of the weights; computed if not given.
     """
 
-    def __init__(self, net: nn.Module, schedule: Schedule, prediction: Prediction = "eps", fingerprint: str | None = None):
+    def __init__(self, net: DDPMUNet | GuidedUNet, schedule: Schedule, prediction: Prediction = "eps", fingerprint: str | None = None):
         if prediction not in ("eps", "v"):
             raise ValueError(f"prediction must be 'eps' or 'v', got {prediction!r}")
         self.net, self.schedule, self.prediction = net, schedule, prediction

@@ -91,7 +91,9 @@ class Editor:
         try:
             self.page.wait_for_function(_FINISHED, timeout=timeout * 1000)
         except Exception as error:
-            raise AssertionError(f"Run did not finish in {timeout} s; the page says: {self.dialog_text()!r}; console: {self.errors[-3:]}") from error
+            raise AssertionError(
+                f"Run did not finish in {timeout} s; the page says: {self.dialog_text()!r}; console: {self.errors[-3:]}"
+            ) from error
         events = [(name, detail) for name, detail in self.page.evaluate("window.__events")]
         name, detail = next(event for event in events if event[0] in {"execution_success", "execution_error", "execution_interrupted"})
         assert name == "execution_success", f"{name}: {json.dumps(detail)[:2000]}"

@@ -1,7 +1,11 @@
 """The graph editor as such: it opens without errors of ours, runs a graph from the button and stays on this machine."""
 
 PICTURE = {
-    "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 48, "batch_size": 1, "color": 0x336699}, "_meta": {"title": "Blue"}},
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 48, "batch_size": 1, "color": 0x336699},
+        "_meta": {"title": "Blue"},
+    },
     "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}, "_meta": {"title": "Shown"}},
 }
 

@@ -8,6 +8,7 @@ import struct
 import threading
 
 import pytest
+
 from benchmarks import _report
 from devtools import console, demo, host
 from devtools.websocket import WebSocket
@@ -121,7 +122,14 @@ def test_pack_is_linked_part_by_part():
 
 @pytest.mark.parametrize(
     ("value", "op", "target", "met"),
-    [(0.5, "<=", 0.5, True), (0.51, "<=", 0.5, False), (34.0, ">=", 34, True), (True, "==", True, True), (float("nan"), "<=", 1, False), (None, "==", True, False)],
+    [
+        (0.5, "<=", 0.5, True),
+        (0.51, "<=", 0.5, False),
+        (34.0, ">=", 34, True),
+        (True, "==", True, True),
+        (float("nan"), "<=", 1, False),
+        (None, "==", True, False),
+    ],
 )
 def test_bars(value, op, target, met):
     assert _report.meets({"name": "x", "value": value, "op": op, "target": target}) is met
@@ -133,7 +141,10 @@ def test_benchmark_results_make_a_table(tmp_path, monkeypatch):
     _report.write("try", figures, [_report.bar("leak", 0.123456, "<=", 0.1)])
     stored = json.loads(_report.path_of("try").read_text())
     assert set(stored) == {"command", "commit", "machine", "figures", "bars"}
-    assert _report.check(["try", "absent"]) == [("try", stored["bars"][0]), ("absent", {"name": "stored results", "value": None, "op": "==", "target": True})]
+    assert _report.check(["try", "absent"]) == [
+        ("try", stored["bars"][0]),
+        ("absent", {"name": "stored results", "value": None, "op": "==", "target": True}),
+    ]
     text = _report.table("try")
     assert "| mouth | 0.1235 |" in text and "| leak | 0.1235 | <= 0.1 | **no** |" in text
     with pytest.raises(ValueError, match="op of bar"):

@@ -1,0 +1,36 @@
+"""What the benchmarks of the face world share: held-out faces, the grid, model and regressor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from core.faces.factors import Factors, sample
+from core.faces.regressor import load_regressor
+from core.faces.regions import region_mask
+from core.faces.render import render
+from core.networks.read import load_denoiser
+
+WEIGHTS = "weights"
+
+
+def karras(steps: int, high: float, low: float = 0.02) -> Tensor:
+    """The host's ``karras`` scheduler (Karras et al. 2022, eq. 5, rho 7), `[steps+1]` float64, ending in 0."""
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    return torch.cat([(high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7, torch.zeros(1, dtype=torch.float64)])
+
+
+def models():
+    """The embedded model and the regressor."""
+    return load_denoiser(f"{WEIGHTS}/face_model.safetensors"), load_regressor(f"{WEIGHTS}/face_regressor.safetensors")
+
+
+def held_out(n: int, seed: int = 2026) -> tuple[Factors, Tensor]:
+    """``n`` faces that training cannot contain, and their pictures `[n 3 64 64]` in -1..1."""
+    factors = sample(n, torch.Generator().manual_seed(seed), held_out=True)
+    return factors, render(factors, 64)[0] * 2 - 1
+
+
+def masks(factors: Factors, regions: tuple[str, ...]) -> dict[str, Tensor]:
+    """Exact region masks, name -> `[n 64 64]`."""
+    return {r: region_mask(factors, r, 64) for r in regions}

@@ -1,0 +1,193 @@
+"""Do region directions stay in their region, and do they mean something? ``python dev.py bench region_locality``.
+
+On held-out faces with exact masks, at equal change inside the mask: leak outside of every mode against ``none`` and against
+random directions; which known factor the directions move; whether they transfer to another face through a saved file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks._faces import held_out, karras, masks, models
+from benchmarks._report import bar, write
+from core.directions import Directions
+from core.directions_io import load_directions, save_directions
+from core.discover.find import discover, krylov_basis, region_result
+from core.edit.schedule import EditSchedule
+from core.edit.steer import Edit, steer_trajectory
+from core.faces.regressor import factor_change
+from core.invert.fixed_point import invert_fixed_point
+from core.edit.sample import reconstruct
+
+K, STEPS, TOP, SIGMA, WINDOW = 5, 20, 20.0, 0.85, (3.0, 0.1)
+CHANGE = 0.2
+"""Mean absolute change inside the mask at which everything is compared, in the model's range -1..1."""
+
+REGIONS = {
+    "mouth": (("smile", "mouth_open"), {"smile", "mouth_open"}),
+    "eyes": (("glasses", "eye_open"), {"glasses", "eye_open", "gaze", "eye_color"}),
+    "hair": (("hair_color", "hair_length"), {"hair_color", "hair_length", "hair_shade"}),
+    "glasses": (("glasses", "eye_open"), {"glasses", "eye_open", "gaze", "eye_color"}),
+}
+"""Region -> factors that one of its directions should move, and all factors that lie inside it."""
+
+MODES = {"none": 3, "constrained": 3, "generalized": K, "random": 3}
+"""Mode -> how many of its directions are rendered."""
+DIAL = ("mouth", "eyes", "hair")
+"""Regions whose directions are held against the known factors."""
+
+
+def inside_and_outside(a: Tensor, b: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean absolute change of each picture inside and outside the mask, `[n]`."""
+    d = (a - b).abs().mean(1)
+    return (d * mask).sum((1, 2)) / mask.sum(), (d * (1 - mask)).sum((1, 2)) / (1 - mask).sum()
+
+
+def rendered(model, path, directions: Directions, strengths: list[float]) -> Tensor:
+    """One picture for each (direction, strength) pair, `[n 3 h w]`."""
+    high, low = WINDOW
+    pictures = [
+        steer_trajectory(model, path, [Edit(directions.select([i]), EditSchedule(a, sigma_start=high, sigma_end=low))])
+        for i, a in enumerate(strengths)
+    ]
+    return torch.cat(pictures)
+
+
+def calibrated(model, path, base: Tensor, directions: Directions, mask: Tensor) -> tuple[Tensor, list[float]]:
+    """Pictures at +a of every direction with the wanted change inside, and these a (two secant steps)."""
+    a = [CHANGE * 60.0 / max(float(g), 1e-6) ** 0.5 * 0.1 for g in directions.gain[0]]
+    for _ in range(3):
+        y = rendered(model, path, directions, a)
+        got, _ = inside_and_outside(y, base, mask)
+        if bool(((got / CHANGE - 1).abs() < 0.1).all()):
+            break
+        a = [s * min(max(CHANGE / max(float(c), 1e-6), 0.2), 5.0) for s, c in zip(a, got, strict=True)]
+    else:
+        y = rendered(model, path, directions, a)
+    return y, a
+
+
+def one_face(index: int, faces: int) -> dict:
+    """All regions of one face."""
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    model, regressor = models()
+    factors, images = held_out(faces)
+    other = (index + 1) % faces
+    sigmas = karras(STEPS, TOP)
+    path = reconstruct(model, invert_fixed_point(model, images[[index, other]], sigmas))
+    mine, theirs = (replace(path, states=path.states[:, i : i + 1], reconstruction=None) for i in (0, 1))
+    base, other_base = path.reconstruction[:1], path.reconstruction[1:]
+    step = path.nearest(SIGMA)
+    found: dict = {"face": index}
+    for region, (targets, local) in REGIONS.items():
+        mask = masks(factors, (region,))[region][index]
+        if float(mask.sum()) < 8:
+            continue
+        started = time.perf_counter()
+        basis = krylov_basis(model, mine.states[step], float(path.sigmas[step]), mask, k=K)
+        directions = {m: region_result(basis, mode=m, k=n) for m, n in MODES.items() if m != "random"}
+        seconds = time.perf_counter() - started
+        vectors = torch.randn(1, MODES["random"], *directions["none"].vectors.shape[2:], generator=torch.Generator().manual_seed(index))
+        vectors /= vectors.flatten(2).norm(dim=2)[..., None, None, None]
+        directions["random"] = replace(directions["none"], vectors=vectors, gain=torch.full((1, MODES["random"]), float(directions["none"].gain.mean()) / 5))
+        row: dict = {"seconds": seconds, "products": basis.products}
+        for mode, chosen in directions.items():
+            y, a = calibrated(model, mine, base, chosen, mask)
+            got, out = inside_and_outside(y, base, mask)
+            row[mode] = {"leak": float((out / got).mean()), "inside": float(got.mean()), "linear leak over gain": float((chosen.leak / chosen.gain).mean()) if mode != "random" else None}
+            if mode == "generalized" and region in DIAL:
+                both = torch.cat([y, rendered(model, mine, chosen, [-s for s in a])])
+                row |= dial(regressor, base, both, targets, local)
+                best, factor = row["best"], row["factor"]
+                row["transfer"] = transfer(model, regressor, chosen.select([best % K]), a[best % K] * (1 if best < K else -1), theirs, other_base, factor, row["moved"])
+        found[region] = row
+    return found
+
+
+def dial(regressor, base: Tensor, pictures: Tensor, targets: tuple[str, ...], local: set[str]) -> dict:
+    """Which picture moves a target factor most cleanly: its number, the factor, how far, and the largest other factor."""
+    change = factor_change(regressor, base.expand_as(pictures) / 2 + 0.5, pictures.clamp(-1, 1) / 2 + 0.5)
+    others = torch.stack([v.abs() for n, v in change.items() if n not in local]).amax(0)
+    score, pick = None, (0, targets[0])
+    for factor in targets:
+        moved = change[factor].abs()
+        good = torch.minimum(moved, moved.new_tensor(0.6)) * (moved >= 2 * others)
+        i = int(good.argmax())
+        if score is None or float(good[i]) > score:
+            score, pick = float(good[i]), (i, factor)
+    i, factor = pick
+    moved, worst = float(change[factor][i]), float(others[i])
+    return {"best": i, "factor": factor, "moved": moved, "largest other": worst, "clean": abs(moved) >= 0.25 and abs(moved) >= 2 * worst}
+
+
+def transfer(model, regressor, direction: Directions, strength: float, path, base: Tensor, factor: str, moved: float) -> dict:
+    """The same direction, through a file, on another face."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "direction.safetensors"
+        save_directions(file, direction)
+        y = rendered(model, path, load_directions(file), [strength])
+    there = float(factor_change(regressor, base / 2 + 0.5, y.clamp(-1, 1) / 2 + 0.5)[factor])
+    return {"moved": there, "same sense": there * moved > 0 and abs(there) >= 0.05}
+
+
+def summary(rows: list[dict], region: str) -> dict:
+    """Means over the faces of one region."""
+    here = [r[region] for r in rows if region in r]
+    leak = {m: sum(r[m]["leak"] for r in here) / len(here) for m in MODES}
+    line: dict = {"region": region, "faces": len(here)}
+    line |= {f"leak, {m}": round(leak[m], 3) for m in MODES}
+    line |= {f"{m} / none": round(leak[m] / leak["none"], 2) for m in ("constrained", "generalized")}
+    if region in DIAL:
+        line["a clean target factor, % of faces"] = round(100 * sum(r["clean"] for r in here) / len(here))
+        line["transfer in the same sense, %"] = round(100 * sum(r["transfer"]["same sense"] for r in here) / len(here))
+    return line
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    a = parser.parse_args()
+    with ProcessPoolExecutor(a.workers, mp_context=get_context("spawn")) as pool:
+        rows = []
+        for row in pool.map(one_face, range(a.faces), [a.faces] * a.faces):
+            rows.append(row)
+            print(f"{len(rows)}/{a.faces} faces", flush=True)
+    torch.set_num_threads(os.cpu_count() or 1)
+    model, _ = models()
+    factors, images = held_out(1)
+    path = invert_fixed_point(model, images, karras(STEPS, TOP))
+    step = path.nearest(SIGMA)
+    started = time.perf_counter()
+    _, report = discover(model, path.states[step], float(path.sigmas[step]), masks(factors, ("mouth",))["mouth"][0], k=K)
+    seconds = time.perf_counter() - started
+    lines = [summary(rows, region) for region in REGIONS]
+    mean = {m: sum(line[f"{m} / none"] for line in lines) / len(lines) for m in ("constrained", "generalized")}
+    moved = [line for line in lines if line["region"] in DIAL]
+    write(
+        "region_locality",
+        {"rows": lines, "settings": {"k": K, "steps": STEPS, "sigma": SIGMA, "window": WINDOW, "change inside": CHANGE}, "products": report["products"], "raw": rows},
+        [
+            bar("leak of generalized / leak of none, mean over regions", round(mean["generalized"], 3), "<=", 0.5),
+            bar("leak of constrained / leak of none, mean over regions", round(mean["constrained"], 3), "<=", 0.8),
+            *(bar(f"{line['region']}: faces with a direction that moves its factor cleanly, %", line["a clean target factor, % of faces"], ">=", 70) for line in moved),
+            *(bar(f"{line['region']}: saved, loaded, applied to another face: same sense, %", line["transfer in the same sense, %"], ">=", 70) for line in moved),
+            bar("discovery, k = 5, generalized, all cores, seconds", round(seconds, 2), "<=", 10),
+        ],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Directions of h from the Jacobian of the decoder half."""

@@ -1,0 +1,119 @@
+"""Directions out of directions: a part of a set, several sets behind each other, or their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..directions import Directions
+
+
+def select(directions: Directions, first: int, count: int = 1, flip: bool = False, label: str = "") -> Directions:
+    """``count`` directions from ``first`` (0-based) on.
+
+    Args:
+        directions: the set.
+        first: index of the first one.
+        count: how many.
+        flip: turn them round.
+        label: a new name; numbered if there are several. Empty keeps the old ones.
+
+    Raises:
+        ValueError: the set has no such directions.
+    """
+    part = directions.select(list(range(first, first + count)))
+    if flip:
+        part = replace(part, vectors=-part.vectors)
+    if label:
+        part = replace(part, labels=(label,) if count == 1 else tuple(f"{label} {i + 1}" for i in range(count)))
+    return part
+
+
+def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[float] | None = None) -> Directions:
+    """Several sets of one model and layer as one.
+
+    Args:
+        sets: at least one.
+        how: ``append``, one set after the other, or ``add``, the weighted sum of the first direction of each at unit length.
+        weights: for ``add``, one a set; default 1 each.
+
+    Returns:
+        The new set. Sets made for single steps keep them; gain and leak of a sum are unknown and set to 0.
+
+    Raises:
+        ValueError: sets of another model, layer, size or steps, wrong weights, or a sum that vanishes.
+    """
+    if not sets:
+        raise ValueError("there are no directions to combine; connect at least one set")
+    vectors, base = _align(sets)
+    mask = _union([s.mask for s in sets])
+    if how == "append":
+        t = base.vectors.shape[0]
+        return replace(
+            base,
+            vectors=torch.cat(vectors, 1),
+            gain=torch.cat([s.gain.to(base.gain.device).expand(t, -1) for s in sets], 1),
+            leak=torch.cat([s.leak.to(base.leak.device).expand(t, -1) for s in sets], 1),
+            labels=_names(sets),
+            mask=mask,
+            method=" | ".join(dict.fromkeys(s.method for s in sets if s.method)),
+            spectrum=torch.zeros(0),
+        )
+    if how != "add":
+        raise ValueError(f"how must be 'append' or 'add', got {how!r}")
+    factors = [1.0] * len(sets) if weights is None else list(weights)
+    if len(factors) != len(sets):
+        raise ValueError(f"adding {len(sets)} sets needs {len(sets)} weights, got {len(factors)}")
+    total = sum(f * v[:, :1] for f, v in zip(factors, vectors, strict=True))
+    norm = total.flatten(2).norm(dim=2)
+    if float(norm.min()) < 1e-4:
+        raise ValueError(f"the directions cancel each other with weights {factors}; change a weight")
+    unknown = torch.zeros(total.shape[:2])
+    label = " ".join(f"{f:+g} {s.label(0)}" for f, s in zip(factors, sets, strict=True))
+    return replace(
+        base,
+        vectors=total / norm[:, :, None, None, None],
+        gain=unknown,
+        leak=unknown.clone(),
+        labels=(label[:60],),
+        mask=mask,
+        method="sum",
+        spectrum=torch.zeros(0),
+    )
+
+
+def _names(sets: Sequence[Directions]) -> tuple[str, ...]:
+    """Labels of all sets; unnamed directions of later sets go on counting."""
+    if not any(s.labels for s in sets):
+        return ()
+    names: list[str] = []
+    for s in sets:
+        names += [s.labels[i] if s.labels else f"#{len(names) + i + 1}" for i in range(len(s))]
+    return tuple(names)
+
+
+def _align(sets: Sequence[Directions]) -> tuple[list[Tensor], Directions]:
+    """All vectors as `[t k c h w]` with one t, and the set whose steps they share."""
+    base = max(sets, key=lambda s: len(s.sigmas))
+    t, device = len(base.sigmas), base.vectors.device
+    for s in sets:
+        s.check_model(base.fingerprint, (base.layer,))
+        if s.vectors.shape[2:] != base.vectors.shape[2:]:
+            raise ValueError(
+                f"directions of {list(base.vectors.shape[2:])} and {list(s.vectors.shape[2:])} cannot be combined; "
+                "discover both at one image size"
+            )
+        if len(s.sigmas) not in (1, t) or (len(s.sigmas) > 1 and not torch.allclose(s.sigmas.cpu(), base.sigmas.cpu(), rtol=1e-4)):
+            raise ValueError("these sets were found step by step on different noise levels; discover them on the same trajectory grid")
+    return [s.vectors.to(device).expand(t, *s.vectors.shape[1:]) for s in sets], base
+
+
+def _union(masks: list[Tensor | None]) -> Tensor | None:
+    """The region of all sets together; None if one is the whole picture or the sizes differ."""
+    known = [m for m in masks if m is not None]
+    if len(known) < len(masks) or any(m.shape != known[0].shape for m in known):
+        return None
+    return torch.stack([m.float().cpu() for m in known]).amax(0)

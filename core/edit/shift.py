@@ -1,0 +1,113 @@
+"""The shift of h: ``dh = strength * window(sigma) * normalisation * u`` with unit ``u`` (RBE, AAAI 2025, arXiv 2412.12912).
+
+Several edits add up as they are: nothing is divided by sqrt(n), as Asyrp's code does, because then a second dial would weaken
+the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..directions import Directions
+from .schedule import EditSchedule
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Directions, how far, and how much of each.
+
+    Attributes:
+        directions: one or more.
+        schedule: strength and window.
+        weights: one factor a direction; may be left out for a single direction.
+    """
+
+    directions: Directions
+    schedule: EditSchedule
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        k = len(self.directions)
+        if not self.weights and k == 1:
+            object.__setattr__(self, "weights", (1.0,))
+        if len(self.weights) != k:
+            raise ValueError(f"an edit with {k} directions needs {k} weights, got {len(self.weights)}; or select one direction first")
+
+    def acts(self, sigma: float) -> bool:
+        """Whether it adds anything at ``sigma``."""
+        return self.schedule.acts(sigma) and any(self.weights)
+
+    def shift(self, sigma: float, h: Tensor) -> Tensor:
+        """What it adds to ``h`` `[b c h w]`; broadcastable to it.
+
+        Raises:
+            ValueError: the directions have another shape than h.
+        """
+        u = self.directions.at(sigma)
+        if u.shape[1:] != h.shape[1:]:
+            raise ValueError(
+                f"these directions are {list(u.shape[1:])} at layer {self.directions.layer!r}, the model has {list(h.shape[1:])} there; "
+                "use an image of the size at which they were found, or discover directions at this size"
+            )
+        u = u.to(h)
+        u = u[0] * self.weights[0] if len(u) == 1 else torch.einsum("k,kchw->chw", h.new_tensor(self.weights), u)
+        return self.schedule.length(sigma, h) * u[None]
+
+
+def in_window(edits: Iterable[Edit], sigma: float) -> bool:
+    """Whether any edit acts at ``sigma``."""
+    return any(e.acts(sigma) for e in edits)
+
+
+def h_shift(edits: Iterable[Edit], sigma: float, h: Tensor) -> Tensor | None:
+    """Sum of the edits at ``sigma``, broadcastable to ``h`` `[b c h w]`, or None if none acts there.
+
+    The edits must all live at the layer of ``h``.
+
+    Raises:
+        ValueError: directions of another shape than h.
+    """
+    total = None
+    for edit in edits:
+        if edit.acts(sigma):
+            shift = edit.shift(sigma, h)
+            total = shift if total is None else total + shift
+    return total
+
+
+def asymmetric_factor(edits: Sequence[Edit], sigmas: Tensor) -> float:
+    """Factor on the strength with which an asymmetric run has the first-order effect of a symmetric one.
+
+    A change dD of the prediction moves the next state by ``(1 - sigma'/sigma) dD`` if the direction follows it (symmetric) and by
+    dD if not. The factor is the mean of ``1 - sigma'/sigma`` over the steps in the window: one number, because a factor a step
+    would turn Asyrp into the symmetric edit.
+
+    Args:
+        edits: what acts where.
+        sigmas: `[n+1]`, the grid of the run.
+
+    Returns:
+        A number in 0..1; 1 if no step is edited.
+    """
+    ratios = [1 - nxt / sigma for sigma, nxt in pairwise(sigmas.tolist()) if in_window(edits, sigma)]
+    return sum(ratios) / len(ratios) if ratios else 1.0
+
+
+def layer_at(edits: Iterable[Edit], levels: Sequence[float]) -> str | None:
+    """The layer at which edits act on any of these noise levels, None if none does.
+
+    Raises:
+        ValueError: two layers at once.
+    """
+    layers = sorted({e.directions.layer for e in edits if any(e.acts(s) for s in levels)})
+    if len(layers) > 1:
+        raise ValueError(
+            f"edits that act at the same noise level must share a layer, got {' and '.join(layers)}; "
+            "give them windows that do not overlap, or use directions of one layer"
+        )
+    return layers[0] if layers else None

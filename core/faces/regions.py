@@ -1,0 +1,45 @@
+"""Exact masks of regions: every pixel that a region's own factors can reach on a given face."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from .factors import Factors
+from .render import render
+
+_REACH: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
+    "mouth": ("mouth", {"smile": (-1, -0.5, 0, 0.5, 1), "mouth_open": (0, 0.5, 1)}),
+    "eyes": ("eyes", {"eye_open": (0.15, 0.4, 0.7, 1), "glasses": (0,)}),
+    "hair": ("hair", {"hair_length": (0, 0.25, 0.5, 0.75, 1)}),
+    "glasses": ("glasses", {"glasses": (1,)}),
+}
+"""Region -> the part it is made of, and the settings whose union is its reach."""
+
+REGIONS = tuple(_REACH)
+
+
+def region_mask(factors: Factors, region: str, size: int = 64) -> Tensor:
+    """Mask of a region on each face, whatever its factors are set to now.
+
+    Args:
+        factors: `b` faces.
+        region: one of :data:`REGIONS`.
+        size: pixels of a side.
+
+    Returns:
+        `[b size size]` coverage in 0..1, on the CPU.
+
+    Raises:
+        ValueError: an unknown region.
+    """
+    if region not in _REACH:
+        raise ValueError(f"region must be one of {', '.join(REGIONS)}, got {region!r}")
+    part, settings = _REACH[region]
+    reach = []
+    for values in product(*settings.values()):
+        posed = {**factors, **{n: torch.full_like(factors[n], float(v)) for n, v in zip(settings, values, strict=True)}}
+        reach.append(render(posed, size, masks=True)[1][part])
+    return torch.stack(reach).amax(0).clamp(0, 1)

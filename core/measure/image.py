@@ -1,0 +1,99 @@
+"""How far two pictures differ: PSNR, SSIM (Wang et al. 2004, IEEE TIP 13(4), section III) and change inside and outside a region."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PSNR_CAP = 120.0
+"""dB reported for identical pictures, so that every figure is finite."""
+
+_RANGE = 2.0  # images run from -1 to 1
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal to noise ratio of each sample in dB, `[b]`, at most :data:`PSNR_CAP`.
+
+    Args:
+        a: `[b c h w]` in -1..1.
+        b: the same shape.
+
+    Raises:
+        ValueError: different shapes.
+    """
+    _check_pair(a, b)
+    error = (a.double() - b.double()).square().flatten(1).mean(1)
+    return (10 * torch.log10(_RANGE**2 / error.clamp_min(1e-30))).clamp(max=PSNR_CAP).float()
+
+
+def ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """Structural similarity of each sample, `[b]`, at most 1: Gaussian window, averaged over channels and valid positions.
+
+    Args:
+        a: `[b c h w]` in -1..1.
+        b: the same shape.
+        window: size of the Gaussian, odd.
+        sigma: its standard deviation in pixels.
+
+    Raises:
+        ValueError: different shapes, or a picture smaller than the window.
+    """
+    _check_pair(a, b)
+    if min(a.shape[-2:]) < window:
+        raise ValueError(f"SSIM needs pictures of at least {window}x{window} pixels, got {a.shape[-1]}x{a.shape[-2]}")
+    offset = torch.arange(window, dtype=torch.float64, device=a.device) - (window - 1) / 2
+    kernel = torch.exp(-offset.square() / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+
+    def blur(v: Tensor) -> Tensor:
+        flat = v.flatten(0, 1)[:, None]
+        return F.conv2d(F.conv2d(flat, kernel[None, None, :, None]), kernel[None, None, None]).reshape(*v.shape[:2], -1)
+
+    x, y = a.double(), b.double()
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    c1, c2 = (0.01 * _RANGE) ** 2, (0.03 * _RANGE) ** 2
+    value = (2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
+    return value.flatten(1).mean(1).float()
+
+
+def region_change(before: Tensor, after: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean absolute change inside and outside a region, both `[b]`, on the -1..1 scale.
+
+    Args:
+        before: `[b c h w]`.
+        after: the same shape.
+        mask: `[h w]` or `[b h w]` in 0..1 at the pictures' size; a soft mask weights both means.
+
+    Returns:
+        (inside, outside); outside is NaN for a mask of the whole picture.
+
+    Raises:
+        ValueError: different shapes, an empty mask, or values outside 0..1.
+    """
+    _check_pair(before, after)
+    if mask.shape[-2:] != before.shape[-2:] or mask.dim() not in (2, 3) or (mask.dim() == 3 and len(mask) not in (1, len(before))):
+        raise ValueError(
+            f"mask must be [h w] or [b h w] at the size of the pictures ({before.shape[-2]} {before.shape[-1]}), got {list(mask.shape)}; "
+            "resize it first"
+        )
+    if not (float(mask.min()) >= 0 and float(mask.max()) <= 1):
+        raise ValueError(f"mask must have finite values in 0..1, got {float(mask.min()):g}..{float(mask.max()):g}; normalise it first")
+    weight = mask.to(before.device, torch.float64).expand(len(before), -1, -1).flatten(1)
+    if bool((weight.sum(1) == 0).any()):
+        raise ValueError("the mask is empty: no pixel is inside, so no change can be measured there; paint the region that was edited")
+    change = (after.double() - before.double()).abs().mean(1).flatten(1)
+    inside = (change * weight).sum(1) / weight.sum(1)
+    outside = (change * (1 - weight)).sum(1) / (1 - weight).sum(1)  # 0 / 0 = NaN where nothing is outside
+    return inside.float(), outside.float()
+
+
+def leak_ratio(inside: Tensor, outside: Tensor) -> Tensor:
+    """``outside / inside``, `[b]`: 0 is a perfectly local edit, 1 a global one; NaN where nothing changed inside or nothing is outside."""
+    return torch.where(inside > 0, outside / inside, torch.nan)
+
+
+def _check_pair(a: Tensor, b: Tensor) -> None:
+    if a.dim() != 4 or 0 in a.shape or a.shape != b.shape:
+        raise ValueError(f"the pictures to compare must both be [b c h w] of one size, got {list(a.shape)} and {list(b.shape)}")

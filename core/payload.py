@@ -1,0 +1,101 @@
+"""What travels on the pack's sockets: plain dicts of tensors, numbers and text, readable without importing this pack.
+
+``HSPACE_TRAJECTORY``: ``format`` "hspace.trajectory", ``version`` 1, and
+
+* ``sigmas`` `[n+1]` float64, noise to signal ratio, descending, last 0;
+* ``states`` `[n+1 b c h w]`, ``x0 + sigma * noise``, images in -1..1 (or latents), noisiest first;
+* ``fingerprint`` hex text of the model, ``method`` text, and ``noises`` `[n b c h w]`, ``reconstruction`` `[b c h w]`,
+  ``residual`` `[n]`, each a tensor or None; ``extra`` a dict.
+
+``HSPACE_DIRECTIONS``: ``format`` "hspace.directions", ``version`` 1, and
+
+* ``vectors`` `[t k c h w]`, k unit directions (t = 1: shared by all steps), ``sigmas`` `[t]`, the levels they were found at;
+* ``gain`` and ``leak`` `[t k]`, response inside and outside the mask per unit step; ``spectrum`` `[n]`; ``mask`` `[h w]` or None;
+* ``layer`` ("middle" or "up.k"), ``fingerprint``, ``method``, ``labels`` (a list of k texts, or empty).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from .directions import Directions
+from .trajectory import Trajectory
+
+TRAJECTORY, DIRECTIONS = "HSPACE_TRAJECTORY", "HSPACE_DIRECTIONS"
+VERSION = 1
+_FORMATS = {TRAJECTORY: ("hspace.trajectory", Trajectory), DIRECTIONS: ("hspace.directions", Directions)}
+_OPTIONAL = {"noises", "reconstruction", "residual", "mask"}
+_TENSORS = {"sigmas", "states", "vectors", "gain", "leak", "spectrum", *_OPTIONAL}
+_T = TypeVar("_T", Trajectory, Directions)
+
+
+def trajectory_to_payload(trajectory: Trajectory) -> dict[str, Any]:
+    """What goes onto an ``HSPACE_TRAJECTORY`` socket (tensors are shared, not copied)."""
+    return _to(TRAJECTORY, trajectory)
+
+
+def trajectory_from_payload(payload: object) -> Trajectory:
+    """The trajectory that came in on a socket.
+
+    Raises:
+        ValueError: anything else, or damaged; the socket is named.
+    """
+    return _from(TRAJECTORY, payload, Trajectory)
+
+
+def directions_to_payload(directions: Directions) -> dict[str, Any]:
+    """What goes onto an ``HSPACE_DIRECTIONS`` socket (tensors are shared, not copied)."""
+    payload = _to(DIRECTIONS, directions)
+    payload["labels"] = list(directions.labels)
+    return payload
+
+
+def directions_from_payload(payload: object) -> Directions:
+    """The directions that came in on a socket.
+
+    Raises:
+        ValueError: anything else, or damaged; the socket is named.
+    """
+    return _from(DIRECTIONS, payload, Directions)
+
+
+def _to(socket: str, value: Trajectory | Directions) -> dict[str, Any]:
+    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return {"format": _FORMATS[socket][0], "version": VERSION, **fields}
+
+
+def _from(socket: str, payload: object, kind: type[_T]) -> _T:
+    name = _FORMATS[socket][0]
+    if not isinstance(payload, dict) or payload.get("format") != name:
+        got = payload.get("format") if isinstance(payload, dict) else type(payload).__name__
+        raise ValueError(f"{socket} must carry a dict of format {name!r}, got {got!r:.60}; connect an output of that type of this pack")
+    if payload.get("version") != VERSION:
+        raise ValueError(f"{socket} has version {payload.get('version')!r:.20}, this pack reads {VERSION}; update the older of the two packs")
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.name not in payload:
+            if required:
+                raise ValueError(f"{socket} lacks {field.name!r}; make it again with a node of this pack")
+            continue
+        value = payload[field.name]
+        expected = _expected(field.name)
+        if not isinstance(value, expected) and not (value is None and field.name in _OPTIONAL):
+            names = " or ".join(t.__name__ for t in expected)
+            raise ValueError(f"{socket}: {field.name!r} must be a {names}, got {type(value).__name__}; make it again with a node of this pack")
+        values[field.name] = value
+    if "labels" in values:
+        values["labels"] = tuple(str(v) for v in values["labels"])
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{socket}: {error}") from error
+
+
+def _expected(name: str) -> tuple[type, ...]:
+    if name in _TENSORS:
+        return (Tensor,)
+    return {"extra": (dict,), "labels": (list, tuple)}.get(name, (str,))
