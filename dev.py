@@ -11,7 +11,7 @@ if sys.version_info < (3, 10):  # noqa: UP036 - the message is for those who hav
 import argparse
 import webbrowser
 
-from devtools import bench, demo, host, testing
+from devtools import bench, demo, host, testing, workflows
 from devtools.console import StepFailed, plain_output, say
 from devtools.server import Server, stop_on_termination
 
@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--no-browser", action="store_true", help="do not open the browser")
     bench.add_arguments(commands.add_parser("bench", help="run benchmarks, check their figures, write them into the README"))
     commands.add_parser("lint", help="ruff and pyright")
+    commands.add_parser("workflows", help="write the shipped workflows anew from devtools/graphs.py")
     return parser
 
 
@@ -55,6 +56,14 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
+def _workflows() -> int:
+    host.ensure_host()
+    with Server("workflows", fresh=True) as server, server.client() as client:
+        server.check_pack()
+        workflows.write_all(client)
+    return 0
+
+
 def main() -> int:
     """Run one command; its exit status."""
     plain_output()
@@ -73,6 +82,8 @@ def main() -> int:
             return _serve(options)
         if options.command == "bench":
             return bench.run(options)
+        if options.command == "workflows":
+            return _workflows()
         return testing.lint()
     except StepFailed as failure:
         print(failure.report(), file=sys.stderr)

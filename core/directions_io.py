@@ -48,7 +48,9 @@ def save_directions(path: Path | str, directions: Directions, half: bool = False
     tensors = {"vectors": directions.vectors, "gain": directions.gain, "leak": directions.leak, "spectrum": directions.spectrum}
     if directions.mask is not None:
         tensors["mask"] = directions.mask
-    tensors = {k: v.detach().to("cpu", torch.float16 if half and k == "vectors" else torch.float32).contiguous() for k, v in tensors.items()}
+    tensors = {
+        k: v.detach().to("cpu", torch.float16 if half and k == "vectors" else torch.float32).contiguous() for k, v in tensors.items()
+    }
     facts = {
         "format": FORMAT,
         "version": VERSION,
@@ -114,7 +116,10 @@ def _header(data: bytes) -> tuple[dict, dict[str, str]]:
     _demand(isinstance(header, dict), "its header is not a JSON object")
     meta = header.pop("__metadata__", None)
     _demand(isinstance(meta, dict) and isinstance(meta.get("hspace"), str), "it has no 'hspace' metadata, so it was not saved by this pack")
-    _demand(set(header) <= set(_RANKS) and set(_RANKS) - set(header) <= {"mask"}, f"it must hold {', '.join(_RANKS)}, got {_show(sorted(header))}")
+    _demand(
+        set(header) <= set(_RANKS) and set(_RANKS) - set(header) <= {"mask"},
+        f"it must hold {', '.join(_RANKS)}, got {_show(sorted(header))}",
+    )
     kinds: dict[str, str] = {}
     for key, entry in header.items():
         kind = entry.get("dtype") if isinstance(entry, dict) else None
@@ -124,14 +129,20 @@ def _header(data: bytes) -> tuple[dict, dict[str, str]]:
     facts = json.loads(meta["hspace"])
     _demand(isinstance(facts, dict) and set(facts) == _FIELDS, f"its metadata must have exactly {', '.join(sorted(_FIELDS))}")
     _demand(facts["format"] == FORMAT, f"its format must be {FORMAT}, got {_show(facts['format'])}")
-    _demand(type(facts["version"]) is int and facts["version"] == VERSION, f"its version must be {VERSION}, got {_show(facts['version'])}; update the pack")
+    _demand(
+        type(facts["version"]) is int and facts["version"] == VERSION,
+        f"its version must be {VERSION}, got {_show(facts['version'])}; update the pack",
+    )
     return facts, kinds
 
 
 def _build(facts: dict, tensors: dict[str, Tensor], kinds: dict[str, str]) -> Directions:
     vectors = tensors["vectors"].float()
     t, k, c, h, w = vectors.shape
-    _demand(1 <= t <= MAX_T and 1 <= k <= MAX_K and 1 <= c <= MAX_CHANNELS, f"t, k and c must be at most {MAX_T}, {MAX_K}, {MAX_CHANNELS}; got {t}, {k}, {c}")
+    _demand(
+        1 <= t <= MAX_T and 1 <= k <= MAX_K and 1 <= c <= MAX_CHANNELS,
+        f"t, k and c must be at most {MAX_T}, {MAX_K}, {MAX_CHANNELS}; got {t}, {k}, {c}",
+    )
     _demand(1 <= h <= MAX_SIDE and 1 <= w <= MAX_SIDE, f"height and width of a direction must be 1 to {MAX_SIDE}, got {h} and {w}")
     for key, value in tensors.items():
         _demand(bool(torch.isfinite(value).all()), f"tensor {key} holds NaN or infinite values")
@@ -140,18 +151,31 @@ def _build(facts: dict, tensors: dict[str, Tensor], kinds: dict[str, str]) -> Di
     if kinds["vectors"] == "F16":
         vectors = (vectors / norms[:, :, None, None, None]).float()
     mask, spectrum = tensors.get("mask"), tensors["spectrum"].float()
-    _demand(len(spectrum) <= MAX_SPECTRUM and bool((spectrum >= 0).all()), f"the spectrum must be at most {MAX_SPECTRUM} numbers, none negative")
+    _demand(
+        len(spectrum) <= MAX_SPECTRUM and bool((spectrum >= 0).all()), f"the spectrum must be at most {MAX_SPECTRUM} numbers, none negative"
+    )
     if mask is not None:
         mask = mask.float()
-        _demand(1 <= mask.numel() and max(mask.shape) <= MAX_MASK, f"the mask must have 1 to {MAX_MASK} pixels a side, got {list(mask.shape)}")
+        _demand(
+            1 <= mask.numel() and max(mask.shape) <= MAX_MASK, f"the mask must have 1 to {MAX_MASK} pixels a side, got {list(mask.shape)}"
+        )
         _demand(bool((mask >= 0).all() and (mask <= 1).all()), "the mask must have values in 0..1")
     sigmas = facts["sigmas"]
     _demand(isinstance(sigmas, list) and len(sigmas) == t, f"it must name {t} sigmas")
     _demand(all(type(s) in (int, float) and math.isfinite(s) and 0 <= s <= 1e6 for s in sigmas), "its sigmas must be numbers in 0..1e6")
-    _demand(isinstance(facts["layer"], str) and bool(_LAYER.fullmatch(facts["layer"])), f"its layer must be middle or up.k, got {_show(facts['layer'])}")
-    _demand(isinstance(facts["fingerprint"], str) and bool(_FINGERPRINT.fullmatch(facts["fingerprint"])), f"its model fingerprint must be 6 to 64 hex digits, got {_show(facts['fingerprint'])}")
+    _demand(
+        isinstance(facts["layer"], str) and bool(_LAYER.fullmatch(facts["layer"])),
+        f"its layer must be middle or up.k, got {_show(facts['layer'])}",
+    )
+    _demand(
+        isinstance(facts["fingerprint"], str) and bool(_FINGERPRINT.fullmatch(facts["fingerprint"])),
+        f"its model fingerprint must be 6 to 64 hex digits, got {_show(facts['fingerprint'])}",
+    )
     labels = facts["labels"]
-    _demand(isinstance(labels, list) and len(labels) in (0, k) and all(_plain(v, MAX_LABEL) for v in labels), f"its labels must be {k} texts of at most {MAX_LABEL} printable characters")
+    _demand(
+        isinstance(labels, list) and len(labels) in (0, k) and all(_plain(v, MAX_LABEL) for v in labels),
+        f"its labels must be {k} texts of at most {MAX_LABEL} printable characters",
+    )
     _demand(_plain(facts["method"], MAX_METHOD), f"its method must be a text of at most {MAX_METHOD} printable characters")
     return Directions(
         vectors=vectors,

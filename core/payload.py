@@ -73,7 +73,9 @@ def _from(socket: str, payload: object, kind: type[_T]) -> _T:
         got = payload.get("format") if isinstance(payload, dict) else type(payload).__name__
         raise ValueError(f"{socket} must carry a dict of format {name!r}, got {got!r:.60}; connect an output of that type of this pack")
     if payload.get("version") != VERSION:
-        raise ValueError(f"{socket} has version {payload.get('version')!r:.20}, this pack reads {VERSION}; update the older of the two packs")
+        raise ValueError(
+            f"{socket} has version {payload.get('version')!r:.20}, this pack reads {VERSION}; update the older of the two packs"
+        )
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -85,7 +87,9 @@ def _from(socket: str, payload: object, kind: type[_T]) -> _T:
         expected = _expected(field.name)
         if not isinstance(value, expected) and not (value is None and field.name in _OPTIONAL):
             names = " or ".join(t.__name__ for t in expected)
-            raise ValueError(f"{socket}: {field.name!r} must be a {names}, got {type(value).__name__}; make it again with a node of this pack")
+            raise ValueError(
+                f"{socket}: {field.name!r} must be a {names}, got {type(value).__name__}; make it again with a node of this pack"
+            )
         values[field.name] = value
     if "labels" in values:
         values["labels"] = tuple(str(v) for v in values["labels"])

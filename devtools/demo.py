@@ -18,8 +18,6 @@ ASSETS = ROOT / "assets"
 
 # Option -> the inputs it sets in the workflow, as (node title, input name).
 OPTIONS = {
-    "image": [("Image", "image")],
-    "mask": [("Mask", "image")],
     "steps": [("Sigmas", "steps")],
     "k": [("Discover mouth", "k"), ("Discover eyes", "k")],
     "seed": [("Discover mouth", "seed"), ("Discover eyes", "seed")],
@@ -27,14 +25,16 @@ OPTIONS = {
     "strength": [("Atlas mouth", "strength"), ("Atlas eyes", "strength")],
 }
 PICTURES = {"strip.png": "Strip", "spectrum.png": "Spectrum"}  # file -> title of the node that saves it
+FACE = "Image"  # title of the node whose outputs the real picture and its masks take the place of
+MASKS = ("mouth", "eyes")
 TABLE = "Table"  # title of the node whose text is the measurement, as JSON or Markdown
 MODES = ("none", "single", "post", "constrained", "generalized")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; those left out keep the workflow's values."""
-    parser.add_argument("--image", type=Path, metavar="P", help="portrait to edit (default: assets/portrait.png)")
-    parser.add_argument("--mask", type=Path, metavar="P", help="region to edit, white on black (default: the workflow's own masks)")
+    parser.add_argument("--image", type=Path, metavar="P", help="portrait to edit, best 64x64 (default: assets/portrait.png)")
+    parser.add_argument("--mask", type=Path, metavar="P", help="region to edit in place of the mouth, white on black, same aspect")
     parser.add_argument("--strength", type=float, metavar="F", help="how far the directions are driven")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of the discovery")
     parser.add_argument("--steps", type=int, metavar="N", help="steps of the inversion")
@@ -84,26 +84,26 @@ def _titled(prompt: dict[str, dict[str, Any]], title: str) -> list[str]:
 
 
 def _patch(prompt: dict[str, dict[str, Any]], options: argparse.Namespace, client: Client) -> None:
-    """Put the options into the prompt, and every picture it loads onto the server."""
+    """Put the options into the prompt, and the real picture and masks in the place of the drawn ones."""
     for option, targets in OPTIONS.items():
         value = getattr(options, option)
         if value is None:
             continue
-        if isinstance(value, Path):
-            value = client.upload(value)
-        found = [(node, name) for title, name in targets for node in _titled(prompt, title)]
-        if not found:
-            titles = " or ".join(title for title, _ in targets)
-            raise StepFailed("demo", f"--{option} has no node titled {titles} in {WORKFLOW.name}", "Leave the option out.")
-        for node, name in found:
+        for node, name in [(node, name) for title, name in targets for node in _titled(prompt, title)]:
             prompt[node]["inputs"][name] = value
-    given = {name for option in ("image", "mask") if getattr(options, option) for name in _titled(prompt, OPTIONS[option][0][0])}
-    for node, entry in prompt.items():
-        if entry["class_type"] in {"LoadImage", "LoadImageMask"} and node not in given:
-            picture = ASSETS / entry["inputs"]["image"]
-            if not picture.is_file():
-                raise StepFailed("demo", f"{WORKFLOW.name} loads {picture}, which is not there", "Restore the file from the repository.")
-            entry["inputs"]["image"] = client.upload(picture)
+    (face,) = _titled(prompt, FACE)
+    outputs = ["image", *MASKS]  # the first outputs of Demo Face, in this order
+    prompt["picture"] = {"class_type": "LoadImage", "inputs": {"image": client.upload(options.image or ASSETS / "portrait.png")}}
+    scale = {"image": ["picture", 0], "upscale_method": "area", "width": 64, "height": 64, "crop": "center"}
+    prompt["image"] = {"class_type": "ImageScale", "inputs": scale}
+    for name in MASKS:
+        path = options.mask if options.mask and name == MASKS[0] else ASSETS / f"portrait_{name}.png"
+        prompt[name] = {"class_type": "LoadImageMask", "inputs": {"image": client.upload(path), "channel": "red"}}
+    for entry in prompt.values():
+        for name, value in entry["inputs"].items():
+            if isinstance(value, list) and value[0] == face:
+                entry["inputs"][name] = [outputs[value[1]], 0]
+    del prompt[face]
 
 
 def _collect(prompt: dict[str, dict[str, Any]], result: Result, client: Client, folder: Path) -> None:

@@ -1,14 +1,15 @@
 """Discover: a trajectory and a mask become directions; the atlas shows what they do."""
 
+from dataclasses import replace
+
 import torch
 
-from ..core.directions import Directions as DirectionSet
 from ..core.discover.find import MODES, discover
-from ..core.edit.schedule import EditSchedule
 from ..core.edit.steer import Edit, steer_trajectory
 from ..core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload
 from ..core.plots import spectrum_plot, strip
 from ..core.schedule import rescale_sigma
+from .dials import WINDOW_END, WINDOW_START, edit_schedule
 from .host.api import Directions, Trajectory, io, ui
 from .host.denoiser import HostDenoiser
 from .host.images import one_mask, to_image
@@ -108,8 +109,8 @@ class HSpaceDirectionAtlas(io.ComfyNode):
                 io.Int.Input("columns", default=5, min=3, max=15, step=2, tooltip="How many strengths, the middle one being 0."),
                 io.Int.Input("first", default=1, min=1, max=64, advanced=True, tooltip="First direction shown."),
                 io.Int.Input("count", default=5, min=1, max=64, tooltip="How many directions."),
-                io.Float.Input("sigma_start", default=1000.0, min=0.0, max=1000.0, step=0.01, round=0.001, advanced=True, tooltip="Edit only below this noise level."),
-                io.Float.Input("sigma_end", default=0.2, min=0.0, max=1000.0, step=0.01, round=0.001, advanced=True, tooltip="Edit only above this noise level; the last steps then clean up."),
+                io.Float.Input("sigma_start", default=0.0, min=0.0, max=1000.0, step=0.01, round=0.001, advanced=True, tooltip=WINDOW_START),
+                io.Float.Input("sigma_end", default=0.1, min=0.0, max=1000.0, step=0.01, round=0.001, advanced=True, tooltip=WINDOW_END),
                 io.Int.Input("image_index", default=0, min=0, max=4095, advanced=True, tooltip="Which image of a batch."),
                 io.String.Input("title", default="", tooltip="Written before the number of each direction, for example: mouth."),
             ],
@@ -121,7 +122,7 @@ class HSpaceDirectionAtlas(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, directions, strength, columns, count, first=1, sigma_start=1000.0, sigma_end=0.2, image_index=0, title=""
+        cls, model, trajectory, directions, strength, columns, count, first=1, sigma_start=0.0, sigma_end=0.1, image_index=0, title=""
     ) -> io.NodeOutput:
         """Render the sheet."""
         denoiser = HostDenoiser(model)
@@ -137,23 +138,17 @@ class HSpaceDirectionAtlas(io.ComfyNode):
         for i in range(len(found)):
             row = []
             for j, a in enumerate(strengths):
-                schedule = EditSchedule(strength=a, sigma_start=sigma_start, sigma_end=sigma_end)
-                edits = [*denoiser.edits, Edit(_single(found, i), schedule)]
+                schedule = edit_schedule(found, a, sigma_start, sigma_end)
+                edits = [*denoiser.edits, Edit(found.select([i]), schedule)]
                 row.append(steer_trajectory(denoiser, path, edits)[0])
                 report({"i": i * len(strengths) + j, "n": len(found) * len(strengths)})
-            rows.append((f"{title} {found.label(i)}".strip(), row))
+            rows.append((f"{title} {found.label(i)}".strip(), [path.x0[0], *row]))
             images += row
-        sheet = strip(rows, [f"{a:+g}" if a else "0" for a in strengths])
+        sheet = strip(rows, ["original", *(f"{a:+g}" if a else "reconstruction" for a in strengths)])
         return io.NodeOutput(sheet, to_image(torch.stack(images)), ui=ui.PreviewImage(sheet, cls=cls))
 
 
-def _single(directions: DirectionSet, i: int) -> DirectionSet:
-    return directions.select([i])
-
-
 def _one_image(path, index: int):
-    from dataclasses import replace
-
     if index >= path.states.shape[1]:
         raise ValueError(f"image_index must be below the batch of the trajectory ({path.states.shape[1]}), got {index}")
     return replace(path, states=path.states[:, index : index + 1], reconstruction=None, noises=None)

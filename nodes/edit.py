@@ -4,10 +4,11 @@
 from ..core.directions_io import load_directions, save_directions
 from ..core.edit.combine import combine, select
 from ..core.edit.sample import reconstruct
-from ..core.edit.schedule import NORMALISATIONS, EditSchedule
+from ..core.edit.schedule import NORMALISATIONS
 from ..core.edit.steer import Edit, steer_trajectory
 from ..core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload
 from ..core.paths import safe_output_path
+from .dials import WINDOW_END, WINDOW_START, edit_schedule
 from .host import paths
 from .host.api import Directions, Trajectory, io, ui
 from .host.denoiser import HostDenoiser
@@ -36,8 +37,8 @@ class HSpaceSteer(io.ComfyNode):
                 Directions.Input("directions"),
                 io.Float.Input("strength", default=15.0, min=-1000.0, max=1000.0, step=0.5, tooltip=_STRENGTH),
                 io.Int.Input("direction", default=1, min=1, max=64, tooltip="Which one, counted from 1 as on the atlas."),
-                io.Float.Input("sigma_start", default=1000.0, min=0.0, max=1000.0, step=0.01, round=0.001, tooltip="The edit acts only at or below this noise level."),
-                io.Float.Input("sigma_end", default=0.2, min=0.0, max=1000.0, step=0.01, round=0.001, tooltip="The edit acts only at or above this noise level; the steps below clean up."),
+                io.Float.Input("sigma_start", default=0.0, min=0.0, max=1000.0, step=0.01, round=0.001, tooltip=WINDOW_START),
+                io.Float.Input("sigma_end", default=0.1, min=0.0, max=1000.0, step=0.01, round=0.001, tooltip=WINDOW_END),
                 io.Combo.Input(
                     "normalise", options=list(NORMALISATIONS), advanced=True,
                     tooltip="none: strength is a length in h. h: strength is a percentage of the length of h. sigma: strength is scaled by the noise level.",
@@ -52,7 +53,7 @@ class HSpaceSteer(io.ComfyNode):
         denoiser = HostDenoiser(model)
         found = directions_from_payload(directions)
         found.check_model(denoiser.fingerprint, denoiser.layers)
-        schedule = EditSchedule(strength=strength, sigma_start=sigma_start, sigma_end=sigma_end, normalise=normalise)
+        schedule = edit_schedule(found, strength, sigma_start, sigma_end, normalise)
         return io.NodeOutput(add_steering(model, Edit(found.select([direction - 1]), schedule)))
 
 

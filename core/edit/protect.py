@@ -1,4 +1,4 @@
-"""Holding everything outside a mask at the stored trajectory while editing (blending as in Avrahami et al. 2022, arXiv 2111.14818, alg. 1)."""
+"""Holding everything outside a mask at the stored trajectory while editing (blending: Avrahami et al. 2022, arXiv 2111.14818, alg. 1)."""
 
 from __future__ import annotations
 

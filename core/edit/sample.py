@@ -13,7 +13,9 @@ from ..invert.inputs import check_sigmas
 from ..trajectory import Trajectory
 
 
-def edited_step(x: Tensor, sigma: float, nxt: float, denoised: Tensor, plain: Tensor, eta: float = 0.0, noise: Tensor | None = None) -> Tensor:
+def edited_step(
+    x: Tensor, sigma: float, nxt: float, denoised: Tensor, plain: Tensor, *, eta: float = 0.0, noise: Tensor | None = None
+) -> Tensor:
     """One step down, ``x' = denoised + sigma' * (x - plain) / sigma``: the prediction of one output, the direction of another.
 
     With ``plain is denoised`` this is DDIM (eta 0) up to DDPM (eta 1). With an edited ``denoised`` and the unedited ``plain`` it is
@@ -51,6 +53,7 @@ def sample_ddim(
     model: Denoiser,
     x: Tensor,
     sigmas: Tensor,
+    *,
     eta: float = 0.0,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
@@ -79,7 +82,7 @@ def sample_ddim(
     for i in range(n):
         denoised = model(x, x.new_full((x.shape[0],), s[i]))
         noise = fresh_noise(x, generator) if generator is not None and eta and s[i + 1] else None
-        x = edited_step(x, s[i], s[i + 1], denoised, denoised, eta, noise)
+        x = edited_step(x, s[i], s[i + 1], denoised, denoised, eta=eta, noise=noise)
         if callback is not None:
             callback({"i": i, "n": n, "x": x, "sigma": s[i], "denoised": denoised})
     return x

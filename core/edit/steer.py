@@ -111,7 +111,9 @@ def steer_trajectory(
     steered = Steered(model, edits)
     sigmas = trajectory.sigmas.tolist()
     acting = [in_window(edits, s) for s in sigmas[:-1]]
-    first = _check_run(sigmas, edits, acting, eta, protect, mask, start)
+    check_eta(eta)
+    _check_protection(protect, mask)
+    first = _first_step(sigmas, edits, start)
     layer = layer_at(edits, sigmas[:-1]) if lagged else None
     factor = asymmetric_factor(edits, trajectory.sigmas) if asymmetric else 1.0
     keep = blend_weight(mask, trajectory.noisiest, protect, dilate) if mask is not None and protect and any(acting) else None
@@ -131,7 +133,7 @@ def steer_trajectory(
         else:
             denoised = plain = model(x, rows)
         noise = fresh_noise(x, generator) if eta and acting[i] and nxt else None
-        x = edited_step(x, sigma, nxt, denoised, plain, eta if acting[i] else 0.0, noise)
+        x = edited_step(x, sigma, nxt, denoised, plain, eta=eta if acting[i] else 0.0, noise=noise)
         if anchor is not None:
             x = x + anchor[i].to(x)
         if keep is not None and any(acting[: i + 1]):
@@ -141,15 +143,15 @@ def steer_trajectory(
     return x
 
 
-def _check_run(
-    sigmas: list[float], edits: Sequence[Edit], acting: list[bool], eta: float, protect: float, mask: Tensor | None, start: str
-) -> int:
-    """Check the options of a run and return the index of its first step."""
-    check_eta(eta)
+def _check_protection(protect: float, mask: Tensor | None) -> None:
     if not 0 <= protect <= 1:
         raise ValueError(f"protect must lie in 0..1 (0 off, 1 holds everything outside the mask), got {protect}")
     if protect and mask is None:
         raise ValueError("'protect' holds everything outside a mask, but there is no mask; give one, or set protect to 0")
+
+
+def _first_step(sigmas: list[float], edits: Sequence[Edit], start: str) -> int:
+    """Index of the first step of a run; refuses an edit that no step would carry out."""
     if start not in ("top", "window"):
         raise ValueError(f"start must be 'top' (the noisiest state) or 'window' (the first edited level), got {start!r}")
     for edit in edits:

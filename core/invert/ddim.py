@@ -36,6 +36,7 @@ def invert_ddim(
     x0: Tensor,
     sigmas: Tensor,
     convention: Literal["A", "B"] = "B",
+    *,
     callback: Callback | None = None,
     limit: float | None = IMAGE_LIMIT,
 ) -> Trajectory:

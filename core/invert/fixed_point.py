@@ -20,6 +20,7 @@ def invert_fixed_point(
     x0: Tensor,
     sigmas: Tensor,
     iterations: int = 3,
+    *,
     damping: float = 0.0,
     average: tuple[int, int] | None = None,
     anderson: bool = False,
@@ -111,6 +112,8 @@ def _check_options(iterations: int, damping: float, average: tuple[int, int] | N
     if not 0 <= damping < 1:
         raise ValueError(f"damping must lie in 0 <= damping < 1, got {damping}; 0 is none, 0.3 calms an oscillation")
     if average is not None and not 0 <= average[0] <= average[1] <= iterations:
-        raise ValueError(f"average must be a first and a last evaluation within 0..{iterations}, got {average}; raise iterations or narrow it")
+        raise ValueError(
+            f"average must be a first and a last evaluation within 0..{iterations}, got {average}; raise iterations or narrow it"
+        )
     if not tol >= 0:
         raise ValueError(f"tol must be 0 or more, got {tol}; 1e-5 stops early without a visible loss")

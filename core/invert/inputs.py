@@ -42,7 +42,9 @@ def check_sigmas(sigmas: Tensor) -> Tensor:
     """
     s = torch.as_tensor(sigmas).detach().to("cpu", torch.float64)
     if s.dim() != 1 or len(s) < 2:
-        raise ValueError(f"sigmas must hold at least one step (two levels, the last one 0), got shape {list(s.shape)}; set steps to 1 or more")
+        raise ValueError(
+            f"sigmas must hold at least one step (two levels, the last one 0), got shape {list(s.shape)}; set steps to 1 or more"
+        )
     if not torch.isfinite(s).all():
         raise ValueError("sigmas hold NaN or infinite values; make them again with a scheduler")
     if bool((s[1:] >= s[:-1]).any()):

@@ -78,7 +78,10 @@ class EditReport:
                 shown = f"**{name}**" if name == self.target else name
                 quality = _number(self.regressor_quality.get(name))
                 lines.append(f"| {shown} | {self.factors[name]:+.3f} | {self.sizes[name]:.3f} | {quality} |")
-            lines += ["", f"{self.target} moved {self.moved:+.3f}; the others {self.leaked:.3f} on average, most of all {self.largest_other}."]
+            lines += [
+                "",
+                f"{self.target} moved {self.moved:+.3f}; the others {self.leaked:.3f} on average, most of all {self.largest_other}.",
+            ]
         return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """Inversion: order of convergence against an exact solution, exact round trips, what is refused."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_ddim_converges_at_first_order(convention, c, device):
     for steps in (200, 400, 800):
         path = invert_ddim(model, x0, even(steps), convention)
         errors.append(float((path.noisiest - model.exact(x0, 3.0)).norm()))
-    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(a / b) for a, b in pairwise(errors)]
     assert all(0.85 < order < 1.2 for order in orders), (errors, orders)
 
 
@@ -75,7 +76,7 @@ def test_states_are_those_of_the_textbook(device):
         path = invert_ddim(model, x0, sigmas, convention)
         for i in range(len(sigmas) - 3):  # from state i+1 to state i
             low, high, lower = abar[i + 1], abar[i], path.states[i + 1] * math.sqrt(abar[i + 1])
-            level = (low if convention == "A" else high)
+            level = low if convention == "A" else high
             s = math.sqrt((1 - level) / level)
             seen = lower / math.sqrt(level)  # what a sigma-space model is given so that the network sees `lower` at `level`
             eps = (seen - model(seen, seen.new_full((2,), s))) / s
@@ -106,6 +107,7 @@ def test_every_iteration_brings_the_round_trip_closer(device):
 
 def test_the_best_iterate_is_kept_where_the_iteration_diverges(device):
     """Steps far too long for a contraction: more iterations must not make the state worse."""
+
     class Stiff(Gaussian):
         def __call__(self, x, sigma):
             return x - 2.5 * sigma[:, None, None, None] * torch.sin(3 * x)
@@ -164,11 +166,13 @@ def test_eta_one_is_the_ddpm_posterior(device):
     at, s = 0.3, 0.55
     x, x0 = picture(1, device=device, dtype=torch.float64), picture(1, device=device, dtype=torch.float64)
     sigma, nxt = math.sqrt((1 - at) / at), math.sqrt((1 - s) / s)
-    mean = edited_step(x / math.sqrt(at), sigma, nxt, x0, x0, 1.0, torch.zeros_like(x)) * math.sqrt(s)
+    mean = edited_step(x / math.sqrt(at), sigma, nxt, x0, x0, eta=1.0, noise=torch.zeros_like(x)) * math.sqrt(s)
     alpha = at / s
     expected = math.sqrt(s) * (1 - alpha) / (1 - at) * x0 + math.sqrt(alpha) * (1 - s) / (1 - at) * x
     assert torch.allclose(mean, expected, atol=1e-12)
-    one = edited_step(x, sigma, nxt, x0, x0, 1.0, torch.ones_like(x)) - edited_step(x, sigma, nxt, x0, x0, 1.0, torch.zeros_like(x))
+    one = edited_step(x, sigma, nxt, x0, x0, eta=1.0, noise=torch.ones_like(x)) - edited_step(
+        x, sigma, nxt, x0, x0, eta=1.0, noise=torch.zeros_like(x)
+    )
     assert math.isclose(float(one.mean()) ** 2 * s, (1 - s) / (1 - at) * (1 - alpha), rel_tol=1e-9)
 
 

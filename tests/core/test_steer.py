@@ -39,7 +39,7 @@ def path(model, sigmas, device):
     return reconstruct(model, invert_ddim(model, (torch.rand(2, 3, 16, 16) * 2 - 1).to(device), sigmas))
 
 
-def found(model, k=1, t=1, layer="middle", seed=0, size=(16, 16)) -> Directions:
+def found(model, k=1, t=1, *, layer="middle", seed=0, size=(16, 16)) -> Directions:
     x = torch.zeros(1, 3, *size, device=next(model.net.parameters()).device)
     shape = model.split(x, x.new_ones(1), layer).h.shape[1:]
     v = torch.randn(t, k, *shape, generator=torch.Generator().manual_seed(seed))
@@ -131,7 +131,9 @@ def test_asymmetric_factor_is_the_mean_of_the_symmetric_effects(model):
 def test_asymmetric_is_the_papers_update(model, path):
     """Kwon et al. 2023, eq. 5 in variance-preserving variables, one step of the grid."""
     one_step = replace(path, sigmas=torch.tensor([2.0, 0.0], dtype=torch.float64), states=path.states[[1, -1]], reconstruction=None)
-    two_steps = replace(path, sigmas=torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64), states=path.states[[1, 3, -1]], reconstruction=None)
+    two_steps = replace(
+        path, sigmas=torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64), states=path.states[[1, 3, -1]], reconstruction=None
+    )
     e = edit(model, 6.0, sigma_end=1.5)
     x, rows = two_steps.noisiest, path.states.new_full((2,), 2.0)
     at, s = 1 / 5, 1 / 2
