@@ -125,7 +125,7 @@ def _header(data: bytes) -> tuple[dict, dict[str, str]]:
         kind = entry.get("dtype") if isinstance(entry, dict) else None
         _demand(kind in _DTYPES, f"tensor {key} must be F32 or F16, got {_show(kind)}")
         _demand(isinstance(entry.get("shape"), list) and len(entry["shape"]) == _RANKS[key], f"tensor {key} must have {_RANKS[key]} axes")
-        kinds[key] = kind
+        kinds[key] = str(kind)
     facts = json.loads(meta["hspace"])
     _demand(isinstance(facts, dict) and set(facts) == _FIELDS, f"its metadata must have exactly {', '.join(sorted(_FIELDS))}")
     _demand(facts["format"] == FORMAT, f"its format must be {FORMAT}, got {_show(facts['format'])}")

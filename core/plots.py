@@ -77,7 +77,7 @@ def spectrum_plot(spectrum: Tensor, gain: Tensor, leak: Tensor, title: str = "")
         title: one line.
 
     Returns:
-        `[1 432 H 3]` in 0..1 on the CPU.
+        `[1 432 w 3]` in 0..1 on the CPU.
 
     Raises:
         ValueError: gain and leak are not two rows of one length, or any value is not a finite number >= 0.

@@ -59,7 +59,7 @@ def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[f
             leak=torch.cat([s.leak.to(base.leak.device).expand(t, -1) for s in sets], 1),
             labels=_names(sets),
             mask=mask,
-            method=" | ".join(dict.fromkeys(s.method for s in sets if s.method)),
+            method=" | ".join(dict.fromkeys(s.method for s in sets if s.method))[:200],
             spectrum=torch.zeros(0),
         )
     if how != "add":
@@ -67,7 +67,7 @@ def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[f
     factors = [1.0] * len(sets) if weights is None else list(weights)
     if len(factors) != len(sets):
         raise ValueError(f"adding {len(sets)} sets needs {len(sets)} weights, got {len(factors)}")
-    total = sum(f * v[:, :1] for f, v in zip(factors, vectors, strict=True))
+    total = torch.stack([f * v[:, :1] for f, v in zip(factors, vectors, strict=True)]).sum(0)
     norm = total.flatten(2).norm(dim=2)
     if float(norm.min()) < 1e-4:
         raise ValueError(f"the directions cancel each other with weights {factors}; change a weight")

@@ -20,9 +20,9 @@ def fit_mask(mask: Tensor, height: int, width: int) -> Tensor:
         raise ValueError(f"mask must have finite values in 0..1, got {low:g}..{high:g}; normalise it first")
     if mask.shape == (height, width):
         return mask
-    shrinks = height <= mask.shape[0] and width <= mask.shape[1]
-    options = {"mode": "area"} if shrinks else {"mode": "bilinear", "align_corners": False, "antialias": True}
-    return F.interpolate(mask[None, None], (height, width), **options)[0, 0].clamp(0, 1)
+    if height <= mask.shape[0] and width <= mask.shape[1]:
+        return F.interpolate(mask[None, None], (height, width), mode="area")[0, 0].clamp(0, 1)
+    return F.interpolate(mask[None, None], (height, width), mode="bilinear", align_corners=False, antialias=True)[0, 0].clamp(0, 1)
 
 
 def blend_weight(mask: Tensor, x: Tensor, protect: float, dilate: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from .factors import Factors
 from .render import render
 
 _REACH: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
-    "mouth": ("mouth", {"smile": (-1, -0.5, 0, 0.5, 1), "mouth_open": (0, 0.5, 1)}),
+    "mouth": ("mouth", {"smile": (-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1), "mouth_open": (0, 0.5, 1)}),
     "eyes": ("eyes", {"eye_open": (0.15, 0.4, 0.7, 1), "glasses": (0,)}),
     "hair": ("hair", {"hair_length": (0, 0.25, 0.5, 0.75, 1)}),
     "glasses": ("glasses", {"glasses": (1,)}),
@@ -40,6 +40,6 @@ def region_mask(factors: Factors, region: str, size: int = 64) -> Tensor:
     part, settings = _REACH[region]
     reach = []
     for values in product(*settings.values()):
-        posed = {**factors, **{n: torch.full_like(factors[n], float(v)) for n, v in zip(settings, values, strict=True)}}
+        posed = {**factors, **{n: torch.full_like(factors[n], v, dtype=torch.float32) for n, v in zip(settings, values, strict=True)}}
         reach.append(render(posed, size, masks=True)[1][part])
     return torch.stack(reach).amax(0).clamp(0, 1)
