@@ -12,6 +12,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -29,9 +30,12 @@ from core.faces.regressor import factor_change
 from core.invert.fixed_point import invert_fixed_point
 from core.edit.sample import reconstruct
 
-K, STEPS, TOP, SIGMA, WINDOW = 5, 20, 20.0, 0.85, (3.0, 0.1)
-CHANGE = 0.2
+K, STEPS, TOP, SIGMA, WINDOW = 5, 18, 20.0, 0.85, (3.4, 0.1)
+RANK = 20
+CHANGE = 0.12
 """Mean absolute change inside the mask at which everything is compared, in the model's range -1..1."""
+FURTHER = 2.0
+"""How much further the dial is turned where factors are read."""
 
 REGIONS = {
     "mouth": (("smile", "mouth_open"), {"smile", "mouth_open"}),
@@ -53,28 +57,27 @@ def inside_and_outside(a: Tensor, b: Tensor, mask: Tensor) -> tuple[Tensor, Tens
     return (d * mask).sum((1, 2)) / mask.sum(), (d * (1 - mask)).sum((1, 2)) / (1 - mask).sum()
 
 
-def rendered(model, path, directions: Directions, strengths: list[float]) -> Tensor:
-    """One picture for each (direction, strength) pair, `[n 3 h w]`."""
+def rendered(model, path, directions: Directions, strengths: list[tuple[int, float]]) -> Tensor:
+    """One picture for each (direction, strength) pair, `[n 3 h w]`, in one batch."""
     high, low = WINDOW
-    pictures = [
-        steer_trajectory(model, path, [Edit(directions.select([i]), EditSchedule(a, sigma_start=high, sigma_end=low))])
-        for i, a in enumerate(strengths)
-    ]
-    return torch.cat(pictures)
+    weights = tuple(tuple(a if i == j else 0.0 for j in range(len(directions))) for i, a in strengths)
+    edit = Edit(directions, EditSchedule(1.0, sigma_start=high, sigma_end=low), weights)
+    return steer_trajectory(model, path.repeat(len(strengths)), [edit], start="window")
 
 
-def calibrated(model, path, base: Tensor, directions: Directions, mask: Tensor) -> tuple[Tensor, list[float]]:
-    """Pictures at +a of every direction with the wanted change inside, and these a (two secant steps)."""
-    a = [CHANGE * 60.0 / max(float(g), 1e-6) ** 0.5 * 0.1 for g in directions.gain[0]]
-    for _ in range(3):
-        y = rendered(model, path, directions, a)
-        got, _ = inside_and_outside(y, base, mask)
-        if bool(((got / CHANGE - 1).abs() < 0.1).all()):
-            break
-        a = [s * min(max(CHANGE / max(float(c), 1e-6), 0.2), 5.0) for s, c in zip(a, got, strict=True)]
-    else:
-        y = rendered(model, path, directions, a)
-    return y, a
+def stacked(sets: list[Directions]) -> Directions:
+    """Sets of one layer behind each other."""
+    first = sets[0]
+    parts = {n: torch.cat([getattr(s, n) for s in sets], 1) for n in ("vectors", "gain", "leak")}
+    return replace(first, **parts, labels=())
+
+
+def calibrated(model, path, base: Tensor, directions: Directions, mask: Tensor) -> list[float]:
+    """For each direction the strength at which the mask changes as much as wanted (one secant step from a first guess)."""
+    size = CHANGE * float(mask.sum() * 3) ** 0.5
+    guess = [min(size / max(float(g), 1e-3), 120.0) * 0.3 for g in directions.gain[0]]
+    got, _ = inside_and_outside(rendered(model, path, directions, list(enumerate(guess))), base, mask)
+    return [a * min(max(CHANGE / max(float(c), 1e-6), 0.2), 5.0) for a, c in zip(guess, got, strict=True)]
 
 
 def one_face(index: int, faces: int) -> dict:
@@ -86,8 +89,8 @@ def one_face(index: int, faces: int) -> dict:
     other = (index + 1) % faces
     sigmas = karras(STEPS, TOP)
     path = reconstruct(model, invert_fixed_point(model, images[[index, other]], sigmas))
-    mine, theirs = (replace(path, states=path.states[:, i : i + 1], reconstruction=None) for i in (0, 1))
-    base, other_base = path.reconstruction[:1], path.reconstruction[1:]
+    mine, theirs = path.image(0), path.image(1)
+    base, other_base = mine.reconstruction, theirs.reconstruction
     step = path.nearest(SIGMA)
     found: dict = {"face": index}
     for region, (targets, local) in REGIONS.items():
@@ -95,22 +98,31 @@ def one_face(index: int, faces: int) -> dict:
         if float(mask.sum()) < 8:
             continue
         started = time.perf_counter()
-        basis = krylov_basis(model, mine.states[step], float(path.sigmas[step]), mask, k=K)
-        directions = {m: region_result(basis, mode=m, k=n) for m, n in MODES.items() if m != "random"}
+        basis = krylov_basis(model, mine.states[step], float(path.sigmas[step]), mask, k=K, size=2 * RANK + K)
+        directions = {m: region_result(basis, mode=m, k=n, rank=RANK) for m, n in MODES.items() if m != "random"}
         seconds = time.perf_counter() - started
         vectors = torch.randn(1, MODES["random"], *directions["none"].vectors.shape[2:], generator=torch.Generator().manual_seed(index))
         vectors /= vectors.flatten(2).norm(dim=2)[..., None, None, None]
         directions["random"] = replace(directions["none"], vectors=vectors, gain=torch.full((1, MODES["random"]), float(directions["none"].gain.mean()) / 5))
         row: dict = {"seconds": seconds, "products": basis.products}
-        for mode, chosen in directions.items():
-            y, a = calibrated(model, mine, base, chosen, mask)
-            got, out = inside_and_outside(y, base, mask)
-            row[mode] = {"leak": float((out / got).mean()), "inside": float(got.mean()), "linear leak over gain": float((chosen.leak / chosen.gain).mean()) if mode != "random" else None}
-            if mode == "generalized" and region in DIAL:
-                both = torch.cat([y, rendered(model, mine, chosen, [-s for s in a])])
-                row |= dial(regressor, base, both, targets, local)
-                best, factor = row["best"], row["factor"]
-                row["transfer"] = transfer(model, regressor, chosen.select([best % K]), a[best % K] * (1 if best < K else -1), theirs, other_base, factor, row["moved"])
+        together = stacked([directions[m] for m in MODES])
+        strengths = calibrated(model, mine, base, together, mask)
+        start = dict(zip(MODES, accumulate([0, *MODES.values()]), strict=False))
+        pairs = list(enumerate(strengths))
+        own = range(start["generalized"], start["generalized"] + K)
+        if region in DIAL:
+            signed = [FURTHER * sign * strengths[i] for sign in (1, -1) for i in own]
+            pairs += list(zip([*own, *own], signed, strict=True))
+        y = rendered(model, mine, together, pairs)
+        got, out = inside_and_outside(y, base, mask)
+        for mode, n in MODES.items():
+            part = slice(start[mode], start[mode] + n)
+            row[mode] = {"leak": float((out[part] / got[part]).mean()), "inside": float(got[part].mean())}
+        if region in DIAL:
+            row |= dial(regressor, base, y[-2 * K :], targets, local)
+            best = row["best"]
+            chosen = directions["generalized"].select([best % K])
+            row["transfer"] = transfer(model, regressor, chosen, signed[best], theirs, other_base, row["factor"], row["moved"])
         found[region] = row
     return found
 
@@ -136,7 +148,7 @@ def transfer(model, regressor, direction: Directions, strength: float, path, bas
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "direction.safetensors"
         save_directions(file, direction)
-        y = rendered(model, path, load_directions(file), [strength])
+        y = rendered(model, path, load_directions(file), [(0, strength)])
     there = float(factor_change(regressor, base / 2 + 0.5, y.clamp(-1, 1) / 2 + 0.5)[factor])
     return {"moved": there, "same sense": there * moved > 0 and abs(there) >= 0.05}
 

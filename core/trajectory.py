@@ -54,6 +54,24 @@ class Trajectory:
         """Index of the noisy grid point nearest to ``sigma`` in log scale (never the clean end)."""
         return int((self.sigmas[:-1].log() - torch.tensor(max(sigma, 1e-8), dtype=torch.float64).log()).abs().argmin())
 
+    def image(self, index: int) -> Trajectory:
+        """The trajectory of one image of the batch.
+
+        Raises:
+            ValueError: there is no such image.
+        """
+        if not 0 <= index < self.states.shape[1]:
+            raise ValueError(f"image_index must lie in 0..{self.states.shape[1] - 1} for this trajectory, got {index}")
+        pick = slice(index, index + 1)
+        noises, reconstruction = (None if v is None else v[..., pick, :, :, :] for v in (self.noises, self.reconstruction))
+        return replace(self, states=self.states[:, pick], noises=noises, reconstruction=reconstruction)
+
+    def repeat(self, n: int) -> Trajectory:
+        """``n`` copies of a trajectory of one image (views, no memory), for many edits in one run."""
+        if self.states.shape[1] != 1:
+            raise ValueError(f"only the trajectory of one image can be repeated, this one holds {self.states.shape[1]}; pick one with image()")
+        return replace(self, states=self.states.expand(-1, n, -1, -1, -1), noises=None, reconstruction=None)
+
     def to(self, device: torch.device | str) -> Trajectory:
         """The same trajectory on another device."""
         move = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor) and k not in ("sigmas", "residual")}

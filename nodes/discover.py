@@ -1,7 +1,5 @@
 """Discover: a trajectory and a mask become directions; the atlas shows what they do."""
 
-from dataclasses import replace
-
 import torch
 
 from ..core.discover.find import MODES, discover
@@ -16,12 +14,14 @@ from .host.images import one_mask, to_image
 from .host.progress import reporter
 
 LAYERS = ["middle", *(f"up.{k}" for k in range(12))]
+_TOGETHER = 32  # pictures rendered in one batch
 RBE_SIGMA, RBE_PIXELS = 3.4, 256  # t0 = 500 of the paper's 256-pixel models
 
 
 def default_sigma(pixels: int) -> float:
     """The paper's noise level, rescaled to a picture of ``pixels`` pixels."""
-    return rescale_sigma(RBE_SIGMA, RBE_PIXELS, pixels)
+    return rescale_sigma(_TOGETHER = 32  # pictures rendered in one batch
+RBE_SIGMA, RBE_PIXELS, pixels)
 
 
 class HSpaceDiscoverRegion(io.ComfyNode):
@@ -76,11 +76,10 @@ class HSpaceDiscoverRegion(io.ComfyNode):
         denoiser = HostDenoiser(model)
         path = trajectory_from_payload(trajectory)
         path.check_model(denoiser.fingerprint)
-        if image_index >= path.states.shape[1]:
-            raise ValueError(f"image_index must be below the batch of the trajectory ({path.states.shape[1]}), got {image_index}")
+        path = path.image(image_index)
         height, width = path.states.shape[-2:]
         step = path.nearest(sigma or default_sigma(max(height, width)))
-        x = path.states[step, image_index : image_index + 1].to(denoiser.device)
+        x = path.states[step].to(denoiser.device)
         found, facts = discover(
             denoiser, x, float(path.sigmas[step]), one_mask(mask, height, width), layer=layer, k=k, mode=mode, rank=rank, tau=tau,
             iterations=iterations, seed=seed, callback=reporter(model, iterations + 2, preview=False),
@@ -126,32 +125,31 @@ class HSpaceDirectionAtlas(io.ComfyNode):
     ) -> io.NodeOutput:
         """Render the sheet."""
         denoiser = HostDenoiser(model)
-        path = _one_image(trajectory_from_payload(trajectory), image_index).to(denoiser.device)
+        path = trajectory_from_payload(trajectory).image(image_index).to(denoiser.device)
         path.check_model(denoiser.fingerprint)
         found = directions_from_payload(directions)
         found.check_model(denoiser.fingerprint, denoiser.layers)
-        chosen = list(range(first - 1, min(first - 1 + count, len(found))))
-        found = found.select(chosen)
+        if first > len(found):
+            raise ValueError(f"first must be at most {len(found)}, the number of directions connected, got {first}")
+        found = found.select(list(range(first - 1, min(first - 1 + count, len(found)))))
         strengths = torch.linspace(-2 * strength, 2 * strength, columns | 1).tolist()
-        rows, images = [], []
-        report = reporter(model, len(found) * (columns | 1), preview=False)
-        for i in range(len(found)):
-            row = []
-            for j, a in enumerate(strengths):
-                schedule = edit_schedule(found, a, sigma_start, sigma_end)
-                edits = [*denoiser.edits, Edit(found.select([i]), schedule)]
-                row.append(steer_trajectory(denoiser, path, edits)[0])
-                report({"i": i * len(strengths) + j, "n": len(found) * len(strengths)})
-            rows.append((f"{title} {found.label(i)}".strip(), [path.x0[0], *row]))
-            images += row
+        variants = [(i, a) for i in range(len(found)) for a in strengths if a]
+        parts = [variants[i : i + _TOGETHER] for i in range(0, len(variants), _TOGETHER)]
+        report = reporter(model, (len(parts) + 1) * (len(path.sigmas) - 1), preview=False)
+        plain = steer_trajectory(denoiser, path, denoiser.edits, callback=report)[0]
+        edited = []
+        for part in parts:
+            weights = tuple(tuple(a if i == j else 0.0 for j in range(len(found))) for i, a in part)
+            edit = Edit(found, edit_schedule(found, 1.0, sigma_start, sigma_end), weights)
+            edited += steer_trajectory(denoiser, path.repeat(len(part)), [*denoiser.edits, edit], start="window", callback=report)
+        left = iter(edited)
+        images = [plain if a == 0 else next(left) for _ in range(len(found)) for a in strengths]
+        rows = [
+            (f"{title} {found.label(i)}".strip(), [path.x0[0], *images[i * len(strengths) : (i + 1) * len(strengths)]])
+            for i in range(len(found))
+        ]
         sheet = strip(rows, ["original", *(f"{a:+g}" if a else "reconstruction" for a in strengths)])
         return io.NodeOutput(sheet, to_image(torch.stack(images)), ui=ui.PreviewImage(sheet, cls=cls))
-
-
-def _one_image(path, index: int):
-    if index >= path.states.shape[1]:
-        raise ValueError(f"image_index must be below the batch of the trajectory ({path.states.shape[1]}), got {index}")
-    return replace(path, states=path.states[:, index : index + 1], reconstruction=None, noises=None)
 
 
 NODES = [HSpaceDiscoverRegion, HSpaceDirectionAtlas]

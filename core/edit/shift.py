@@ -24,23 +24,30 @@ class Edit:
     Attributes:
         directions: one or more.
         schedule: strength and window.
-        weights: one factor a direction; may be left out for a single direction.
+        weights: one factor a direction, or a tuple of such rows, one for each sample of the batch (many variants of one picture
+            in one run); may be left out for a single direction.
     """
 
     directions: Directions
     schedule: EditSchedule
-    weights: tuple[float, ...] = ()
+    weights: tuple[float, ...] | tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         k = len(self.directions)
         if not self.weights and k == 1:
             object.__setattr__(self, "weights", (1.0,))
-        if len(self.weights) != k:
-            raise ValueError(f"an edit with {k} directions needs {k} weights, got {len(self.weights)}; or select one direction first")
+        wrong = [len(row) for row in self._rows if len(row) != k]
+        if wrong:
+            raise ValueError(f"an edit with {k} directions needs {k} weights, got {wrong[0]}; or select one direction first")
+
+    @property
+    def _rows(self) -> tuple[tuple[float, ...], ...]:
+        nested = bool(self.weights) and isinstance(self.weights[0], tuple)
+        return self.weights if nested else (self.weights,)  # type: ignore[return-value]
 
     def acts(self, sigma: float) -> bool:
         """Whether it adds anything at ``sigma``."""
-        return self.schedule.acts(sigma) and any(self.weights)
+        return self.schedule.acts(sigma) and any(any(row) for row in self._rows)
 
     def shift(self, sigma: float, h: Tensor) -> Tensor:
         """What it adds to ``h`` `[b c h w]`; broadcastable to it.
@@ -54,9 +61,10 @@ class Edit:
                 f"these directions are {list(u.shape[1:])} at layer {self.directions.layer!r}, the model has {list(h.shape[1:])} there; "
                 "use an image of the size at which they were found, or discover directions at this size"
             )
-        u = u.to(h)
-        u = u[0] * self.weights[0] if len(u) == 1 else torch.einsum("k,kchw->chw", h.new_tensor(self.weights), u)
-        return self.schedule.length(sigma, h) * u[None]
+        rows = h.new_tensor(self._rows)
+        if len(rows) not in (1, len(h)):
+            raise ValueError(f"an edit with a row of weights a sample needs {len(h)} rows for this batch, got {len(rows)}")
+        return self.schedule.length(sigma, h) * torch.einsum("bk,kchw->bchw", rows, u.to(h))
 
 
 def in_window(edits: Iterable[Edit], sigma: float) -> bool:
