@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from core.faces.factors import Factors, sample
-from core.faces.regressor import load_regressor
 from core.faces.regions import region_mask
+from core.faces.regressor import load_regressor
 from core.faces.render import render
 from core.networks.read import load_denoiser
 

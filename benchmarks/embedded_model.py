@@ -67,14 +67,12 @@ def probe(model, sigma: float, factors: tuple[str, ...], n: int = 3200) -> dict[
     centre = wanted[:fit].mean(0)
     kernel = h @ h[:fit].T
     inner = fit * 4 // 5  # the ridge is chosen inside the fitting part
-    best: tuple[Tensor, float] | None = None
+    errors: dict[float, float] = {}
     for ridge in (1e-4, 1e-3, 1e-2, 3e-2, 1e-1):
         weights = torch.linalg.solve(kernel[:inner, :inner] + ridge * torch.eye(inner, dtype=h.dtype), wanted[:inner] - centre)
-        error = (kernel[inner:fit, :inner] @ weights + centre - wanted[inner:fit]).square().mean(0)
-        if best is None or float(error.mean()) < float(best[0].mean()):
-            best = (error, ridge)
-    assert best is not None
-    weights = torch.linalg.solve(kernel[:fit] + best[1] * torch.eye(fit, dtype=h.dtype), wanted[:fit] - centre)
+        errors[ridge] = float((kernel[inner:fit, :inner] @ weights + centre - wanted[inner:fit]).square().mean())
+    ridge = min(errors, key=lambda r: errors[r])
+    weights = torch.linalg.solve(kernel[:fit] + ridge * torch.eye(fit, dtype=h.dtype), wanted[:fit] - centre)
     error = (kernel[fit:] @ weights + centre - wanted[fit:]).square().mean(0)
     return {f: float(v) for f, v in zip(factors, 1 - error / wanted[fit:].var(0), strict=True)}
 

@@ -24,11 +24,11 @@ from benchmarks._report import bar, write
 from core.directions import Directions
 from core.directions_io import load_directions, save_directions
 from core.discover.find import discover, krylov_basis, region_result
+from core.edit.sample import reconstruct
 from core.edit.schedule import EditSchedule
 from core.edit.steer import Edit, steer_trajectory
 from core.faces.regressor import factor_change
 from core.invert.fixed_point import invert_fixed_point
-from core.edit.sample import reconstruct
 
 K, STEPS, TOP, SIGMA, WINDOW = 5, 18, 20.0, 0.85, (3.4, 0.1)
 RANK = 20
@@ -103,7 +103,9 @@ def one_face(index: int, faces: int) -> dict:
         seconds = time.perf_counter() - started
         vectors = torch.randn(1, MODES["random"], *directions["none"].vectors.shape[2:], generator=torch.Generator().manual_seed(index))
         vectors /= vectors.flatten(2).norm(dim=2)[..., None, None, None]
-        directions["random"] = replace(directions["none"], vectors=vectors, gain=torch.full((1, MODES["random"]), float(directions["none"].gain.mean()) / 5))
+        directions["random"] = replace(
+            directions["none"], vectors=vectors, gain=torch.full((1, MODES["random"]), float(directions["none"].gain.mean()) / 5)
+        )
         row: dict = {"seconds": seconds, "products": basis.products}
         together = stacked([directions[m] for m in MODES])
         strengths = calibrated(model, mine, base, together, mask)
@@ -188,17 +190,19 @@ def main() -> None:
     lines = [summary(rows, region) for region in REGIONS]
     mean = {m: sum(line[f"{m} / none"] for line in lines) / len(lines) for m in ("constrained", "generalized")}
     moved = [line for line in lines if line["region"] in DIAL]
+    settings = {"k": K, "rank": RANK, "steps": STEPS, "sigma": SIGMA, "window": WINDOW, "change inside": CHANGE, "dial": FURTHER}
+    clean, same = "a clean target factor, % of faces", "transfer in the same sense, %"
     write(
         "region_locality",
-        {"rows": lines, "settings": {"k": K, "steps": STEPS, "sigma": SIGMA, "window": WINDOW, "change inside": CHANGE}, "products": report["products"], "raw": rows},
+        {"rows": lines, "settings": settings, "products": report["products"], "raw": rows},
         [
             bar("leak of generalized / leak of none, mean over regions", round(mean["generalized"], 3), "<=", 0.5),
             bar("leak of constrained / leak of none, mean over regions", round(mean["constrained"], 3), "<=", 0.8),
-            *(bar(f"{line['region']}: faces with a direction that moves its factor cleanly, %", line["a clean target factor, % of faces"], ">=", 70) for line in moved),
-            *(bar(f"{line['region']}: saved, loaded, applied to another face: same sense, %", line["transfer in the same sense, %"], ">=", 70) for line in moved),
+            *(bar(f"{r['region']}: faces with a direction that moves its factor cleanly, %", r[clean], ">=", 70) for r in moved),
+            *(bar(f"{r['region']}: saved, loaded, applied to another face: same sense, %", r[same], ">=", 70) for r in moved),
             bar("discovery, k = 5, generalized, all cores, seconds", round(seconds, 2), "<=", 10),
         ],
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -69,7 +69,9 @@ class Trajectory:
     def repeat(self, n: int) -> Trajectory:
         """``n`` copies of a trajectory of one image (views, no memory), for many edits in one run."""
         if self.states.shape[1] != 1:
-            raise ValueError(f"only the trajectory of one image can be repeated, this one holds {self.states.shape[1]}; pick one with image()")
+            raise ValueError(
+                f"only the trajectory of one image can be repeated, this one holds {self.states.shape[1]}; pick one with image()"
+            )
         return replace(self, states=self.states.expand(-1, n, -1, -1, -1), noises=None, reconstruction=None)
 
     def to(self, device: torch.device | str) -> Trajectory:

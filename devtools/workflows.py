@@ -109,29 +109,55 @@ def editor_form(graph: Graph, facts: dict[str, Any]) -> dict[str, Any]:
             slots.append(slot)
         nodes.append(
             {
-                "id": numbers[node.title], "type": node.kind, "title": node.title, "pos": list(node.at), "size": list(node.size), "flags": {},
-                "order": numbers[node.title] - 1, "mode": 0, "inputs": slots,
+                "id": numbers[node.title],
+                "type": node.kind,
+                "title": node.title,
+                "pos": list(node.at),
+                "size": list(node.size),
+                "flags": {},
+                "order": numbers[node.title] - 1,
+                "mode": 0,
+                "inputs": slots,
                 "outputs": [{"name": n, "type": t, "links": None} for n, t in zip(fact["output_name"], fact["output"], strict=True)],
-                "properties": {"Node name for S&R": node.kind}, "widgets_values": widgets,
+                "properties": {"Node name for S&R": node.kind},
+                "widgets_values": widgets,
             }
-        )  # fmt: skip
+        )
     for number, source, output, *_ in links:
         slot = nodes[source - 1]["outputs"][output]
         slot["links"] = [*(slot["links"] or []), number]
     for i, note in enumerate(graph.notes, len(nodes) + 1):
         nodes.append(
             {
-                "id": i, "type": "MarkdownNote", "pos": list(note.at), "size": list(note.size), "flags": {}, "order": i - 1, "mode": 0, "inputs": [],
-                "outputs": [], "properties": {}, "widgets_values": [note.text], "color": "#432", "bgcolor": "#653",
+                "id": i,
+                "type": "MarkdownNote",
+                "pos": list(note.at),
+                "size": list(note.size),
+                "flags": {},
+                "order": i - 1,
+                "mode": 0,
+                "inputs": [],
+                "outputs": [],
+                "properties": {},
+                "widgets_values": [note.text],
+                "color": "#432",
+                "bgcolor": "#653",
             }
-        )  # fmt: skip
+        )
     groups = [
         {"id": i, "title": g.title, "bounding": list(g.box), "color": g.color, "font_size": 24, "flags": {}}
         for i, g in enumerate(graph.groups, 1)
     ]
     return {
-        "last_node_id": len(nodes), "last_link_id": len(links), "nodes": nodes, "links": links, "groups": groups, "config": {}, "extra": {}, "version": 0.4,
-    }  # fmt: skip
+        "last_node_id": len(nodes),
+        "last_link_id": len(links),
+        "nodes": nodes,
+        "links": links,
+        "groups": groups,
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
 
 
 def _inputs(fact: dict[str, Any]) -> list[tuple[str, list[Any]]]:

@@ -20,8 +20,7 @@ RBE_SIGMA, RBE_PIXELS = 3.4, 256  # t0 = 500 of the paper's 256-pixel models
 
 def default_sigma(pixels: int) -> float:
     """The paper's noise level, rescaled to a picture of ``pixels`` pixels."""
-    return rescale_sigma(_TOGETHER = 32  # pictures rendered in one batch
-RBE_SIGMA, RBE_PIXELS, pixels)
+    return rescale_sigma(RBE_SIGMA, RBE_PIXELS, pixels)
 
 
 class HSpaceDiscoverRegion(io.ComfyNode):

@@ -1,13 +1,12 @@
 """Edit: a model and directions become an edited MODEL, a SAMPLER or pictures."""
 
-
 from ..core.directions_io import load_directions, save_directions
 from ..core.edit.combine import combine, select
 from ..core.edit.sample import reconstruct
 from ..core.edit.schedule import NORMALISATIONS
 from ..core.edit.steer import Edit, steer_trajectory
-from ..core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload
 from ..core.paths import safe_output_path
+from ..core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload
 from .dials import WINDOW_END, WINDOW_START, edit_schedule
 from .host import paths
 from .host.api import Directions, Trajectory, io, ui
@@ -206,7 +205,11 @@ class HSpaceSaveDirections(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 Directions.Input("directions"),
-                io.String.Input("name", default="mouth", tooltip="File name, without folder or ending. An existing file is kept; the new one gets a number."),
+                io.String.Input(
+                    "name",
+                    default="mouth",
+                    tooltip="File name, without folder or ending. An existing file is kept; the new one gets a number.",
+                ),
             ],
             outputs=[io.String.Output(display_name="file")],
         )
@@ -231,7 +234,13 @@ class HSpaceLoadDirections(io.ComfyNode):
             category="HSpace/edit",
             description="Reads directions saved with Save Directions (or shared by someone else); they fit the model they were found on.",
             search_aliases=["import direction"],
-            inputs=[io.Combo.Input("file", options=paths.direction_choices(), tooltip="A file in models/hspace_directions; those that come with the pack begin with 'hspace/'.")],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=paths.direction_choices(),
+                    tooltip="A file in models/hspace_directions; those that come with the pack begin with 'hspace/'.",
+                )
+            ],
             outputs=[Directions.Output(display_name="directions")],
         )
 

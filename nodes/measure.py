@@ -48,12 +48,20 @@ class HSpaceMeasureEdit(io.ComfyNode):
         region = one_mask(mask, *a.shape[-2:])
         regressor = load_regressor(paths.WEIGHTS / REGRESSOR) if factors == "face world" else None
         if regressor is not None and a.shape[-2:] != (64, 64):
-            raise ValueError(f"the factors of the face world are read from 64x64 pictures, got {a.shape[-1]}x{a.shape[-2]}; set 'factors' to off")
+            raise ValueError(
+                f"the factors of the face world are read from 64x64 pictures, got {a.shape[-1]}x{a.shape[-2]}; set 'factors' to off"
+            )
         report = measure_edit(a, b, region, regressor)
         heat = heatmap(a, b)
         picture = strip([("", [a[0], b[0], heat[0]])], ["before", "after", "difference"])
         facts = report.to_dict()
-        return io.NodeOutput(report.table(), json.dumps(facts, indent=1), to_image(heat), float(facts["leak_ratio"] or 0.0), ui=ui.PreviewImage(picture, cls=cls))
+        return io.NodeOutput(
+            report.table(),
+            json.dumps(facts, indent=1),
+            to_image(heat),
+            float(facts["leak_ratio"] or 0.0),
+            ui=ui.PreviewImage(picture, cls=cls),
+        )
 
 
 NODES = [HSpaceMeasureEdit]

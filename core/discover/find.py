@@ -54,7 +54,9 @@ def output_weights(mask: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
     if not torch.isfinite(mask).all() or float(mask.min()) < -1e-6 or float(mask.max()) > 1 + 1e-6:
         raise ValueError("mask must hold numbers in 0..1, without NaN; check the node that made it")
     if abs(mask.shape[0] * w - mask.shape[1] * h) > 0.02 * max(mask.shape[0] * w, mask.shape[1] * h):
-        raise ValueError(f"mask must have the aspect of the image ({w}x{h}), got {mask.shape[1]}x{mask.shape[0]}; make it from the same picture")
+        raise ValueError(
+            f"mask must have the aspect of the image ({w}x{h}), got {mask.shape[1]}x{mask.shape[0]}; make it from the same picture"
+        )
     grid = F.interpolate(mask[None, None].float(), size=(h, w), mode="area")[0, 0].clamp(0, 1)
     if float(grid.max()) < 1e-3:
         raise ValueError("mask is empty: nothing is selected at the size of the image; paint the region white")
@@ -62,9 +64,23 @@ def output_weights(mask: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
 
 
 def krylov_basis(
-    model: Denoiser, x: Tensor, sigma: float, mask: Tensor | None = None, *, layer: str = "middle", k: int = 5, iterations: int = 6,
-    size: int = 0, outside_k: int = 0, widen: int = 12, tau: float = 0.01, tol: float = 1e-2, seed: int = 0, chunk: int | None = None, callback: Callback | None = None,
-) -> RegionBasis:  # fmt: skip
+    model: Denoiser,
+    x: Tensor,
+    sigma: float,
+    mask: Tensor | None = None,
+    *,
+    layer: str = "middle",
+    k: int = 5,
+    iterations: int = 6,
+    size: int = 0,
+    outside_k: int = 0,
+    widen: int = 12,
+    tau: float = 0.01,
+    tol: float = 1e-2,
+    seed: int = 0,
+    chunk: int | None = None,
+    callback: Callback | None = None,
+) -> RegionBasis:
     """The part of discovery that calls the network.
 
     Args:
@@ -124,9 +140,17 @@ def region_result(basis: RegionBasis, *, mode: str = "generalized", k: int = 5, 
 
 
 def discover(
-    model: Denoiser, x: Tensor, sigma: float, mask: Tensor | None = None, *, mode: str = "generalized", k: int = 5, rank: int = 20,
-    tau: float = 0.01, **options,
-) -> tuple[Directions, dict]:  # fmt: skip
+    model: Denoiser,
+    x: Tensor,
+    sigma: float,
+    mask: Tensor | None = None,
+    *,
+    mode: str = "generalized",
+    k: int = 5,
+    rank: int = 20,
+    tau: float = 0.01,
+    **options,
+) -> tuple[Directions, dict]:
     """Directions of h that change the masked region of one state and leave the rest.
 
     Args:
@@ -149,9 +173,14 @@ def discover(
     found = region_result(basis, mode=mode, k=k, rank=rank, tau=tau)
     kr = basis.krylov
     report = {
-        "products": kr.products, "passes": kr.passes, "seconds": basis.seconds, "residual": kr.residual, "basis": len(kr.q),
-        "gain": found.gain[0].tolist(), "leak": found.leak[0].tolist(),
-    }  # fmt: skip
+        "products": kr.products,
+        "passes": kr.passes,
+        "seconds": basis.seconds,
+        "residual": kr.residual,
+        "basis": len(kr.q),
+        "gain": found.gain[0].tolist(),
+        "leak": found.leak[0].tolist(),
+    }
     report["text"] = (
         f"{found.method}, layer {basis.layer}, sigma {sigma:.3g}: {len(found)} directions out of a basis of {len(kr.q)}\n"
         f"{kr.products} Jacobian products in {kr.passes} passes, {basis.seconds:.1f} s; subspace angle {kr.residual:.1e}\n"

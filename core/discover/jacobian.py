@@ -98,12 +98,16 @@ class DecoderJacobian:
         jtu = self.vjp(jv)
         left, right = float(jv.double().square().sum()), float((v.double() * jtu.double()).sum())
         if not (torch.isfinite(jv).all() and torch.isfinite(jtu).all()):
-            raise RuntimeError("the Jacobian is not finite; the model overflows at this noise level: load it in float32 or choose another sigma")
+            raise RuntimeError(
+                "the Jacobian is not finite; the model overflows at this noise level: load it in float32 or choose another sigma"
+            )
         if left == 0:
             raise RuntimeError("the image does not depend on h at this layer; the model's h is cut off, or another node replaced it")
         gap = abs(left - right) / left
         if gap > 1e-2:
-            raise RuntimeError(f"forward and reverse derivatives differ by {gap:.1%}; a kernel of this model has a wrong derivative: update torch")
+            raise RuntimeError(
+                f"forward and reverse derivatives differ by {gap:.1%}; a kernel of this model has a wrong derivative: update torch"
+            )
         return gap
 
     def _check(self, rows: Tensor, width: int) -> None:

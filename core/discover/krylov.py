@@ -1,8 +1,9 @@
 """Block Krylov basis of the masked Jacobian (Musco and Musco 2015, arXiv 1504.05477), widened towards quiet directions.
 
-Stage 1 is block Lanczos with full reorthogonalisation on ``J^T diag(M) J``. Stage 2, if asked for, does the
-same on ``J^T diag(1 - M) J``. Stage 3 adds, block by block, the residuals of the current best region directions (block Davidson on
-the pencil of :mod:`core.discover.region`), until their quotient stops improving. ``B = J Q`` is stored, so every mode, rank and tau afterwards is small algebra without the network.
+Stage 1 is block Lanczos with full reorthogonalisation on ``J^T diag(M) J``. Stage 2, if asked for, does the same on
+``J^T diag(1 - M) J``. Stage 3 adds, block by block, the residuals of the current best region directions (block Davidson on the
+pencil of :mod:`core.discover.region`), until their quotient stops improving. ``B = J Q`` is stored, so every mode, rank and tau
+afterwards is small algebra without the network.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from .jacobian import DecoderJacobian
 from .subspace import orthonormal
-
 
 _OUTSIDE_BLOCKS = 3  # the leading outside directions are far apart; three blocks hold them
 
@@ -48,7 +48,16 @@ class KrylovBasis:
 
 
 def block_krylov(
-    J: DecoderJacobian, weights: Tensor, k: int = 5, blocks: int = 6, size: int = 0, outside_k: int = 0, widen: int = 12, tau: float = 0.01, tol: float = 1e-2, seed: int = 0
+    J: DecoderJacobian,
+    weights: Tensor,
+    k: int = 5,
+    blocks: int = 6,
+    size: int = 0,
+    outside_k: int = 0,
+    widen: int = 12,
+    tau: float = 0.01,
+    tol: float = 1e-2,
+    seed: int = 0,
 ) -> KrylovBasis:
     """Build the basis.
 

@@ -62,10 +62,14 @@ def region_directions(
     inner = basis.core if mode in ("constrained", "post") else n
     rank = rank if mode in ("constrained", "post") else 0
     if not 0 <= rank < inner:
-        raise ValueError(f"rank must lie in 0..{inner - 1} for a basis of {inner} vectors, got {rank}; raise the iterations or lower the rank")
+        raise ValueError(
+            f"rank must lie in 0..{inner - 1} for a basis of {inner} vectors, got {rank}; raise the iterations or lower the rank"
+        )
     room = inner - rank
     if not 1 <= k <= room:
-        raise ValueError(f"k must lie in 1..{room} here ({inner} basis vectors, {rank} projected away), got {k}; raise the iterations or lower k")
+        raise ValueError(
+            f"k must lie in 1..{room} here ({inner} basis vectors, {rank} projected away), got {k}; raise the iterations or lower k"
+        )
     inside, outside = (g[:inner, :inner] for g in basis.gram(weights))
     values, top = _top(inside)
     if mode == "generalized":

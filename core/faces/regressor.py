@@ -73,7 +73,7 @@ def load_regressor(path: str | Path, device: torch.device | str = "cpu") -> Regr
     try:
         with safe_open(path, "pt") as f:
             info = json.loads((f.metadata() or {}).get("hspace", "{}"))
-            state = {k: f.get_tensor(k).float() for k in f.keys()}  # noqa: SIM118 (not a dict)
+            state = {k: f.get_tensor(k).float() for k in f.keys()}
         net.load_state_dict(state)
     except Exception as error:  # safetensors, JSON and torch each raise their own
         raise ValueError(f"{path} is not the face regressor of this version ({error}); restore it from the repository") from error

@@ -104,7 +104,10 @@ def main() -> None:
         losses.append(loss.item())
         now = time.perf_counter()
         if step % 100 == 0:
-            print(f"step {step}/{total}  loss {sum(losses[-100:]) / 100:.4f}  {a.batch * len(losses) / (now - started):.0f} images/s", flush=True)
+            print(
+                f"step {step}/{total}  loss {sum(losses[-100:]) / 100:.4f}  {a.batch * len(losses) / (now - started):.0f} images/s",
+                flush=True,
+            )
         if now - saved > 60 * a.minutes_between_saves or step == total:
             saved = now
             _save(a, step, spent + now - started, params, ema, optimiser)

@@ -40,7 +40,5 @@ def one_mask(mask: Tensor | None, height: int, width: int) -> Tensor | None:
         raise ValueError(f"mask must be one mask, got a batch of {mask.shape[0]}; pick one, or combine them into one")
     h, w = mask.shape[-2:]
     if abs(h * width - w * height) > max(h * height, w * width) * 0.02:
-        raise ValueError(
-            f"mask must have the aspect of the image ({width}x{height}), got {w}x{h}; make the mask from the same picture"
-        )
+        raise ValueError(f"mask must have the aspect of the image ({width}x{height}), got {w}x{h}; make the mask from the same picture")
     return mask[0].float().cpu()

@@ -26,7 +26,9 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float):
         if len(sigmas) != len(grid) or not torch.allclose(sigmas.double().cpu(), grid, rtol=1e-4):
             raise ValueError("connect the SIGMAS output of Resume Trajectory to the sampler: its steps belong to the stored states")
         if x.shape[1:] != trajectory.noisiest.shape[1:]:
-            raise ValueError(f"the trajectory holds pictures of {list(trajectory.noisiest.shape[1:])}, the latent connected has {list(x.shape[1:])}")
+            raise ValueError(
+                f"the trajectory holds pictures of {list(trajectory.noisiest.shape[1:])}, the latent connected has {list(x.shape[1:])}"
+            )
         start = trajectory.noisiest.to(x)
         x = start.expand(x.shape[0], *start.shape[1:]).clone() if len(start) == 1 else start.clone()
         options = extra.get("model_options", {})
