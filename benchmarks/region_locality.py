@@ -150,9 +150,11 @@ def transfer(model, regressor, direction: Directions, strength: float, path, bas
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "direction.safetensors"
         save_directions(file, direction)
-        y = rendered(model, path, load_directions(file), [(0, strength)])
-    there = float(factor_change(regressor, base / 2 + 0.5, y.clamp(-1, 1) / 2 + 0.5)[factor])
-    return {"moved": there, "same sense": there * moved > 0 and abs(there) >= 0.05}
+        y = rendered(model, path, load_directions(file), [(0, strength), (0, -strength)]).clamp(-1, 1) / 2 + 0.5
+    there = factor_change(regressor, base.expand_as(y) / 2 + 0.5, y)[factor]
+    # From -a to +a, so that a mouth that is shut already can still be opened; colours are read without a sign.
+    turned = float(there[0]) if factor in ("hair_color", "eye_color") else float(there[0] - there[1])
+    return {"moved": turned, "same sense": turned * moved > 0 and abs(turned) >= 0.05}
 
 
 def summary(rows: list[dict], region: str) -> dict:
