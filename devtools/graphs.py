@@ -9,7 +9,7 @@ def discover_region(node: Any, note: Any, group: Any, graph: Any) -> Any:
     """Invert a face, discover the directions of its mouth and eyes, look at them, apply one, measure."""
     nodes = (
         node("Face model", "HSpaceLoadFaceModel", at=(40, 120), size=(260, 90)),
-        node("Image", "HSpaceDemoFace", {"seed": 7}, at=(40, 270), size=(280, 330)),
+        node("Image", "HSpaceDemoFace", {"seed": 35}, at=(40, 270), size=(280, 330)),
         node("Sigmas", "BasicScheduler", {"model": ("Face model", "model"), "scheduler": "karras", "steps": 25, "denoise": 1.0}, at=(380, 120), size=(280, 110)),
         node(
             "Invert", "HSpaceInvertImage", {"model": ("Face model", "model"), "image": ("Image", "image"), "sigmas": ("Sigmas", "SIGMAS")},
@@ -79,7 +79,7 @@ def steer_saved_direction(node: Any, note: Any, group: Any, graph: Any) -> Any:
         node("Face model", "HSpaceLoadFaceModel", at=(40, 120), size=(260, 90)),
         node("Directions", "HSpaceLoadDirections", {"file": "hspace/mouth.safetensors"}, at=(40, 260), size=(300, 80)),
         node("Steer", "HSpaceSteer", {"model": ("Face model", "model"), "directions": ("Directions", "directions"), "strength": 20.0}, at=(400, 120), size=(280, 200)),
-        node("Image", "HSpaceDemoFace", {"seed": 21}, at=(40, 400), size=(280, 330)),
+        node("Image", "HSpaceDemoFace", {"seed": 34}, at=(40, 400), size=(280, 330)),
         node("Sigmas", "BasicScheduler", {"model": ("Face model", "model"), "scheduler": "karras", "steps": 25}, at=(400, 380), size=(280, 110)),
         node(
             "Invert", "HSpaceInvertImage", {"model": ("Face model", "model"), "image": ("Image", "image"), "sigmas": ("Sigmas", "SIGMAS")},

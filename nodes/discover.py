@@ -39,7 +39,7 @@ class HSpaceDiscoverRegion(io.ComfyNode):
             ),
             search_aliases=["jacobian", "rbe", "region based editing", "unsupervised", "h-space", "semantic directions"],
             inputs=[
-                io.Model.Input("model"),
+                io.Model.Input("model", tooltip="A model with a bottleneck: Load Face Model, Load Pixel Diffusion Model, or either after Steer."),
                 Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
                 io.Mask.Input("mask", optional=True, tooltip="The region to change. Without one, the whole picture."),
                 io.Int.Input("k", default=5, min=1, max=64, tooltip="How many directions. 5 is a good start."),
@@ -100,9 +100,9 @@ class HSpaceDirectionAtlas(io.ComfyNode):
             description="Renders each direction at strengths from -2a to +2a in one labelled sheet: the quickest way to see what they do.",
             search_aliases=["grid", "contact sheet", "traversal", "directions preview"],
             inputs=[
-                io.Model.Input("model"),
-                Trajectory.Input("trajectory"),
-                Directions.Input("directions"),
+                io.Model.Input("model", tooltip="A model with a bottleneck: Load Face Model, Load Pixel Diffusion Model, or either after Steer."),
+                Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
+                Directions.Input("directions", tooltip="From Discover Region Directions or Load Directions."),
                 io.Float.Input("strength", default=15.0, min=0.1, max=1000.0, step=0.5, tooltip="a: the sheet goes from -2a to +2a. Directions have unit length."),
                 io.Int.Input("columns", default=5, min=3, max=15, step=2, tooltip="How many strengths, the middle one being 0."),
                 io.Int.Input("first", default=1, min=1, max=64, advanced=True, tooltip="First direction shown."),

@@ -32,8 +32,8 @@ class HSpaceSteer(io.ComfyNode):
             description="Adds a direction to the bottleneck while sampling. The result is a stock MODEL: chain several, mix with LoRA, use any sampler.",
             search_aliases=["apply direction", "h-space edit", "semantic slider", "dial"],
             inputs=[
-                io.Model.Input("model"),
-                Directions.Input("directions"),
+                io.Model.Input("model", tooltip="A model with a bottleneck: Load Face Model, Load Pixel Diffusion Model, or either after Steer."),
+                Directions.Input("directions", tooltip="From Discover Region Directions or Load Directions."),
                 io.Float.Input("strength", default=15.0, min=-1000.0, max=1000.0, step=0.5, tooltip=_STRENGTH),
                 io.Int.Input("direction", default=1, min=1, max=64, tooltip="Which one, counted from 1 as on the atlas."),
                 io.Float.Input("sigma_start", default=0.0, min=0.0, max=1000.0, step=0.01, round=0.001, tooltip=WINDOW_START),
@@ -69,7 +69,7 @@ class HSpaceResumeTrajectory(io.ComfyNode):
             description="Samples back from an inverted image in the stock SamplerCustomAdvanced. The sampler starts from the stored state, so noise and latent inputs do not matter.",
             search_aliases=["ddim", "asyrp", "asymmetric", "sampler", "resume"],
             inputs=[
-                Trajectory.Input("trajectory"),
+                Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
                 io.Boolean.Input(
                     "asymmetric", default=False,
                     tooltip="Edit only the predicted image and not the direction to it (Asyrp). The strength is rescaled so that both have the same first-order effect.",
@@ -100,7 +100,7 @@ class HSpaceRenderTrajectory(io.ComfyNode):
             search_aliases=["edit image", "generate", "ddim sampling", "apply edit"],
             inputs=[
                 io.Model.Input("model", tooltip="From Steer. Without steering this gives the reconstruction."),
-                Trajectory.Input("trajectory"),
+                Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
                 io.Boolean.Input("asymmetric", default=False, tooltip="Edit only the predicted image, not the direction to it (Asyrp)."),
                 io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True, tooltip="Fresh noise in every edited step; 0 is deterministic."),
                 io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, control_after_generate=False, tooltip="Of the fresh noise, if eta is above 0."),
@@ -145,7 +145,7 @@ class HSpaceSelectDirections(io.ComfyNode):
             description="Keeps one or several directions of a set, turns them round if wanted, and names them.",
             search_aliases=["pick direction", "name direction", "flip direction"],
             inputs=[
-                Directions.Input("directions"),
+                Directions.Input("directions", tooltip="From Discover Region Directions or Load Directions."),
                 io.Int.Input("first", default=1, min=1, max=256, tooltip="Counted from 1, as on the atlas."),
                 io.Int.Input("count", default=1, min=1, max=256, tooltip="How many, from 'first' on."),
                 io.Boolean.Input("flip", default=False, tooltip="Turn them round, so that a positive strength does what a negative one did."),
@@ -174,8 +174,8 @@ class HSpaceCombineDirections(io.ComfyNode):
             description="Puts sets of directions of one model and layer behind each other, or adds them up to a single one.",
             search_aliases=["merge directions", "add directions", "stack"],
             inputs=[
-                Directions.Input("a"),
-                Directions.Input("b"),
+                Directions.Input("a", tooltip="First set."),
+                Directions.Input("b", tooltip="Second set, of the same model and layer."),
                 io.Combo.Input("how", options=["append", "add"], tooltip="append: one set after the other. add: the weighted sum of the first of each, at unit length."),
                 io.Float.Input("weight_a", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="add: weight of a."),
                 io.Float.Input("weight_b", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="add: weight of b."),
@@ -204,7 +204,7 @@ class HSpaceSaveDirections(io.ComfyNode):
             search_aliases=["export direction", "store direction"],
             is_output_node=True,
             inputs=[
-                Directions.Input("directions"),
+                Directions.Input("directions", tooltip="From Discover Region Directions or Load Directions."),
                 io.String.Input(
                     "name",
                     default="mouth",

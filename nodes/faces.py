@@ -34,7 +34,7 @@ class HSpaceDemoFace(io.ComfyNode):
             inputs=[
                 io.Combo.Input("source", options=["random", "dials"], tooltip="random: a face by seed. dials: the values below."),
                 io.Int.Input(
-                    "seed", default=7, min=0, max=2**31 - 1, control_after_generate=False,
+                    "seed", default=35, min=0, max=2**31 - 1, control_after_generate=False,
                     tooltip="Which random face. These faces were never seen in training.",
                 ),
                 io.Int.Input("count", default=1, min=1, max=64, tooltip="How many random faces (dials always give one)."),

@@ -32,7 +32,7 @@ class HSpaceInvertImage(io.ComfyNode):
             ),
             search_aliases=["ddim inversion", "unsample", "noise", "fixed point", "renoise"],
             inputs=[
-                io.Model.Input("model"),
+                io.Model.Input("model", tooltip="A model with a bottleneck: Load Face Model, Load Pixel Diffusion Model, or either after Steer."),
                 io.Image.Input("image", tooltip="The picture to invert. Scale it to the size the model was trained on first (64x64 for the face model)."),
                 io.Sigmas.Input("sigmas", tooltip="From BasicScheduler, as for sampling: do not flip them. Set denoise below 1 to stop at less noise."),
                 io.Combo.Input(

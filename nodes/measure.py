@@ -27,7 +27,7 @@ class HSpaceMeasureEdit(io.ComfyNode):
             search_aliases=["psnr", "ssim", "locality", "leak", "difference", "heat map", "metrics"],
             inputs=[
                 io.Image.Input("before", tooltip="The unedited reconstruction, not the original: then the inversion's own error does not count."),
-                io.Image.Input("after"),
+                io.Image.Input("after", tooltip="The edited picture, of the same size and batch."),
                 io.Mask.Input("mask", optional=True, tooltip="The region that was meant to change."),
                 io.Combo.Input("factors", options=["face world", "off"], tooltip="face world: also read all 18 factors with the embedded regressor (64x64 faces of this pack only)."),
             ],
