@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .nodes import HSpaceExtension
 
-__all__ = ["comfy_entrypoint"]
+__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
+
+# The host serves the folder named in pyproject.toml under the project's name, but the editor looks for help pages under the
+# name of the pack's own folder.
+WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint() -> HSpaceExtension:
