@@ -39,7 +39,7 @@ class HSpaceSteer(io.ComfyNode):
                 io.Float.Input("sigma_start", default=0.0, min=0.0, max=1000.0, step=0.01, round=0.001, tooltip=WINDOW_START),
                 io.Float.Input("sigma_end", default=0.1, min=0.0, max=1000.0, step=0.01, round=0.001, tooltip=WINDOW_END),
                 io.Combo.Input(
-                    "normalise", options=list(NORMALISATIONS), advanced=True,
+                    "normalise", options=list(NORMALISATIONS), advanced=True, optional=True,
                     tooltip="none: strength is a length in h. h: strength is a percentage of the length of h. sigma: strength is scaled by the noise level.",
                 ),
             ],
@@ -74,7 +74,7 @@ class HSpaceResumeTrajectory(io.ComfyNode):
                     "asymmetric", default=False,
                     tooltip="Edit only the predicted image and not the direction to it (Asyrp). The strength is rescaled so that both have the same first-order effect.",
                 ),
-                io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True, tooltip="0: deterministic. Above: fresh noise every step (the paper of RBE uses 0.5)."),
+                io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True, optional=True, tooltip="0: deterministic. Above: fresh noise every step (the paper of RBE uses 0.5)."),
             ],
             outputs=[io.Sampler.Output(display_name="sampler"), io.Sigmas.Output(display_name="sigmas")],
         )  # fmt: skip
@@ -102,8 +102,8 @@ class HSpaceRenderTrajectory(io.ComfyNode):
                 io.Model.Input("model", tooltip="From Steer. Without steering this gives the reconstruction."),
                 Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
                 io.Boolean.Input("asymmetric", default=False, tooltip="Edit only the predicted image, not the direction to it (Asyrp)."),
-                io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True, tooltip="Fresh noise in every edited step; 0 is deterministic."),
-                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, control_after_generate=False, tooltip="Of the fresh noise, if eta is above 0."),
+                io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True, optional=True, tooltip="Fresh noise in every edited step; 0 is deterministic."),
+                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, optional=True, control_after_generate=False, tooltip="Of the fresh noise, if eta is above 0."),
                 io.Float.Input("protect", default=0.0, min=0.0, max=1.0, step=0.05, tooltip="How firmly to hold everything outside the mask at the original: 0 off, 1 exactly."),
                 io.Mask.Input("mask", optional=True, tooltip="The region that may change; needed by 'protect'."),
             ],

@@ -20,7 +20,7 @@ class HSpaceDemoFace(io.ComfyNode):
         """Schema."""
         dials = [
             io.Float.Input(
-                f.name, default=f.neutral, min=f.low, max=f.high, step=0.05, advanced=f.name not in ("smile", "mouth_open", "eye_open"),
+                f.name, default=f.neutral, min=f.low, max=f.high, step=0.05, advanced=f.name not in ("smile", "mouth_open", "eye_open"), optional=True,
                 tooltip=f"{f.name.replace('_', ' ')}, used when 'source' is dials.",
             )
             for f in _DIALS
@@ -39,9 +39,9 @@ class HSpaceDemoFace(io.ComfyNode):
                 ),
                 io.Int.Input("count", default=1, min=1, max=64, tooltip="How many random faces (dials always give one)."),
                 *dials,
-                io.Boolean.Input("glasses", default=False, advanced=True, tooltip="Used when 'source' is dials."),
-                io.Combo.Input("hair_color", options=list(HAIR_COLORS), default="brown", advanced=True, tooltip="Used when 'source' is dials."),
-                io.Combo.Input("eye_color", options=list(EYE_COLORS), advanced=True, tooltip="Used when 'source' is dials."),
+                io.Boolean.Input("glasses", default=False, advanced=True, optional=True, tooltip="Used when 'source' is dials."),
+                io.Combo.Input("hair_color", options=list(HAIR_COLORS), default="brown", advanced=True, optional=True, tooltip="Used when 'source' is dials."),
+                io.Combo.Input("eye_color", options=list(EYE_COLORS), advanced=True, optional=True, tooltip="Used when 'source' is dials."),
             ],
             outputs=[
                 io.Image.Output(display_name="image"),
@@ -61,10 +61,10 @@ class HSpaceDemoFace(io.ComfyNode):
 
 
 def _from_dials(values: dict) -> Factors:
-    numbers = {f.name: values[f.name] for f in _DIALS}
-    numbers["glasses"] = float(values["glasses"])
-    numbers["hair_color"] = float(HAIR_COLORS.index(values["hair_color"]))
-    numbers["eye_color"] = float(EYE_COLORS.index(values["eye_color"]))
+    numbers = {f.name: values.get(f.name, f.neutral) for f in _DIALS}
+    numbers["glasses"] = float(values.get("glasses", False))
+    numbers["hair_color"] = float(HAIR_COLORS.index(values.get("hair_color", "brown")))
+    numbers["eye_color"] = float(EYE_COLORS.index(values.get("eye_color", "brown")))
     return neutral(1, **numbers)
 
 

@@ -41,7 +41,7 @@ class HSpaceInvertImage(io.ComfyNode):
                     "(null-text, Plug-and-Play). ddim A: of the current level (original DDIM).",
                 ),
                 io.Int.Input("iterations", default=3, min=1, max=50, tooltip="Fixed-point iterations a step. Try 3; more only if the PSNR is low."),
-                io.Float.Input("damping", default=0.0, min=0.0, max=0.9, step=0.05, advanced=True, tooltip="Part of the previous iterate kept; try 0.3 if the residual grows."),
+                io.Float.Input("damping", default=0.0, min=0.0, max=0.9, step=0.05, advanced=True, optional=True, tooltip="Part of the previous iterate kept; try 0.3 if the residual grows."),
             ],
             outputs=[
                 Trajectory.Output(display_name="trajectory"),

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..denoiser import Callback, Denoiser
 from ..directions import Directions
 from .jacobian import DecoderJacobian
-from .krylov import KrylovBasis, block_krylov
+from .krylov import SOLVERS, KrylovBasis, block_krylov, is_full, solved_basis
+from .mask import output_weights
 from .region import MODES, region_directions
 
 MAX_K = 64
+WIDEN = 24
+_REPRODUCED = 1e-2  # relative, of the strongest gain; float32 rounding gives 1e-5
+_FULL_NOTE = "the mask covers the whole picture, so there is no outside to protect: these are the strongest directions of all"
 
 
 @dataclass(frozen=True)
@@ -36,62 +40,23 @@ class RegionBasis:
         return self.krylov.products
 
 
-def output_weights(mask: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
-    """A mask as weights of the flattened image `[c*h*w]`: resized by area, one value for all channels.
-
-    Args:
-        mask: `[h w]` in 0..1 at any resolution of the image's aspect, or None for everything.
-        shape: `(c, h, w)` of the image.
-
-    Raises:
-        ValueError: the mask is empty, not finite, outside 0..1 or of another aspect.
-    """
-    c, h, w = shape
-    if mask is None:
-        return torch.ones(c * h * w)
-    if mask.dim() != 2 or 0 in mask.shape:
-        raise ValueError(f"mask must be [h w], got {list(mask.shape)}")
-    if not torch.isfinite(mask).all() or float(mask.min()) < -1e-6 or float(mask.max()) > 1 + 1e-6:
-        raise ValueError("mask must hold numbers in 0..1, without NaN; check the node that made it")
-    if abs(mask.shape[0] * w - mask.shape[1] * h) > 0.02 * max(mask.shape[0] * w, mask.shape[1] * h):
-        raise ValueError(
-            f"mask must have the aspect of the image ({w}x{h}), got {mask.shape[1]}x{mask.shape[0]}; make it from the same picture"
-        )
-    grid = F.interpolate(mask[None, None].float(), size=(h, w), mode="area")[0, 0].clamp(0, 1)
-    if float(grid.max()) < 1e-3:
-        raise ValueError("mask is empty: nothing is selected at the size of the image; paint the region white")
-    return grid.reshape(1, -1).expand(c, -1).reshape(-1)
-
-
 def krylov_basis(
-    model: Denoiser,
-    x: Tensor,
-    sigma: float,
-    mask: Tensor | None = None,
-    *,
-    layer: str = "middle",
-    k: int = 5,
-    iterations: int = 6,
-    size: int = 0,
-    outside_k: int = 0,
-    widen: int = 12,
-    tau: float = 0.01,
-    tol: float = 1e-2,
-    seed: int = 0,
-    chunk: int | None = None,
-    callback: Callback | None = None,
-) -> RegionBasis:
+    model: Denoiser, x: Tensor, sigma: float, mask: Tensor | None = None, *, layer: str = "middle", k: int = 5, iterations: int = 6,
+    size: int = 0, outside_k: int = 0, widen: int = WIDEN, tau: float = 0.01, tol: float = 1e-2, seed: int = 0, solver: str = "krylov",
+    chunk: int | None = None, callback: Callback | None = None,
+) -> RegionBasis:  # fmt: skip
     """The part of discovery that calls the network.
 
     Args:
         model: any denoiser with the layer.
         x: one state `[1 c h w]` at ``sigma``.
         sigma: noise level, > 0.
-        mask: `[h w]` in 0..1, or None.
+        mask: `[h w]` in 0..1, or None for everything.
         layer: where h is read.
         k: directions wanted, 1..64.
-        iterations: blocks of the first stage of ``block_krylov``.
-        size, outside_k, widen, tau, tol, seed: see ``block_krylov``.
+        iterations: upper limit: blocks of the first stage of ``block_krylov``, or steps of the other solvers.
+        size, outside_k, widen, tau, tol, seed: see ``block_krylov``; the other solvers use tol and seed alone.
+        solver: ``krylov``, or as the papers have it ``subspace`` or ``power`` (see ``solved_basis``; about 50 iterations).
         chunk: Jacobian vectors at a time; None by free memory.
         callback: see ``DecoderJacobian``.
 
@@ -99,32 +64,34 @@ def krylov_basis(
         ValueError: the input is refused, with the reason.
         RuntimeError: the Jacobian is degenerate, or memory ran out.
     """
-    if layer not in model.layers:
-        raise ValueError(f"this model has no layer {layer!r}; choose one of {', '.join(model.layers)}")
-    if x.dim() != 4 or len(x) != 1:
-        raise ValueError(f"discovery looks at one state [1 c h w], got {list(x.shape)}; pick one image of the trajectory")
-    if not torch.isfinite(x).all() or not sigma > 0:
-        raise ValueError(f"the state must be finite and sigma above 0, got sigma {sigma}; invert the image again")
     if not 1 <= k <= MAX_K:
         raise ValueError(f"k must lie in 1..{MAX_K}, got {k}")
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
+    if not (tau > 0 and math.isfinite(tau)):
+        raise ValueError(f"tau must be above 0, got {tau}; 0.01 is the default, smaller is more local")
+    if solver not in SOLVERS:
+        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
     started = time.perf_counter()
-    weights = output_weights(mask, (x.shape[1], *x.shape[2:])).to(x.device)
-    bottleneck = model.split(x, x.new_full((1,), sigma), layer)
-    if k > bottleneck.h.numel() // 2:
-        raise ValueError(f"k must be at most half of the {bottleneck.h.numel()} numbers of h at this layer, got {k}")
-    J = DecoderJacobian(bottleneck, chunk, callback)
+    J, weights = _operator(model, x, sigma, mask, layer, chunk, callback)
+    if k > J.shape[1] // 2:
+        raise ValueError(f"k must be at most half of the {J.shape[1]} numbers of h at this layer, got {k}")
     J.check(seed)
-    krylov = block_krylov(J, weights, k, iterations, size, outside_k, widen, tau, tol, seed)
-    shape = tuple(bottleneck.h.shape[1:])
-    return RegionBasis(krylov, shape, sigma, layer, model.fingerprint, mask, time.perf_counter() - started)
+    if solver == "krylov":
+        krylov = block_krylov(
+            J, weights, k, blocks=iterations, size=size, outside_k=outside_k, widen=widen, tau=tau, tol=tol, seed=seed
+        )  # fmt: skip
+    else:
+        krylov = solved_basis(J, weights, k, solver=solver, iterations=iterations, tol=tol, seed=seed)
+    channels, height, width = J.h0.shape[1:]
+    seconds = time.perf_counter() - started
+    return RegionBasis(krylov, (channels, height, width), float(sigma), layer, model.fingerprint, mask, seconds)
 
 
 def region_result(basis: RegionBasis, *, mode: str = "generalized", k: int = 5, rank: int = 20, tau: float = 0.01) -> Directions:
     """Directions of a basis in one mode; no network calls. See ``region_directions`` for the arguments and errors."""
-    full = float(basis.krylov.weights.min()) >= 1 - 1e-3
-    found = region_directions(basis.krylov, k, "none" if full else mode, rank, tau)
+    full = is_full(basis.krylov.weights) and mode in MODES
+    found = region_directions(basis.krylov, k, "none" if full else mode, rank=rank, tau=tau)
     detail = {"generalized": f" tau {tau:g}", "constrained": f" rank {rank}", "post": f" rank {rank}"}.get(mode, "")
     return Directions(
         vectors=found.vectors.float().reshape(1, k, *basis.shape).cpu(),
@@ -139,54 +106,100 @@ def region_result(basis: RegionBasis, *, mode: str = "generalized", k: int = 5, 
     )
 
 
+def true_response(
+    model: Denoiser, x: Tensor, directions: Directions, *, chunk: int | None = None, callback: Callback | None = None
+) -> tuple[Tensor, Tensor]:
+    """Gain and leak `[k]` of directions at a state, by one Jacobian product each: theirs, or that of another picture.
+
+    Args:
+        model: the model they were found on.
+        x: one state `[1 c h w]` at the sigma of the first set.
+        directions: with the mask that tells inside from outside.
+        chunk: Jacobian vectors at a time; None by free memory.
+        callback: see ``DecoderJacobian``.
+
+    Raises:
+        ValueError: the directions belong to another model, or the state is refused.
+    """
+    directions.check_model(model.fingerprint, model.layers)
+    J, weights = _operator(model, x, float(directions.sigmas[0]), directions.mask, directions.layer, chunk, callback)
+    y, weights = J.jvp(directions.vectors[0].flatten(1).to(J.algebra)).double().square(), weights.to(J.algebra).double()
+    return (y @ weights).sqrt().float().cpu(), (y @ (1 - weights)).sqrt().float().cpu()
+
+
 def discover(
-    model: Denoiser,
-    x: Tensor,
-    sigma: float,
-    mask: Tensor | None = None,
-    *,
-    mode: str = "generalized",
-    k: int = 5,
-    rank: int = 20,
-    tau: float = 0.01,
-    **options,
-) -> tuple[Directions, dict]:
+    model: Denoiser, x: Tensor, sigma: float, mask: Tensor | None = None, *, mode: str = "generalized", k: int = 5, rank: int = 20,
+    tau: float = 0.01, chunk: int | None = None, callback: Callback | None = None, **options,
+) -> tuple[Directions, dict]:  # fmt: skip
     """Directions of h that change the masked region of one state and leave the rest.
 
     Args:
-        model, x, sigma, mask, k, tau, options: see :func:`krylov_basis`.
+        model, x, sigma, mask, k, tau, chunk, callback, options: see :func:`krylov_basis`; each mode gets what it needs.
         mode: one of ``MODES``.
         rank: outside directions of ``post`` and ``constrained``.
 
     Returns:
-        The directions, and a report: products, passes, seconds, residual, basis size and ``text`` for people.
+        The directions, their gain and leak measured by a true Jacobian product each, and a report: ``products``, ``passes``,
+        ``seconds``, ``residual`` (of the subspace), ``shortfall`` (estimated share of the quotients still missing, or None),
+        ``basis`` (its size), ``gain``, ``leak``, ``spectrum``, ``note`` (what the user should know, or empty), ``text`` for people.
+
+    Raises:
+        ValueError: the input is refused, with the reason.
+        RuntimeError: the Jacobian is degenerate or differs from one call to the next, or memory ran out.
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if rank < 0:
+        raise ValueError(f"rank must be 0 or more, got {rank}; 20 is the default")
     if mode != "generalized":
         options.setdefault("widen", 0)
     if mode in ("post", "constrained"):
         options.setdefault("size", 2 * rank + k)
     if mode == "single":
         options.setdefault("outside_k", k)
-    basis = krylov_basis(model, x, sigma, mask, k=k, tau=tau, **options)
-    found = region_result(basis, mode=mode, k=k, rank=rank, tau=tau)
+    basis = krylov_basis(model, x, sigma, mask, k=k, tau=tau, chunk=chunk, callback=callback, **options)
+    guess = region_result(basis, mode=mode, k=k, rank=rank, tau=tau)
+    gain, leak = true_response(model, x, guess, chunk=chunk)
+    if not torch.allclose(gain, guess.gain[0], rtol=0, atol=_REPRODUCED * float(guess.gain.max())):
+        raise RuntimeError(
+            "the model answers differently from one call to the next, so its directions mean nothing; bypass nodes upstream that add "
+            "noise or dropout inside the model"
+        )
+    found = replace(guess, gain=gain[None], leak=leak[None])
+    return found, _report(found, basis, k, _FULL_NOTE if is_full(basis.krylov.weights) and mode != "none" else "")
+
+
+def _report(found: Directions, basis: RegionBasis, verified: int, note: str) -> dict:
     kr = basis.krylov
     report = {
-        "products": kr.products,
-        "passes": kr.passes,
-        "seconds": basis.seconds,
-        "residual": kr.residual,
-        "basis": len(kr.q),
-        "gain": found.gain[0].tolist(),
-        "leak": found.leak[0].tolist(),
-    }
-    report["text"] = (
-        f"{found.method}, layer {basis.layer}, sigma {sigma:.3g}: {len(found)} directions out of a basis of {len(kr.q)}\n"
-        f"{kr.products} Jacobian products in {kr.passes} passes, {basis.seconds:.1f} s; subspace angle {kr.residual:.1e}\n"
-        + "\n".join(f"#{i + 1}: gain {g:.4f}, leak {v:.4f}" for i, (g, v) in enumerate(zip(report["gain"], report["leak"], strict=True)))
-    )
-    return found, report
+        "products": kr.products + verified, "passes": kr.passes + 1, "seconds": basis.seconds, "residual": kr.residual,
+        "shortfall": kr.shortfall, "basis": len(kr.q), "gain": found.gain[0].tolist(), "leak": found.leak[0].tolist(),
+        "spectrum": found.spectrum.tolist(), "note": note,
+    }  # fmt: skip
+    lines = [
+        f"{found.method}, layer {basis.layer}, sigma {basis.sigma:.3g}: {len(found)} directions out of a basis of {len(kr.q)}",
+        f"{report['products']} Jacobian products in {report['passes']} passes, {basis.seconds:.1f} s; subspace angle {kr.residual:.1e}"
+        + (f", quotients within {kr.shortfall:.1%} of their limit" if kr.shortfall is not None else ""),
+        *(f"#{i + 1}: gain {g:.4f}, leak {v:.4f}" for i, (g, v) in enumerate(zip(report["gain"], report["leak"], strict=True))),
+        *([note] if note else []),
+    ]
+    return {**report, "text": "\n".join(lines)}
 
 
-__all__ = ["MODES", "RegionBasis", "discover", "krylov_basis", "output_weights", "region_result"]
+def _operator(
+    model: Denoiser, x: Tensor, sigma: float, mask: Tensor | None, layer: str, chunk: int | None, callback: Callback | None
+) -> tuple[DecoderJacobian, Tensor]:
+    if layer not in model.layers:
+        raise ValueError(f"this model has no layer {layer!r}; choose one of {', '.join(model.layers)}")
+    if x.dim() != 4 or len(x) != 1:
+        raise ValueError(f"discovery looks at one state [1 c h w], got {list(x.shape)}; pick one image of the trajectory")
+    if not torch.isfinite(x).all():
+        raise ValueError("the state holds NaN or infinite values; invert the image again")
+    if not (sigma > 0 and math.isfinite(sigma)):
+        raise ValueError(f"sigma must be above 0, got {sigma}; a clean image has no noise level to look at")
+    weights = output_weights(mask, (x.shape[1], x.shape[2], x.shape[3]))
+    bottleneck = model.split(x, x.new_full((1,), sigma), layer)
+    return DecoderJacobian(bottleneck, chunk, callback), weights
+
+
+__all__ = ["MODES", "RegionBasis", "discover", "krylov_basis", "output_weights", "region_result", "true_response"]

@@ -1,9 +1,9 @@
 """Block Krylov basis of the masked Jacobian (Musco and Musco 2015, arXiv 1504.05477), widened towards quiet directions.
 
 Stage 1 is block Lanczos with full reorthogonalisation on ``J^T diag(M) J``. Stage 2, if asked for, does the same on
-``J^T diag(1 - M) J``. Stage 3 adds, block by block, the residuals of the current best region directions (block Davidson on the
-pencil of :mod:`core.discover.region`), until their quotient stops improving. ``B = J Q`` is stored, so every mode, rank and tau
-afterwards is small algebra without the network.
+``J^T diag(1 - M) J``. Stage 3 adds, block by block, the residuals of the best region directions so far, ``J^T diag(M - q (1 - M)) J v``
+less the part along v, with q the quotient of v: a block Davidson method on the pencil of ``region.py``. It stops when the quotients
+have stopped growing. ``B = J Q`` is stored, so every mode, rank and tau afterwards is small algebra without the network.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ import torch
 from torch import Tensor
 
 from .jacobian import DecoderJacobian
-from .subspace import orthonormal
+from .power import power_iteration
+from .subspace import Singular, orthonormal, subspace_iteration
 
+SOLVERS = ("krylov", "subspace", "power")
+GUARDS = 3  # vectors of a block beyond the k wanted; they make the last of the k converge
 _OUTSIDE_BLOCKS = 3  # the leading outside directions are far apart; three blocks hold them
+_FULL = 1 - 1e-3
+_SLOWEST = 0.95  # ratio of successive gains beyond which extrapolation means nothing
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class KrylovBasis:
         core: rows of stage 1, the first of ``q``: the Krylov space of the region itself.
         residual: estimate of the sine of the angle between the top-k subspace found and the true one.
         history: (products, sum of the top-k region quotients) after every block of stage 3.
+        shortfall: estimate of the share of that sum still missing at the end; None without a stage 3.
         products, passes: Jacobian products and sequential passes spent.
     """
 
@@ -39,83 +45,122 @@ class KrylovBasis:
     core: int
     residual: float
     history: tuple[tuple[int, float], ...]
+    shortfall: float | None
     products: int
     passes: int
 
     def gram(self, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``G = B diag(M) B^T`` inside and ``N = B diag(1 - M) B^T`` outside, `[n n]` float64 each, for this or another mask."""
-        return _grams(self.b, (self.weights if weights is None else weights).to(self.b))
+        b, m = self.b.double(), (self.weights if weights is None else weights).to(self.b).double()
+        inside, outside = (b * m) @ b.T, (b * (1 - m)) @ b.T
+        return (inside + inside.T) / 2, (outside + outside.T) / 2
+
+
+class _Space:
+    """A basis that grows, with its images and both Gram matrices kept up to date."""
+
+    def __init__(self, J: DecoderJacobian, weights: Tensor):
+        self.J, (m, d) = J, J.shape
+        self.weights = weights.to(J.algebra, J.h0.dtype)
+        self.q = torch.zeros(0, d, dtype=torch.float64, device=J.algebra)
+        self.b = self.weights.new_zeros(0, m)
+        self.inside = self.outside = self.q.new_zeros(0, 0)
+
+    def add(self, rows: Tensor) -> int:
+        """Extend the basis by what is new in ``rows`` `[b d]`; returns how many vectors that was."""
+        x = orthonormal(rows, self.q)
+        if len(x):
+            y = self.J.jvp(x)
+            self.q, self.b = torch.cat([self.q, x]), torch.cat([self.b, y])
+            b, y, m = self.b.double(), y.double(), self.weights.double()
+            self.inside, self.outside = _bordered(self.inside, (y * m) @ b.T), _bordered(self.outside, (y * (1 - m)) @ b.T)
+        return len(x)
 
 
 def block_krylov(
-    J: DecoderJacobian,
-    weights: Tensor,
-    k: int = 5,
-    blocks: int = 6,
-    size: int = 0,
-    outside_k: int = 0,
-    widen: int = 12,
-    tau: float = 0.01,
-    tol: float = 1e-2,
-    seed: int = 0,
-) -> KrylovBasis:
+    J: DecoderJacobian, weights: Tensor, k: int = 5, *, blocks: int = 6, size: int = 0, outside_k: int = 0, widen: int = 24,
+    tau: float = 0.01, tol: float = 1e-2, seed: int = 0,
+) -> KrylovBasis:  # fmt: skip
     """Build the basis.
 
     Args:
         J: the operator.
         weights: `[m]` in 0..1; the mask on the output.
         k: directions wanted.
-        blocks: upper limit of stage 1.
-        size: stage 1 does not stop before it has so many vectors, converged or not; modes ``post`` and ``constrained`` need room.
+        blocks: upper limit of stage 1. Below 4 the scale s of ``pencil`` comes out up to a tenth too small.
+        size: stage 1 does not stop before it has so many vectors, whatever ``blocks``; modes ``post`` and ``constrained`` need room.
         outside_k: leading directions of the outside that mode ``single`` needs; 0 skips stage 2.
         widen: upper limit of blocks in stage 3, which only mode ``generalized`` needs.
         tau: regularisation of the quotient that stage 3 improves; as in ``region_directions``.
-        tol: stage 1 stops at this subspace angle; stage 3 when a block improves the quotients by less than ``tol`` of their sum.
+        tol: stage 1 stops at this subspace angle, stage 3 when the quotients lack an estimated ``tol`` of their sum.
         seed: of the start.
 
     Returns:
         The basis.
     """
-    d, width = J.shape[1], min(k + 3, J.shape[1])
-    weights = weights.to(J.h0)
-    outside = 1 - weights
+    width = min(k + GUARDS, J.shape[1])
+    blocks = max(blocks, -(-size // width))
+    if is_full(weights):
+        outside_k = widen = 0
+    stages = ((blocks, width), (widen, k), (_OUTSIDE_BLOCKS if outside_k else 0, outside_k + GUARDS))
+    J.planned = J.passes + sum(2 * steps * -(-block // J.chunk) for steps, block in stages)
     g = torch.Generator().manual_seed(seed)
-    x = orthonormal(torch.randn(width, d, generator=g, dtype=torch.float64).to(J.h0.device))
-    q, b, images = x, J.jvp(x.to(J.h0)), x.new_zeros(0, d)
-    residual = float("inf")
+    space = _Space(J, weights)
+    inner, outer = space.weights, 1 - space.weights
+    fresh = space.add(torch.randn(width, J.shape[1], generator=g, dtype=torch.float64).to(space.q))
+    images, residual = space.q[:0], 1.0
     for i in range(blocks):
-        images = torch.cat([images, J.vjp(b[len(images) :] * weights).double()])
-        residual = _angle(q, images, k)
-        if (residual < tol and len(q) >= size) or len(q) + width > d or i == blocks - 1:
+        images = torch.cat([images, J.vjp(space.b[len(images) :] * inner).double()])
+        residual = _angle(space, images, k)
+        if (residual < tol and len(space.q) >= size) or i == blocks - 1:
             break
-        x = orthonormal(images[-width:], q)
-        q, b = torch.cat([q, x]), torch.cat([b, J.jvp(x.to(J.h0))])
-    core = len(q)
-    if outside_k and float(outside.sum()) > 0:
-        start = torch.randn(min(outside_k + 3, core), core, generator=g).to(b) @ b
+        fresh = space.add(images[-fresh:])
+        if not fresh:
+            break
+    core = len(space.q)
+    if outside_k:
+        start = torch.randn(min(outside_k + GUARDS, core), core, generator=g).to(space.b) @ space.b
         for _ in range(_OUTSIDE_BLOCKS):
-            if len(q) + len(start) > d:
+            fresh = space.add(J.vjp(start * outer))
+            if not fresh:
                 break
-            x = orthonormal(J.vjp(start * outside), q)
-            start = J.jvp(x.to(J.h0))
-            q, b = torch.cat([q, x]), torch.cat([b, start])
-    history, quotients = [], 0.0
-    for _ in range(widen if float(outside.sum()) > 0 else 0):
-        if len(q) + width > d:
+            start = space.b[-fresh:]
+    history: list[tuple[int, float]] = []
+    for i in range(widen + 1 if widen else 0):
+        quotients, s, shift = pencil(space.inside, space.outside, tau)
+        quotients, s = quotients[:k], s[:, :k]
+        history.append((J.products, float(quotients.sum())))
+        if i == widen or shortfall(history) < tol:
             break
-        inside, out = _grams(b, weights)
-        values, s, shift = pencil(inside, out, tau)
-        values, s = values[:width], s[:, :width]
-        history.append((J.products, float(values[:k].sum())))
-        if history[-1][1] - quotients < tol * history[-1][1]:
+        y = s.T @ space.b.double()
+        # the gradient of the Rayleigh quotient; widths beyond k would cost products and bring the k little
+        residuals = J.vjp(y * (inner - quotients[:, None] * outer)).double() - (quotients * shift)[:, None] * (s.T @ space.q)
+        if not space.add(residuals):
             break
-        quotients = history[-1][1]
-        y = (s.T @ b.double()).to(J.h0)
-        # grad of the Rayleigh quotient: J^T (M - theta (1 - M)) J v - theta * shift * v
-        r = J.vjp(y * (weights - values.to(J.h0)[:, None] * outside)).double() - (values * shift)[:, None] * (s.T @ q)
-        x = orthonormal(r, q)
-        q, b = torch.cat([q, x]), torch.cat([b, J.jvp(x.to(J.h0))])
-    return KrylovBasis(q, b, weights, core, residual, tuple(history), J.products, J.passes)
+    missing = shortfall(history) if history else None
+    return KrylovBasis(space.q, space.b, space.weights, core, residual, tuple(history), missing, J.products, J.passes)
+
+
+def solved_basis(
+    J: DecoderJacobian, weights: Tensor, k: int = 5, *, solver: str = "subspace", iterations: int = 50, tol: float = 1e-3, seed: int = 0
+) -> KrylovBasis:
+    """The basis as the papers have it: the top ``k`` of the inside and of the outside by ``power`` or ``subspace`` iteration.
+
+    It serves ``none`` and ``single``, and the other modes as far as 2k directions allow. Its ``residual`` is the sine of the
+    angle of the last step, which says less than that of :func:`block_krylov`.
+    """
+    run = power_iteration if solver == "power" else subspace_iteration
+    sides = [weights] if is_full(weights) else [weights, 1 - weights]
+    parts: list[Singular] = [run(J, side, k, iterations=iterations, tol=tol, seed=seed + i) for i, side in enumerate(sides)]
+    space = _Space(J, weights)
+    for part in parts:
+        space.add(part.vectors)
+    return KrylovBasis(space.q, space.b, space.weights, len(space.q), max(p.turned for p in parts), (), None, J.products, J.passes)
+
+
+def is_full(weights: Tensor) -> bool:
+    """Whether a mask leaves nothing outside."""
+    return float(weights.min()) >= _FULL
 
 
 def pencil(inside: Tensor, outside: Tensor, tau: float) -> tuple[Tensor, Tensor, float]:
@@ -141,18 +186,30 @@ def pencil(inside: Tensor, outside: Tensor, tau: float) -> tuple[Tensor, Tensor,
     return values.flip(0), vectors / vectors.norm(dim=0), shift
 
 
-def _grams(b: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    b, m = b.double(), weights.double()
-    inside, outside = (b * m) @ b.T, (b * (1 - m)) @ b.T
-    return (inside + inside.T) / 2, (outside + outside.T) / 2
+def shortfall(history: list[tuple[int, float]]) -> float:
+    """Share of the last value that a growing series still lacks, its gains continued as a geometric series; 1 if too short."""
+    if len(history) < 3:
+        return 1.0
+    first, second, last = (value for _, value in history[-3:])
+    gain, before = last - second, second - first
+    if gain <= 0:
+        return 0.0
+    ratio = min(gain / before, _SLOWEST) if before > 0 else _SLOWEST
+    return gain * ratio / (1 - ratio) / last
 
 
-def _angle(q: Tensor, images: Tensor, k: int) -> float:
-    """Residual of the top-k Ritz vectors of ``J^T M J`` over the gap below them."""
-    inner = q @ images.T
-    values, turn = torch.linalg.eigh((inner + inner.T) / 2)
+def _bordered(old: Tensor, edge: Tensor) -> Tensor:
+    """A symmetric matrix `[n n]` grown to `[n+b n+b]` by its last rows ``edge`` `[b n+b]`."""
+    n = len(old)
+    new = torch.cat([torch.cat([old, edge[:, :n].T], 1), edge])
+    return (new + new.T) / 2
+
+
+def _angle(space: _Space, images: Tensor, k: int) -> float:
+    """Residual of the top-k Ritz vectors of ``J^T M J`` over the gap below them, at most 1. ``images`` `[n d]`: of the whole basis."""
+    values, turn = torch.linalg.eigh(space.inside)
     values, turn = values.flip(0), turn.flip(1)
     if len(values) <= k:
-        return float("inf")
-    r = turn[:, :k].T @ images - values[:k, None] * (turn[:, :k].T @ q)
-    return float(torch.linalg.matrix_norm(r, 2)) / max(float(values[k - 1] - values[k]), 1e-30)
+        return 1.0
+    r = turn[:, :k].T @ images - values[:k, None] * (turn[:, :k].T @ space.q)
+    return min(1.0, float(torch.linalg.matrix_norm(r, 2)) / max(float(values[k - 1] - values[k]), 1e-300))

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from .jacobian import DecoderJacobian
+from .subspace import Singular
+
+_NOTHING = 1e-12  # of the largest squared singular value: the rest of the region is without effect
 
 
-def power_iteration(
-    J: DecoderJacobian, weights: Tensor, k: int = 3, iterations: int = 50, tol: float = 1e-4, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+def power_iteration(J: DecoderJacobian, weights: Tensor, k: int = 3, *, iterations: int = 50, tol: float = 1e-4, seed: int = 0) -> Singular:
     """Top singular vectors of ``diag(weights)^1/2 J``, one after the other.
 
     Args:
@@ -24,31 +25,28 @@ def power_iteration(
         iterations: upper limit for each.
         tol: stop when the vector turns by less than this (sine of the angle).
         seed: of the start.
-
-    Returns:
-        Right singular vectors `[k d]` float64, orthonormal rows, and singular values `[k]`.
     """
     g = torch.Generator().manual_seed(seed)
-    weights = weights.to(J.h0)
-    found = torch.zeros(0, J.shape[1], dtype=torch.float64, device=J.h0.device)
-    values = []
+    weights = weights.to(J.algebra)
+    found = torch.zeros(0, J.shape[1], dtype=torch.float64, device=J.algebra)
+    squares, worst = [], 0.0
     for _ in range(k):
         v = torch.randn(J.shape[1], generator=g, dtype=torch.float64).to(found)
-        v = _unit(v - found.T @ (found @ v))
-        square = 0.0
+        v -= found.T @ (found @ v)
+        v /= v.norm()
+        square, turned = 0.0, 0.0
         for _ in range(iterations):
-            w = J.vjp(J.jvp(v[None].to(J.h0)) * weights)[0].double()
+            w = J.vjp(J.jvp(v[None]) * weights)[0].double()
             w -= found.T @ (found @ w)
-            square = float(w @ v)
-            nxt = _unit(w)
-            turned = float((nxt - v * (nxt @ v)).norm())
-            v = nxt
+            square, size = float(w @ v), float(w.norm())
+            if size <= _NOTHING * max(squares, default=0.0) or size == 0:
+                break
+            w /= size
+            turned = float((w - v * (w @ v)).norm())
+            v = w
             if turned < tol:
                 break
         found = torch.cat([found, v[None]])
-        values.append(max(square, 0.0) ** 0.5)
-    return found, torch.tensor(values, dtype=torch.float64)
-
-
-def _unit(v: Tensor) -> Tensor:
-    return v / v.norm().clamp_min(1e-300)
+        squares.append(max(square, 0.0))
+        worst = max(worst, turned)
+    return Singular(found, torch.tensor(squares, dtype=torch.float64).sqrt(), worst)

@@ -5,24 +5,48 @@ Stops on the angle between successive subspaces; the released codes compare vect
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from .jacobian import DecoderJacobian
 
+_DEPENDENT = 1e-7  # of a unit row: what is left below this is rounding
+
+
+class Singular(NamedTuple):
+    """Right singular vectors `[k d]` float64, orthonormal rows; singular values `[k]`; sine of the angle of the last step."""
+
+    vectors: Tensor
+    values: Tensor
+    turned: float
+
 
 def orthonormal(rows: Tensor, against: Tensor | None = None) -> Tensor:
-    """Orthonormal float64 rows that span ``rows`` `[b d]`, orthogonal to the orthonormal rows ``against`` `[n d]` (done twice)."""
+    """Orthonormal float64 rows that span ``rows`` `[b d]`.
+
+    Args:
+        rows: any rows; without ``against`` as many come back, completed by arbitrary ones if they are dependent.
+        against: orthonormal rows `[n d]`. They are projected out, and what depends on them or on each other is dropped, so that
+            `[0..b d]` comes back.
+    """
     rows = rows.double()
-    if against is not None and len(against):
-        for _ in range(2):
-            rows = rows - (rows @ against.T) @ against
-    return torch.linalg.qr(rows.T)[0].T.contiguous()
+    if against is None:
+        return torch.linalg.qr(rows.T)[0].T.contiguous()
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    for _ in range(2):
+        rows = rows - (rows @ against.T) @ against
+    _, size, turned = torch.linalg.svd(rows, full_matrices=False)
+    kept = turned[size > _DEPENDENT][: rows.shape[1] - len(against)]
+    # What was small before it was scaled to unit length has brought rounding along.
+    kept = kept - (kept @ against.T) @ against
+    return torch.linalg.qr(kept.T)[0].T.contiguous()
 
 
 def subspace_iteration(
-    J: DecoderJacobian, weights: Tensor, k: int = 5, block: int | None = None, iterations: int = 50, tol: float = 1e-3, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+    J: DecoderJacobian, weights: Tensor, k: int = 5, *, block: int | None = None, iterations: int = 50, tol: float = 1e-3, seed: int = 0
+) -> Singular:
     """Top singular vectors of ``diag(weights)^1/2 J`` together.
 
     Args:
@@ -33,23 +57,21 @@ def subspace_iteration(
         iterations: upper limit.
         tol: stop when the subspace of the top k turns by less than this (sine of the largest angle).
         seed: of the start.
-
-    Returns:
-        Right singular vectors `[k d]` float64, orthonormal rows, and singular values `[k]`.
     """
     g = torch.Generator().manual_seed(seed)
-    weights, b = weights.to(J.h0), max(block or k, k)
-    v = orthonormal(torch.randn(b, J.shape[1], generator=g, dtype=torch.float64).to(J.h0.device))
-    top, squares = v[:k], torch.zeros(k, dtype=torch.float64)
-    for _ in range(iterations):
-        w = J.vjp(J.jvp(v.to(J.h0)) * weights).double()
+    weights = weights.to(J.algebra)
+    v = orthonormal(torch.randn(max(block or k, k), J.shape[1], generator=g, dtype=torch.float64).to(J.algebra))
+    top, squares, moved = v[:0], torch.zeros(k, dtype=torch.float64), 1.0
+    for i in range(iterations):
+        w = J.vjp(J.jvp(v) * weights).double()
         inner = v @ w.T
         squares, turn = torch.linalg.eigh((inner + inner.T) / 2)
         new = turn.flip(1).T @ v
         squares = squares.flip(0)[:k].cpu()
-        moved = float(torch.linalg.matrix_norm(new[:k] - (new[:k] @ top.T) @ top, 2))
+        if i:  # the first Ritz vectors lie in the random start, and with block = k fill it: nothing has turned yet
+            moved = float(torch.linalg.matrix_norm(new[:k] - (new[:k] @ top.T) @ top, 2))
         top = new[:k]
         if moved < tol:
             break
         v = orthonormal(w)
-    return top, squares.clamp_min(0).sqrt()
+    return Singular(top, squares.clamp_min(0).sqrt(), moved)

@@ -86,7 +86,8 @@ def _tap(x: Tensor, timesteps: Tensor, options: dict):
 
 def make_model(denoiser: VPDenoiser, channels: int = 3):
     """Wrap a network as the host's ModelPatcher (the MODEL socket)."""
-    config = _Config({"disable_unet_model_creation": True})
+    # Stock patches such as FreeU find the decoder's levels by multiples of the base width.
+    config = _Config({"disable_unet_model_creation": True, "model_channels": denoiser.net.config.channels[0]})
     config.set_inference_dtype(torch.float32, None)
     kind = comfy.model_base.ModelType.V_PREDICTION if denoiser.prediction == "v" else comfy.model_base.ModelType.EPS
     offload = comfy.model_management.unet_offload_device()

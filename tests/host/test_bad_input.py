@@ -1,0 +1,177 @@
+"""What bad input gets: an error that names it and says what to do, and a server that goes on working."""
+
+import threading
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from devtools.client import ExecutionFailed, Interrupted, PromptRefused
+
+from .graphs import FACE, base, discover, node, render, save, steer
+
+
+@pytest.fixture(autouse=True)
+def still_usable(server):
+    """After every test of this file a good prompt still runs."""
+    yield
+    server.queue({**base(steps=3, iterations=1), "save": save(["invert", 2])}, timeout=300)
+
+
+def refused(server, prompt, *words):
+    """The prompt fails, and the message holds all words."""
+    with pytest.raises((ExecutionFailed, PromptRefused)) as error:
+        server.queue(prompt, timeout=300)
+    for word in words:
+        assert word in str(error.value), f"{word!r} is not in: {error.value}"
+
+
+def with_mask(value: float, width: int = 64, height: int = 64) -> dict:
+    """Discovery with a mask of one value."""
+    return {**base(), "mask": node("SolidMask", value=value, width=width, height=height), "discover": discover(("mask", 0)), "save": save(["discover", 1])}
+
+
+def test_empty_mask(server):
+    refused(server, with_mask(0.0), "mask is empty", "paint the region")
+
+
+def test_mask_of_another_aspect(server):
+    refused(server, with_mask(1.0, 64, 32), "mask must have the aspect of the image (64x64)", "got 64x32")
+
+
+def test_full_mask_is_allowed_and_says_what_it_means(server):
+    prompt = {**with_mask(1.0, 128, 128), "text": node("PreviewAny", source=["discover", 2])}
+    (text,) = server.queue(prompt, timeout=300).outputs["text"]["text"]
+    assert "the mask covers everything" in text
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 64), (64, 36)])
+def test_size_that_the_network_cannot_halve(server, width, height):
+    prompt = base()
+    prompt["scaled"] = node("ImageScale", image=[FACE, 0], upscale_method="area", width=width, height=height, crop="disabled")
+    prompt["invert"]["inputs"]["image"] = ["scaled", 0]
+    refused(server, {**prompt, "save": save(["invert", 2])}, "multiples of 8", f"{width}x{height}", "Upscale Image")
+
+
+def test_sigmas_without_steps(server):
+    prompt = base()
+    prompt["sigmas"]["inputs"]["denoise"] = 0.0
+    refused(server, {**prompt, "save": save(["invert", 2])}, "sigmas", "steps")
+
+
+def test_k_beyond_the_limits(server):
+    refused(server, {**base(), "discover": discover(k=65), "save": save(["discover", 1])}, "k", "64")
+
+
+def test_layer_that_the_model_lacks(server):
+    refused(server, {**base(), "discover": discover(layer="up.11"), "save": save(["discover", 1])}, "no layer 'up.11'", "middle")
+
+
+def test_trajectory_of_another_model(server, pack_weights):
+    folder = server.process.models / "hspace"
+    folder.mkdir(parents=True, exist_ok=True)
+    state, info = pack_weights
+    save_file({k: v * 0.9 if k == "conv_out.weight" else v for k, v in state.items()}, folder / "other.safetensors", metadata=info)
+    prompt = {**base(), "other": node("HSpaceLoadPixelModel", checkpoint="other.safetensors"), "discover": discover(model=["other", 0])}
+    refused(server, {**prompt, "save": save(["discover", 1])}, "this trajectory was made with model", "connect the same MODEL")
+    steered = {**base(), "other": node("HSpaceLoadPixelModel", checkpoint="other.safetensors"), "discover": discover()}
+    steered |= {"steer": steer(5.0, model=("other", 0)), "render": render("steer"), "save": save(["render", 0])}
+    refused(server, steered, "these directions were found on model", "discover directions on this one")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        ("truncated.safetensors", lambda p, s, i: p.write_bytes(s.read_bytes()[:3000]), ("truncated.safetensors",)),
+        ("family.safetensors", lambda p, s, i: save_file({"some.weight": torch.zeros(3, 3)}, p), ("family.safetensors",)),
+        (
+            "sd.safetensors",
+            lambda p, s, i: save_file(
+                {
+                    "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(4, 4),
+                    "time_embed.0.weight": torch.zeros(4, 4),
+                    "input_blocks.0.0.weight": torch.zeros(4, 4, 3, 3),
+                },
+                p,
+            ),
+            ("Load Checkpoint",),
+        ),
+    ],
+)
+def test_foreign_and_damaged_checkpoints(server, weights_file, name, make, words):
+    folder = server.process.models / "hspace"
+    folder.mkdir(parents=True, exist_ok=True)
+    make(folder / name, weights_file, None)
+    refused(server, {"m": node("HSpaceLoadPixelModel", checkpoint=name), "s": node("PreviewAny", source=["m", 2])}, *words)
+
+
+def test_pickle_with_code_is_not_run(server):
+    folder = server.process.models / "hspace"
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / "ran"
+
+    class Code:
+        def __reduce__(self):
+            return (open, (str(mark), "w"))
+
+    torch.save({"state_dict": Code()}, folder / "code.pt")
+    refused(server, {"m": node("HSpaceLoadPixelModel", checkpoint="code.pt"), "s": node("PreviewAny", source=["m", 2])}, "code.pt")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["../escape", "/etc/x", "a\\b", "CON", ""])
+def test_names_that_leave_the_folder(server, name):
+    prompt = {**base(), "discover": discover(), "save": node("HSpaceSaveDirections", directions=["discover", 0], name=name)}
+    refused(server, prompt, "name")
+    assert not list(server.process.models.glob("escape*"))
+
+
+def test_direction_files_damaged_or_elsewhere(server):
+    folder = server.process.models / "hspace_directions"
+    folder.mkdir(parents=True, exist_ok=True)
+    good = {**base(), "discover": discover(), "save": node("HSpaceSaveDirections", directions=["discover", 0], name="good")}
+    server.queue(good, timeout=300)
+    data = bytearray((folder / "good.safetensors").read_bytes())
+    (folder / "short.safetensors").write_bytes(data[: len(data) // 2])
+    data[40] ^= 0x55
+    (folder / "mutated.safetensors").write_bytes(data)
+    for name in ("short.safetensors", "mutated.safetensors", "../hspace/code.pt"):
+        prompt = {**base(), "load": node("HSpaceLoadDirections", file=name), "steer": steer(5.0, directions=("load", 0))}
+        refused(server, {**prompt, "render": render("steer"), "save": save(["render", 0])}, "short" if name[0] == "s" else "file")
+
+
+def test_protect_without_a_mask(server):
+    prompt = {**base(), "discover": discover(), "steer": steer(5.0), "render": render("steer", protect=0.5), "save": save(["render", 0])}
+    refused(server, prompt, "'protect'", "no mask is connected")
+
+
+def test_cancel_in_the_middle_leaves_everything_usable(server):
+    prompt = {**base(steps=200, iterations=20), "save": save(["invert", 2])}
+
+    def cancel():
+        time.sleep(3)
+        server.interrupt()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(Interrupted):
+        server.queue(prompt, timeout=300)
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def weights_file():
+    """The embedded model's file."""
+    from devtools.console import ROOT
+
+    return ROOT / "weights" / "face_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def pack_weights(weights_file):
+    """Its tensors and metadata."""
+    from safetensors import safe_open
+
+    with safe_open(weights_file, "pt") as f:
+        return load_file(weights_file), f.metadata()

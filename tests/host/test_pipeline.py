@@ -1,0 +1,125 @@
+"""The whole pipeline in a real ComfyUI: invert, discover, steer in stock samplers, save, load, measure."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .graphs import FACE, base, discover, face, node, render, sampler, save, steer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pictures(server, result, name) -> list[np.ndarray]:
+    """What a SaveImage node saved, `[h w 3]` uint8 each."""
+    return [np.asarray(Image.open(io.BytesIO(server.view(image))).convert("RGB")) for image in result.outputs[name]["images"]]
+
+
+@pytest.mark.parametrize("name", ["discover_region", "steer_saved_direction"])
+def test_shipped_workflows_run(server, name):
+    prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    for entry in prompt.values():
+        if "steps" in entry["inputs"]:
+            entry["inputs"]["steps"] = 8
+        if entry["class_type"] == "HSpaceDiscoverRegion":
+            entry["inputs"] |= {"k": 2, "iterations": 2}
+    result = server.queue(prompt, timeout=600)
+    titles = {entry["_meta"]["title"]: number for number, entry in prompt.items()}
+    (table,) = result.outputs[titles["Table"]]["text"]
+    assert "smile" in table
+    assert "leak ratio" in table
+    picture = pictures(server, result, titles["Strip" if name == "discover_region" else "Edited"])[0]
+    assert picture.std() > 10
+    assert picture.shape == ((64, 64, 3) if name == "steer_saved_direction" else picture.shape)
+
+
+def test_strength_zero_is_the_unedited_picture_bit_for_bit(server):
+    prompt = {**base(), "discover": discover(), "off": steer(0.0), "on": steer(25.0)}
+    prompt |= {"empty": node("EmptyImage", width=64, height=64, batch_size=2, color=0), "latent": node("VAEEncode", pixels=["empty", 0], vae=["model", 1])}
+    for name in ("model", "off", "on"):
+        prompt |= {f"sample {name}": sampler(name, ["latent", 0]), f"decode {name}": node("VAEDecode", samples=[f"sample {name}", 0], vae=["model", 1])}
+        prompt |= {f"save {name}": save([f"decode {name}", 0])}
+        prompt |= {f"render {name}": render(name), f"keep {name}": save([f"render {name}", 0])}
+    result = server.queue(prompt, timeout=600)
+    for kind in ("save", "keep"):
+        plain, off, on = (np.stack(pictures(server, result, f"{kind} {name}")) for name in ("model", "off", "on"))
+        assert np.array_equal(plain, off)
+        assert not np.array_equal(plain, on)
+    assert len(pictures(server, result, "save on")) == 2
+    assert any(kind == "binary" for kind, _ in result.events), "no preview came"
+
+
+def test_resume_in_the_stock_sampler_equals_render(server):
+    prompt = {**base(), "discover": discover(), "steer": steer(20.0), "again": steer(-10.0, model=("steer", 0), direction=2)}
+    prompt |= {
+        "guider": node("BasicGuider", model=["again", 0], conditioning=["model", 2]),
+        "noise": node("DisableNoise"),
+        "render": render("again"),
+        "keep": save(["render", 0]),
+        "render asymmetric": render("again", asymmetric=True),
+        "keep asymmetric": save(["render asymmetric", 0]),
+    }
+    for asymmetric in (False, True):
+        end = " asymmetric" if asymmetric else ""
+        prompt |= {
+            f"resume{end}": node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=asymmetric, eta=0.0),
+            f"sample{end}": node(
+                "SamplerCustomAdvanced", noise=["noise", 0], guider=["guider", 0], sampler=[f"resume{end}", 0], sigmas=[f"resume{end}", 1],
+                latent_image=["invert", 1],
+            ),
+            f"decode{end}": node("VAEDecode", samples=[f"sample{end}", 0], vae=["model", 1]),
+            f"save{end}": save([f"decode{end}", 0]),
+        }  # fmt: skip
+    result = server.queue(prompt, timeout=600)
+    for end in ("", " asymmetric"):
+        a, b = pictures(server, result, f"keep{end}")[0].astype(int), pictures(server, result, f"save{end}")[0].astype(int)
+        assert np.abs(a - b).max() <= 1
+    symmetric, other = pictures(server, result, "keep")[0].astype(int), pictures(server, result, "keep asymmetric")[0].astype(int)
+    assert np.abs(symmetric - other).max() > 1
+
+
+def test_saved_directions_do_the_same_when_loaded(server):
+    prompt = {**base(), "discover": discover(), "save": node("HSpaceSaveDirections", directions=["discover", 0], name="round trip")}
+    prompt |= {"named": node("HSpaceSelectDirections", directions=["discover", 0], first=1, count=1, flip=True, label="grin")}
+    prompt |= {"both": node("HSpaceCombineDirections", a=["discover", 0], b=["named", 0], how="append", weight_a=1.0, weight_b=1.0)}
+    prompt |= {
+        "steer": steer(20.0), "render": render("steer"), "keep": save(["render", 0]),
+        "flipped": steer(-20.0, directions=("both", 0), direction=3), "render flipped": render("flipped"), "keep flipped": save(["render flipped", 0]),
+    }  # fmt: skip
+    first = server.queue(prompt, timeout=600)
+    (said,) = first.outputs["save"]["text"]
+    assert said == "saved as round trip.safetensors"
+    assert (server.process.models / "hspace_directions" / "round trip.safetensors").is_file()
+    loaded = {**base(), "load": node("HSpaceLoadDirections", file="round trip.safetensors"), "steer": steer(20.0, directions=("load", 0))}
+    loaded |= {"render": render("steer"), "keep": save(["render", 0])}
+    second = server.queue(loaded, timeout=600)
+    once, again = pictures(server, first, "keep")[0], pictures(server, second, "keep")[0]
+    assert np.array_equal(once, again)
+    assert np.abs(once.astype(int) - pictures(server, first, "keep flipped")[0].astype(int)).max() <= 1
+
+
+def test_same_prompt_again_comes_from_the_cache(server):
+    prompt = {**base(), "discover": discover(), "save": save(["discover", 1])}
+    server.queue(prompt, timeout=600)
+    assert {"model", FACE, "invert", "discover"} <= server.queue(prompt, timeout=600).cached
+
+
+def test_measure_finds_what_the_dials_changed(server):
+    prompt = {"a": face(origin="dials", smile=-0.8), "b": face(origin="dials", smile=0.8)}
+    prompt |= {"measure": node("HSpaceMeasureEdit", before=["a", 0], after=["b", 0], mask=["a", 1], factors="face world")}
+    prompt |= {"table": node("PreviewAny", source=["measure", 0]), "json": node("PreviewAny", source=["measure", 1])}
+    result = server.queue(prompt)
+    facts = json.loads(result.outputs["json"]["text"][0])
+    assert "**smile**" in result.outputs["table"]["text"][0]
+    assert facts["leak_ratio"] < 0.05
+
+
+def test_stock_model_patches_and_image_to_image_compose(server):
+    prompt = {**base(), "discover": discover(), "freeu": node("FreeU_V2", model=["model", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2)}
+    prompt |= {"steer": steer(15.0, model=("freeu", 0)), "latent": node("VAEEncode", pixels=[FACE, 0], vae=["model", 1])}
+    prompt |= {"sample": sampler("steer", ["latent", 0], denoise=0.5), "decode": node("VAEDecode", samples=["sample", 0], vae=["model", 1])}
+    result = server.queue({**prompt, "save": save(["decode", 0])}, timeout=600)
+    assert pictures(server, result, "save")[0].std() > 10
