@@ -29,7 +29,7 @@ def discover_region(node: Any, note: Any, group: Any, graph: Any) -> Any:
         node("Both spectra", "ImageStitch", {"image1": ("Discover mouth", "spectrum"), "image2": ("Discover eyes", "spectrum"), "direction": "down"}, at=(1780, 1040), size=(260, 160)),
         node("Spectrum", "SaveImage", {"images": ("Both spectra", "IMAGE"), "filename_prefix": "hspace/spectrum"}, at=(1780, 1250), size=(280, 300)),
         node(
-            "Steer", "HSpaceSteer", {"model": ("Face model", "model"), "directions": ("Discover mouth", "directions"), "direction": 1, "strength": 20.0},
+            "Steer", "HSpaceSteer", {"model": ("Face model", "model"), "directions": ("Discover mouth", "directions"), "direction": 2, "strength": -25.0},
             at=(1780, 120), size=(280, 200),
         ),
         node("Render", "HSpaceRenderTrajectory", {"model": ("Steer", "model"), "trajectory": ("Invert", "trajectory")}, at=(2100, 120), size=(280, 200)),
@@ -78,7 +78,7 @@ def steer_saved_direction(node: Any, note: Any, group: Any, graph: Any) -> Any:
     nodes = (
         node("Face model", "HSpaceLoadFaceModel", at=(40, 120), size=(260, 90)),
         node("Directions", "HSpaceLoadDirections", {"file": "hspace/mouth.safetensors"}, at=(40, 260), size=(300, 80)),
-        node("Steer", "HSpaceSteer", {"model": ("Face model", "model"), "directions": ("Directions", "directions"), "strength": 20.0}, at=(400, 120), size=(280, 200)),
+        node("Steer", "HSpaceSteer", {"model": ("Face model", "model"), "directions": ("Directions", "directions"), "direction": 2, "strength": -25.0}, at=(400, 120), size=(280, 200)),
         node("Image", "HSpaceDemoFace", {"seed": 34}, at=(40, 400), size=(280, 330)),
         node("Sigmas", "BasicScheduler", {"model": ("Face model", "model"), "scheduler": "karras", "steps": 25}, at=(400, 380), size=(280, 110)),
         node(
