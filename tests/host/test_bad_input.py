@@ -29,7 +29,12 @@ def refused(server, prompt, *words):
 
 def with_mask(value: float, width: int = 64, height: int = 64) -> dict:
     """Discovery with a mask of one value."""
-    return {**base(), "mask": node("SolidMask", value=value, width=width, height=height), "discover": discover(("mask", 0)), "save": save(["discover", 1])}
+    return {
+        **base(),
+        "mask": node("SolidMask", value=value, width=width, height=height),
+        "discover": discover(("mask", 0)),
+        "save": save(["discover", 1]),
+    }
 
 
 def test_empty_mask(server):

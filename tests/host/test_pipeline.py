@@ -38,9 +38,15 @@ def test_shipped_workflows_run(server, name):
 
 def test_strength_zero_is_the_unedited_picture_bit_for_bit(server):
     prompt = {**base(), "discover": discover(), "off": steer(0.0), "on": steer(25.0)}
-    prompt |= {"empty": node("EmptyImage", width=64, height=64, batch_size=2, color=0), "latent": node("VAEEncode", pixels=["empty", 0], vae=["model", 1])}
+    prompt |= {
+        "empty": node("EmptyImage", width=64, height=64, batch_size=2, color=0),
+        "latent": node("VAEEncode", pixels=["empty", 0], vae=["model", 1]),
+    }
     for name in ("model", "off", "on"):
-        prompt |= {f"sample {name}": sampler(name, ["latent", 0]), f"decode {name}": node("VAEDecode", samples=[f"sample {name}", 0], vae=["model", 1])}
+        prompt |= {
+            f"sample {name}": sampler(name, ["latent", 0]),
+            f"decode {name}": node("VAEDecode", samples=[f"sample {name}", 0], vae=["model", 1]),
+        }
         prompt |= {f"save {name}": save([f"decode {name}", 0])}
         prompt |= {f"render {name}": render(name), f"keep {name}": save([f"render {name}", 0])}
     result = server.queue(prompt, timeout=600)
