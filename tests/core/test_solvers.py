@@ -1,6 +1,7 @@
 """Every solver against the dense singular value decomposition in float64, and the Krylov basis against the dense pencil."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ def test_the_shortfall_it_reports_is_about_the_true_one(bottleneck, dense, weigh
 def test_history_grows_and_stops_by_itself(bottleneck, weights):
     basis = block_krylov(DecoderJacobian(bottleneck), weights, 5, tol=5e-2)
     values = [value for _, value in basis.history]
-    assert all(b > a * (1 - 1e-12) for a, b in zip(values, values[1:], strict=False))
+    assert all(b > a * (1 - 1e-12) for a, b in pairwise(values))
     assert basis.shortfall < 5e-2 and len(values) < 24
     longer = block_krylov(DecoderJacobian(bottleneck), weights, 5, tol=1e-3)
     assert longer.products > basis.products and longer.history[-1][1] > values[-1]
