@@ -33,7 +33,7 @@ def inversion(model) -> dict[str, float]:
         ("plain", invert_ddim(model, x, sigmas, convention="B")),
         ("fixed point, 3 iterations", invert_fixed_point(model, x, sigmas, iterations=3)),
     ):
-        quality = psnr(reconstruct(model, path).reconstruction, x)
+        quality = psnr(reconstruct(model, path).rebuilt, x)
         found |= {f"{name}, mean dB": float(quality.mean()), f"{name}, worst dB": float(quality.min())}
     return found
 

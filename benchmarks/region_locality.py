@@ -34,8 +34,8 @@ K, STEPS, TOP, SIGMA, WINDOW = 5, 18, 20.0, 0.85, (3.4, 0.1)
 RANK = 20
 CHANGE = 0.12
 """Mean absolute change inside the mask at which everything is compared, in the model's range -1..1."""
-FURTHER = 2.0
-"""How much further the dial is turned where factors are read."""
+DIALS = (1.5, 2.5, 4.0)
+"""How many times as far the dial is turned where factors are read."""
 
 REGIONS = {
     "mouth": (("smile", "mouth_open"), {"smile", "mouth_open"}),
@@ -113,18 +113,19 @@ def one_face(index: int, faces: int) -> dict:
         pairs = list(enumerate(strengths))
         own = range(start["generalized"], start["generalized"] + K)
         if region in DIAL:
-            signed = [FURTHER * sign * strengths[i] for sign in (1, -1) for i in own]
-            pairs += list(zip([*own, *own], signed, strict=True))
+            turned = [(i, dial * sign * strengths[i]) for dial in DIALS for sign in (1, -1) for i in own]
+            pairs += turned
         y = rendered(model, mine, together, pairs)
         got, out = inside_and_outside(y, base, mask)
         for mode, n in MODES.items():
             part = slice(start[mode], start[mode] + n)
             row[mode] = {"leak": float((out[part] / got[part]).mean()), "inside": float(got[part].mean())}
         if region in DIAL:
-            row |= dial(regressor, base, y[-2 * K :], targets, local)
-            best = row["best"]
-            chosen = directions["generalized"].select([best % K])
-            row["transfer"] = transfer(model, regressor, chosen, signed[best], theirs, other_base, row["factor"], row["moved"])
+            row |= dial(regressor, base, y[-len(turned) :], targets, local)
+            best, strength = turned[row["best"]]
+            chosen = directions["generalized"].select([best - own[0]])
+            row |= {"direction": best - own[0], "strength": strength}
+            row["transfer"] = transfer(model, regressor, chosen, strength, theirs, other_base, row["factor"], row["moved"])
         found[region] = row
     return found
 
@@ -192,7 +193,7 @@ def main() -> None:
     lines = [summary(rows, region) for region in REGIONS]
     mean = {m: sum(line[f"{m} / none"] for line in lines) / len(lines) for m in ("constrained", "generalized")}
     moved = [line for line in lines if line["region"] in DIAL]
-    settings = {"k": K, "rank": RANK, "steps": STEPS, "sigma": SIGMA, "window": WINDOW, "change inside": CHANGE, "dial": FURTHER}
+    settings = {"k": K, "rank": RANK, "steps": STEPS, "sigma": SIGMA, "window": WINDOW, "change inside": CHANGE, "dials": DIALS}
     clean, same = "a clean target factor, % of faces", "transfer in the same sense, %"
     write(
         "region_locality",

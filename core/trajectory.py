@@ -46,6 +46,17 @@ class Trajectory:
         return self.states[-1]
 
     @property
+    def rebuilt(self) -> Tensor:
+        """``reconstruction``, which must be there.
+
+        Raises:
+            ValueError: nobody has sampled back yet.
+        """
+        if self.reconstruction is None:
+            raise ValueError("this trajectory has no reconstruction yet; call core.edit.sample.reconstruct on it")
+        return self.reconstruction
+
+    @property
     def noisiest(self) -> Tensor:
         """The state at ``sigmas[0]``, `[b c h w]`."""
         return self.states[0]

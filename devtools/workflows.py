@@ -6,60 +6,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from .client import Client
 from .console import ROOT, say
+from .graph import Graph, height, place
 from .graphs import GRAPHS
 
 FOLDER = ROOT / "workflows"
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node: ``inputs`` are widget values, or links written as ``("title", output name)``."""
-
-    title: str
-    kind: str
-    inputs: dict[str, Any] = field(default_factory=dict)
-    at: tuple[int, int] = (0, 0)
-    size: tuple[int, int] = (300, 120)
-
-
-@dataclass(frozen=True)
-class Note:
-    """Markdown shown in the graph; not part of the API prompt."""
-
-    text: str
-    at: tuple[int, int]
-    size: tuple[int, int] = (420, 200)
-
-
-@dataclass(frozen=True)
-class Group:
-    """A titled box around some nodes: position, size, colour."""
-
-    title: str
-    box: tuple[int, int, int, int]
-    color: str = "#3f789e"
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A whole workflow."""
-
-    name: str
-    nodes: tuple[Node, ...]
-    notes: tuple[Note, ...] = ()
-    groups: tuple[Group, ...] = ()
 
 
 def write_all(client: Client) -> None:
     """Rewrite every shipped workflow from its description."""
     (FOLDER / "api").mkdir(parents=True, exist_ok=True)
     for build in GRAPHS:
-        graph = build(Node, Note, Group, Graph)
+        graph = build()
         facts = {kind: client.get(f"/object_info/{kind}")[kind] for kind in {n.kind for n in graph.nodes}}
         for path, data in (
             (FOLDER / f"{graph.name}.json", editor_form(graph, facts)),
@@ -90,6 +51,7 @@ def editor_form(graph: Graph, facts: dict[str, Any]) -> dict[str, Any]:
     numbers = {n.title: i for i, n in enumerate(graph.nodes, 1)}
     links: list[list[Any]] = []
     nodes: list[dict[str, Any]] = []
+    boxes, groups = place(graph, {n.title: _height(facts[n.kind]) for n in graph.nodes})
     for node in graph.nodes:
         fact, slots, widgets = facts[node.kind], [], []
         for name, spec in _inputs(fact):
@@ -112,8 +74,8 @@ def editor_form(graph: Graph, facts: dict[str, Any]) -> dict[str, Any]:
                 "id": numbers[node.title],
                 "type": node.kind,
                 "title": node.title,
-                "pos": list(node.at),
-                "size": list(node.size),
+                "pos": list(boxes[node][:2]),
+                "size": list(boxes[node][2:]),
                 "flags": {},
                 "order": numbers[node.title] - 1,
                 "mode": 0,
@@ -131,8 +93,8 @@ def editor_form(graph: Graph, facts: dict[str, Any]) -> dict[str, Any]:
             {
                 "id": i,
                 "type": "MarkdownNote",
-                "pos": list(note.at),
-                "size": list(note.size),
+                "pos": list(boxes[note][:2]),
+                "size": list(boxes[note][2:]),
                 "flags": {},
                 "order": i - 1,
                 "mode": 0,
@@ -144,16 +106,16 @@ def editor_form(graph: Graph, facts: dict[str, Any]) -> dict[str, Any]:
                 "bgcolor": "#653",
             }
         )
-    groups = [
-        {"id": i, "title": g.title, "bounding": list(g.box), "color": g.color, "font_size": 24, "flags": {}}
-        for i, g in enumerate(graph.groups, 1)
+    boxed = [
+        {"id": i, "title": g.title, "bounding": list(box), "color": g.color, "font_size": 24, "flags": {}}
+        for i, (g, box) in enumerate(groups, 1)
     ]
     return {
         "last_node_id": len(nodes),
         "last_link_id": len(links),
         "nodes": nodes,
         "links": links,
-        "groups": groups,
+        "groups": boxed,
         "config": {},
         "extra": {},
         "version": 0.4,
@@ -164,6 +126,13 @@ def _inputs(fact: dict[str, Any]) -> list[tuple[str, list[Any]]]:
     given = fact["input"]
     order = fact.get("input_order") or {part: list(given.get(part, {})) for part in ("required", "optional")}
     return [(name, given[part][name]) for part in ("required", "optional") for name in order.get(part, ())]
+
+
+def _height(fact: dict[str, Any]) -> int:
+    inputs = _inputs(fact)
+    widgets = [spec for _, spec in inputs if _is_widget(spec)]
+    extra = sum(bool((spec[1] if len(spec) > 1 else {}).get("control_after_generate")) for spec in widgets)
+    return height(len(inputs) - len(widgets), len(fact["output"]), len(widgets) + extra)
 
 
 def _is_widget(spec: list[Any]) -> bool:
@@ -177,8 +146,10 @@ def _default(spec: list[Any]) -> Any:
     options = spec[1] if len(spec) > 1 else {}
     if "default" in options:
         return options["default"]
-    choices = spec[0] if isinstance(spec[0], list) else options.get("options", ())
-    return choices[0] if choices else {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}.get(spec[0], "")
+    kind, choices = spec[0], options.get("options", ())
+    if isinstance(kind, list):
+        kind, choices = "COMBO", kind
+    return choices[0] if choices else {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}.get(str(kind), "")
 
 
 def _output_index(graph: Graph, facts: dict[str, Any], title: str, output: str) -> int:

@@ -129,7 +129,7 @@ class HSpaceRenderTrajectory(io.ComfyNode):
             denoiser, path, denoiser.edits, asymmetric=asymmetric, eta=eta, seed=seed, protect=protect, mask=region,
             callback=reporter(model, len(path.sigmas) - 1),
         )  # fmt: skip
-        return io.NodeOutput(to_image(edited), to_image(path.reconstruction), {"samples": edited.cpu()})
+        return io.NodeOutput(to_image(edited), to_image(path.rebuilt), {"samples": edited.cpu()})
 
 
 class HSpaceSelectDirections(io.ComfyNode):

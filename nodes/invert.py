@@ -64,14 +64,14 @@ class HSpaceInvertImage(io.ComfyNode):
         else:
             trajectory = invert_ddim(denoiser, x0, sigmas, convention=method[-1], callback=report)
         trajectory = reconstruct(denoiser, trajectory, callback=report)
-        quality = psnr(trajectory.reconstruction, x0)
+        quality = psnr(trajectory.rebuilt, x0)
         label = f"{float(quality.mean()):.1f} dB" if len(quality) == 1 else f"{float(quality.min()):.1f} to {float(quality.max()):.1f} dB"
-        picture = strip([("", [*x0[:4], *trajectory.reconstruction[:4]])], ["original"] * len(x0[:4]) + [label] * len(x0[:4]))
+        picture = strip([("", [*x0[:4], *trajectory.rebuilt[:4]])], ["original"] * len(x0[:4]) + [label] * len(x0[:4]))
         noisiest = trajectory.noisiest.to("cpu", torch.float32)
         return io.NodeOutput(
             trajectory_to_payload(trajectory.to("cpu")),
             {"samples": noisiest},
-            to_image(trajectory.reconstruction),
+            to_image(trajectory.rebuilt),
             float(quality.mean()),
             ui=ui.PreviewImage(picture, cls=cls),
         )

@@ -59,7 +59,7 @@ class DecoderJacobian:
         before = _allocated(self.h0)
         try:
             with torch.no_grad():  # the weights need no graph; vjp keeps its own
-                self.y0, self._pull = vjp(self.decode, self.h0)
+                self.y0, self._pull = vjp(self.decode, self.h0)[:2]
         except RuntimeError as error:
             raise _explained(error, 1) from error
         self.shape = (self.y0.numel(), self.h0.numel())
@@ -84,7 +84,8 @@ class DecoderJacobian:
         """Rows `[b d]` -> `[b m]`: the change of the image when h moves along each row."""
         self._check(v, self.shape[1])
         self.jvps += len(v)
-        push = vmap(lambda row: jvp(self.decode, (self.h0,), (row.view_as(self.h0),))[1].reshape(-1))
+        # A model that draws noise gets as far as ``check``, which says so; vmap alone would refuse it in its own words.
+        push = vmap(lambda row: jvp(self.decode, (self.h0,), (row.view_as(self.h0),))[1].reshape(-1), randomness="different")
         return self._chunked(push, v, self.shape[0])
 
     def vjp(self, u: Tensor) -> Tensor:
@@ -122,7 +123,10 @@ class DecoderJacobian:
             )
         gap = abs(left - right) / left
         if gap > _GAP:
-            raise RuntimeError(f"forward and reverse derivatives differ by {gap:.1%}; a kernel of this model is wrong: update torch")
+            raise RuntimeError(
+                f"forward and reverse derivatives differ by {gap:.1%}: the model answers differently from one call to the next, so bypass "
+                "nodes upstream that add noise or dropout inside the model; without such nodes a kernel is wrong: update torch"
+            )
         return gap
 
     def _check(self, rows: Tensor, width: int) -> None:

@@ -53,7 +53,7 @@ def skip_factors(sigma: Tensor, skips: int, coarse: int, generator: torch.Genera
 
 def main() -> None:
     """Command line entry."""
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     p.add_argument("--out", type=Path, default=Path("weights/face_model.safetensors"))
     p.add_argument("--state", type=Path, default=Path("output/face_model_state.safetensors"), help="training state for --resume")
     p.add_argument("--resume", action="store_true")
@@ -100,7 +100,7 @@ def main() -> None:
         optimiser.zero_grad(set_to_none=True)
         step += 1
         decay = min(a.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(ema.values()), [p.detach() for p in params.values()], 1 - decay)
+        torch._foreach_lerp_(list(ema.values()), [p.detach() for p in params.values()], 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         losses.append(loss.item())
         now = time.perf_counter()
         if step % 100 == 0:

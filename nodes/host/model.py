@@ -15,6 +15,8 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor, nn
 
+from ...core.networks.ddpm import DDPMUNet
+from ...core.networks.guided import GuidedUNet
 from ...core.networks.vp import VPDenoiser
 
 
@@ -42,10 +44,12 @@ class PixelUNet(nn.Module):
     ``middle_block_after_patch`` and ``output_block_patch`` see the same arguments as in the host's U-Net.
     """
 
-    def __init__(self, net: nn.Module, channels: int, fingerprint: str):
+    net: DDPMUNet | GuidedUNet
+
+    def __init__(self, net: DDPMUNet | GuidedUNet, channels: int, fingerprint: str):
         super().__init__()
+        self.layers = net.layers
         self.net, self.channels, self.base_fingerprint, self.dtype = net, channels, fingerprint, torch.float32
-        self.layers: tuple[str, ...] = net.layers
 
     def forward(self, x: Tensor, timesteps: Tensor, context=None, control=None, transformer_options=None, **kwargs) -> Tensor:
         """Network output `[b c h w]` for ``x`` `[b c h w]` at ``timesteps`` `[b]`."""

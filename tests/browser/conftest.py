@@ -87,7 +87,7 @@ class Editor:
         """
         self.close_dialogs()
         self.page.evaluate("() => { window.__events.length = 0; }")
-        self.page.get_by_test_id("queue-button").first.click(timeout=30_000)
+        self.page.get_by_test_id("queue-button").first.click(timeout=8_000)
         try:
             self.page.wait_for_function(_FINISHED, timeout=timeout * 1000)
         except Exception as error:
@@ -107,6 +107,22 @@ class Editor:
                 .filter(([, images]) => images.length))"""
         )
 
+    def overlaps(self) -> list[str]:
+        """Pairs of nodes that cover each other, and nodes that stick out of the group they begin in, with their boxes."""
+        return self.page.evaluate(
+            """() => { const title = window.LiteGraph.NODE_TITLE_HEIGHT, found = [];
+                const box = n => [n.pos[0], n.pos[1] - title, n.pos[0] + n.size[0], n.pos[1] + n.size[1]];
+                const say = n => `${n.title} ${box(n).map(Math.round)}`;
+                const nodes = window.app.graph.nodes;
+                nodes.forEach((a, i) => nodes.slice(i + 1).forEach(b => { const p = box(a), q = box(b);
+                    if (p[0] < q[2] && q[0] < p[2] && p[1] < q[3] && q[1] < p[3]) found.push(`${say(a)} over ${say(b)}`); }));
+                for (const g of window.app.graph.groups) { const [x, y, w, h] = g.boundingRect;
+                    for (const n of nodes) { const b = box(n);
+                        if (b[0] >= x && b[1] >= y && b[0] < x + w && b[1] < y + h && (b[2] > x + w || b[3] > y + h))
+                            found.push(`${say(n)} sticks out of ${g.title}`); } }
+                return found; }"""
+        )
+
     def template_names(self) -> str:
         """Open the template browser at the pack's entry; the text that it shows."""
         self.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
@@ -117,12 +133,35 @@ class Editor:
         self.page.wait_for_timeout(1500)
         return content.inner_text()
 
-    def screenshot(self, name: str) -> Path:
-        """Fit the graph into the window and keep a picture of the page."""
+    def help_of(self, kind: str) -> str:
+        """Put one node on an empty canvas, select it and press its help button; the page that opens, as text."""
+        self.page.evaluate(
+            """kind => { const app = window.app; app.graph.clear(); const node = window.LiteGraph.createNode(kind); app.graph.add(node);
+                app.canvas.centerOnNode(node); app.canvas.setDirty(true, true); }""",
+            kind,
+        )
+        self.page.wait_for_timeout(1000)
+        x, y = self.page.evaluate(
+            """() => { const canvas = window.app.canvas, node = window.app.graph.nodes[0], box = canvas.canvas.getBoundingClientRect();
+                const at = canvas.ds.convertOffsetToCanvas([node.pos[0] + 80, node.pos[1] - 15]);
+                return [at[0] + box.left, at[1] + box.top]; }"""
+        )
+        self.page.mouse.click(x, y)
+        button = self.page.get_by_test_id("info-button").first
+        button.click(timeout=8_000)
+        content = self.page.locator(".node-help-content").first
+        content.wait_for(timeout=8_000)
+        self.page.wait_for_timeout(1000)
+        return content.inner_text()
+
+    def screenshot(self, name: str, fit: bool = True) -> Path:
+        """Keep a picture of the page, the graph fitted into the window if asked for."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.close_dialogs()
-        self.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-        self.page.wait_for_timeout(2000)
+        self.page.evaluate("() => { window.app.canvas.min_font_size_for_lod = 0; }")  # texts at any zoom
+        if fit:
+            self.close_dialogs()
+            self.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+            self.page.wait_for_timeout(2000)
         path = SCREENSHOTS / f"{name}.png"
         self.page.screenshot(path=path, timeout=120_000)
         return path
@@ -163,7 +202,7 @@ def chromium():
 @pytest.fixture
 def editor(chromium, server):
     """A fresh page, opened at the graph editor."""
-    context = chromium.new_context(viewport={"width": 1600, "height": 1000}, base_url=server.url)
+    context = chromium.new_context(viewport={"width": 2400, "height": 1500}, base_url=server.url)
     try:
         yield Editor(context.new_page(), server.url).open()
     finally:

@@ -1,0 +1,73 @@
+"""The shipped workflows as a user meets them: in the template browser, loaded, run from the button, looked at."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+
+
+def picture(server, file: dict) -> np.ndarray:
+    """A picture that a node shows, `[h w 3]` in 0..1."""
+    return np.asarray(Image.open(io.BytesIO(server.view(file))).convert("RGB"), dtype=np.float64) / 255
+
+
+def test_the_template_browser_shows_all_with_their_thumbnails(editor):
+    shown = editor.template_names()
+    for name in NAMES:
+        assert name.replace("_", " ").lower() in shown.replace("_", " ").lower()
+    widths = editor.page.evaluate(
+        "() => [...document.querySelectorAll('[data-testid=template-workflows-content] img')].map(i => i.complete && i.naturalWidth)"
+    )
+    assert len([w for w in widths if w]) >= len(NAMES), f"thumbnails: {widths}"
+    assert editor.screenshot("templates", fit=False).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_editor_would_send_what_lies_in_the_api_folder(editor, name):
+    editor.open(template=name)
+    sent = editor.to_prompt()
+    shipped = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text())
+    assert {key: (node["class_type"], node["inputs"]) for key, node in sent.items()} == {
+        key: (node["class_type"], node["inputs"]) for key, node in shipped.items()
+    }
+
+
+def test_discover_region_runs_from_the_button(editor, server):
+    editor.open(template="discover_region")
+    editor.run(timeout=600)
+    pictures = editor.pictures()
+    for title in ("Invert", "Discover mouth", "Discover eyes", "Atlas mouth", "Atlas eyes", "Strip", "Spectrum", "Edited"):
+        assert title in pictures, f"{title} shows nothing; shown: {sorted(pictures)}"
+    before, after = (picture(server, pictures[title][0]) for title in ("Reconstruction", "Edited"))
+    change = np.abs(before - after).mean(2)
+    assert before.shape == after.shape == (64, 64, 3)
+    mouth, hair = change[42:56, 20:44], change[:16]
+    assert mouth.mean() > 0.02 and mouth.mean() > 4 * hair.mean()
+    strip = picture(server, pictures["Strip"][0])
+    assert strip.shape[1] > 400 and strip.std() > 0.1
+    assert editor.screenshot("discover_region").stat().st_size > 50_000
+    assert not editor.overlaps()
+    assert not editor.outside
+    assert not [error for error in editor.errors if "hspace" in error.lower()]
+
+
+def test_steer_saved_direction_runs_from_the_button(editor, server):
+    editor.open(template="steer_saved_direction")
+    editor.run(timeout=600)
+    shown = [picture(server, file) for files in editor.pictures().values() for file in files]
+    assert shown and all(p.std() > 0.02 for p in shown)
+    assert editor.screenshot("steer_saved_direction").stat().st_size > 50_000
+    assert not editor.overlaps()
+    assert not [error for error in editor.errors if "hspace" in error.lower()]
+
+
+def test_help_opens_in_the_editor(editor):
+    text = editor.help_of("HSpaceDiscoverRegion")
+    assert "mask" in text and "generalized" in text
+    assert editor.screenshot("help", fit=False).stat().st_size > 10_000
