@@ -20,11 +20,13 @@ class Bottleneck:
         h: activations at ``layer``, `[b c h w]`.
         decode: the half below: h `[b c h w]` -> denoised `[b c h w]`. With one sample captured, h may hold any number.
         layer: where the network was split.
+        smooth: ``decode`` with kernels that can be differentiated in every mode; None where ``decode`` has no others.
     """
 
     h: Tensor
     decode: Callable[[Tensor], Tensor]
     layer: str
+    smooth: Callable[[Tensor], Tensor] | None = None
 
 
 @runtime_checkable
@@ -33,7 +35,8 @@ class Denoiser(Protocol):
 
     Attributes:
         layers: names of the layers where :meth:`split` can stop; the first is ``middle``, the h-space.
-        fingerprint: short hex digest of the architecture and weights; results found on one model refuse another.
+        fingerprint: short hex digest of the architecture and weights, and after a "+" that of the patches on top of them, if any
+            (LoRA). A trajectory refuses any other model; directions serve whatever is built on the same weights.
     """
 
     layers: tuple[str, ...]

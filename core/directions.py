@@ -77,14 +77,14 @@ class Directions:
         return replace(self, vectors=self.vectors[:, indices], gain=self.gain[:, indices], leak=self.leak[:, indices], labels=labels)
 
     def check_model(self, fingerprint: str, layers: tuple[str, ...]) -> None:
-        """Refuse a model other than the one they were found on.
+        """Refuse a model built on other weights than those they were found on; LoRA and the like may differ.
 
         Raises:
             ValueError: the fingerprints differ, or the model has no such layer.
         """
         if self.layer not in layers:
             raise ValueError(f"these directions live at layer {self.layer!r}, which this model does not have ({', '.join(layers)})")
-        if self.fingerprint != fingerprint:
+        if self.fingerprint != fingerprint.partition("+")[0]:
             raise ValueError(
                 f"these directions were found on model {self.fingerprint}, but the model connected here is {fingerprint}; "
                 "connect that model, or discover directions on this one"

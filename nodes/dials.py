@@ -8,6 +8,10 @@ WINDOW_START = (
     "(noisier steps settle the whole picture)."
 )
 WINDOW_END = "The edit acts only at or above this noise level; the steps below clean up. Lower it if fine edits are washed out."
+MODEL = (
+    "A model with a bottleneck: Stable Diffusion 1.x, 2.x, SDXL, Load Face Model, Load Pixel Diffusion Model, or any of them after Steer."
+)
+VAE = "Needed by models that work in latents (Stable Diffusion); pixel models ignore it."
 _ABOVE = 4.0
 
 

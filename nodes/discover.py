@@ -7,19 +7,23 @@ from ..core.edit.steer import Edit, steer_trajectory
 from ..core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload
 from ..core.plots import spectrum_plot, strip
 from ..core.schedule import rescale_sigma
-from .dials import WINDOW_END, WINDOW_START, edit_schedule
+from .dials import MODEL, VAE, WINDOW_END, WINDOW_START, edit_schedule
 from .host.api import Directions, Trajectory, io, ui
-from .host.denoiser import HostDenoiser
-from .host.images import one_mask, to_image
+from .host.denoiser import Prompts, check_network, edits_of, is_latent, with_denoiser
+from .host.fingerprint import model_fingerprint
+from .host.images import decode, one_mask
 from .host.progress import reporter
 
 LAYERS = ["middle", *(f"up.{k}" for k in range(12))]
 _TOGETHER = 32  # pictures rendered in one batch
 RBE_SIGMA, RBE_PIXELS = 3.4, 256  # t0 = 500 of the paper's 256-pixel models
+LATENT_T = 700  # of 1000, where Park et al. 2023 (arXiv 2307.12868) and LOCO Edit (arXiv 2409.02374) look at Stable Diffusion
 
 
-def default_sigma(pixels: int) -> float:
-    """The paper's noise level, rescaled to a picture of ``pixels`` pixels."""
+def default_sigma(model, pixels: int) -> float:
+    """The papers' noise level: rescaled to a picture of ``pixels`` pixels, or t = 700 for models that work in latents."""
+    if is_latent(model):
+        return float(model.get_model_object("model_sampling").sigma(torch.tensor([float(LATENT_T)])))
     return rescale_sigma(RBE_SIGMA, RBE_PIXELS, pixels)
 
 
@@ -39,7 +43,7 @@ class HSpaceDiscoverRegion(io.ComfyNode):
             ),
             search_aliases=["jacobian", "rbe", "region based editing", "unsupervised", "h-space", "semantic directions"],
             inputs=[
-                io.Model.Input("model", tooltip="A model with a bottleneck: Load Face Model, Load Pixel Diffusion Model, or either after Steer."),
+                io.Model.Input("model", tooltip=MODEL),
                 Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
                 io.Mask.Input("mask", optional=True, tooltip="The region to change. Without one, the whole picture."),
                 io.Int.Input("k", default=5, min=1, max=64, tooltip="How many directions. 5 is a good start."),
@@ -72,17 +76,22 @@ class HSpaceDiscoverRegion(io.ComfyNode):
         cls, model, trajectory, k, mode, tau, rank, sigma, layer="middle", image_index=0, iterations=6, seed=0, mask=None
     ) -> io.NodeOutput:
         """Discover."""
-        denoiser = HostDenoiser(model)
         path = trajectory_from_payload(trajectory)
-        path.check_model(denoiser.fingerprint)
+        path.check_model(model_fingerprint(model))
         path = path.image(image_index)
         height, width = path.states.shape[-2:]
-        step = path.nearest(sigma or default_sigma(max(height, width)))
-        x = path.states[step].to(denoiser.device)
-        found, facts = discover(
-            denoiser, x, float(path.sigmas[step]), one_mask(mask, height, width), layer=layer, k=k, mode=mode, rank=rank, tau=tau,
-            iterations=iterations, seed=seed, callback=reporter(model, iterations + 2, preview=False),
-        )  # fmt: skip
+        step = path.nearest(sigma or default_sigma(model, max(height, width)))
+        x = path.states[step].to(model.load_device)
+        region = one_mask(mask, height, width)
+        report = reporter(model, iterations + 2, preview=False)
+
+        def work(denoiser):
+            return discover(
+                denoiser, x, float(path.sigmas[step]), region, layer=layer, k=k, mode=mode, rank=rank, tau=tau, iterations=iterations,
+                seed=seed, callback=report,
+            )  # fmt: skip
+
+        found, facts = with_denoiser(model, x.shape, Prompts.of(path), work)
         plot = spectrum_plot(found.spectrum, found.gain[0], found.leak[0], f"{found.method}, sigma {float(found.sigmas[0]):.2f}")
         return io.NodeOutput(directions_to_payload(found), plot, facts["text"], ui=ui.PreviewImage(plot, cls=cls))
 
@@ -100,7 +109,7 @@ class HSpaceDirectionAtlas(io.ComfyNode):
             description="Renders each direction at strengths from -2a to +2a in one labelled sheet: the quickest way to see what they do.",
             search_aliases=["grid", "contact sheet", "traversal", "directions preview"],
             inputs=[
-                io.Model.Input("model", tooltip="A model with a bottleneck: Load Face Model, Load Pixel Diffusion Model, or either after Steer."),
+                io.Model.Input("model", tooltip=MODEL),
                 Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
                 Directions.Input("directions", tooltip="From Discover Region Directions or Load Directions."),
                 io.Float.Input("strength", default=15.0, min=0.1, max=1000.0, step=0.5, tooltip="a: the sheet goes from -2a to +2a. Directions have unit length."),
@@ -111,6 +120,7 @@ class HSpaceDirectionAtlas(io.ComfyNode):
                 io.Float.Input("sigma_end", default=0.1, min=0.0, max=1000.0, step=0.01, round=0.001, advanced=True, optional=True, tooltip=WINDOW_END),
                 io.Int.Input("image_index", default=0, min=0, max=4095, advanced=True, optional=True, tooltip="Which image of a batch."),
                 io.String.Input("title", default="", tooltip="Written before the number of each direction, for example: mouth."),
+                io.Vae.Input("vae", optional=True, tooltip=VAE),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet"),
@@ -120,35 +130,55 @@ class HSpaceDirectionAtlas(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, directions, strength, columns, count, first=1, sigma_start=0.0, sigma_end=0.1, image_index=0, title=""
+        cls,
+        model,
+        trajectory,
+        directions,
+        strength,
+        columns,
+        count,
+        first=1,
+        sigma_start=0.0,
+        sigma_end=0.1,
+        image_index=0,
+        title="",
+        vae=None,
     ) -> io.NodeOutput:
         """Render the sheet."""
-        denoiser = HostDenoiser(model)
-        path = trajectory_from_payload(trajectory).image(image_index).to(denoiser.device)
-        path.check_model(denoiser.fingerprint)
+        path = trajectory_from_payload(trajectory).image(image_index).to(model.load_device)
+        path.check_model(model_fingerprint(model))
         found = directions_from_payload(directions)
-        found.check_model(denoiser.fingerprint, denoiser.layers)
+        found.check_model(path.fingerprint, check_network(model))
         if first > len(found):
             raise ValueError(f"first must be at most {len(found)}, the number of directions connected, got {first}")
         found = found.select(list(range(first - 1, min(first - 1 + count, len(found)))))
         strengths = torch.linspace(-2 * strength, 2 * strength, columns | 1).tolist()
         variants = [(i, a) for i in range(len(found)) for a in strengths if a]
-        parts = [variants[i : i + _TOGETHER] for i in range(0, len(variants), _TOGETHER)]
+        together = _TOGETHER if not is_latent(model) else 1
+        parts = [variants[i : i + together] for i in range(0, len(variants), together)]
         report = reporter(model, (len(parts) + 1) * (len(path.sigmas) - 1), preview=False)
-        plain = steer_trajectory(denoiser, path, denoiser.edits, callback=report)[0]
-        edited = []
-        for part in parts:
-            weights = tuple(tuple(a if i == j else 0.0 for j in range(len(found))) for i, a in part)
-            edit = Edit(found, edit_schedule(found, 1.0, sigma_start, sigma_end), weights)
-            edited += steer_trajectory(denoiser, path.repeat(len(part)), [*denoiser.edits, edit], start="window", callback=report)
-        left = iter(edited)
+        before = edits_of(model)
+
+        def work(denoiser):
+            plain = steer_trajectory(denoiser, path, before, callback=report)
+            edited = []
+            for part in parts:
+                weights = tuple(tuple(a if i == j else 0.0 for j in range(len(found))) for i, a in part)
+                edit = Edit(found, edit_schedule(found, 1.0, sigma_start, sigma_end), weights)
+                edited.append(steer_trajectory(denoiser, path.repeat(len(part)), [*before, edit], start="window", callback=report))
+            return torch.cat([plain, *edited])
+
+        shape = (together, *path.states.shape[2:])
+        done = decode(model, vae, torch.cat([with_denoiser(model, shape, Prompts.of(path), work), path.x0]))
+        plain, left, original = done[0], iter(done[1:-1]), done[-1]
         images = [plain if a == 0 else next(left) for _ in range(len(found)) for a in strengths]
+        shown = [p.movedim(-1, 0) * 2 - 1 for p in (original, *images)]
         rows = [
-            (f"{title} {found.label(i)}".strip(), [path.x0[0], *images[i * len(strengths) : (i + 1) * len(strengths)]])
+            (f"{title} {found.label(i)}".strip(), [shown[0], *shown[1 + i * len(strengths) : 1 + (i + 1) * len(strengths)]])
             for i in range(len(found))
         ]
         sheet = strip(rows, ["original", *(f"{a:+g}" if a else "reconstruction" for a in strengths)])
-        return io.NodeOutput(sheet, to_image(torch.stack(images)), ui=ui.PreviewImage(sheet, cls=cls))
+        return io.NodeOutput(sheet, torch.stack(images), ui=ui.PreviewImage(sheet, cls=cls))
 
 
 NODES = [HSpaceDiscoverRegion, HSpaceDirectionAtlas]

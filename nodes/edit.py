@@ -7,11 +7,12 @@ from ..core.edit.schedule import NORMALISATIONS
 from ..core.edit.steer import Edit, steer_trajectory
 from ..core.paths import safe_output_path
 from ..core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload
-from .dials import WINDOW_END, WINDOW_START, edit_schedule
+from .dials import MODEL, VAE, WINDOW_END, WINDOW_START, edit_schedule
 from .host import paths
 from .host.api import Directions, Trajectory, io, ui
-from .host.denoiser import HostDenoiser
-from .host.images import one_mask, to_image
+from .host.denoiser import Prompts, check_network, edits_of, with_denoiser
+from .host.fingerprint import model_fingerprint
+from .host.images import decode, one_mask
 from .host.progress import reporter
 from .host.sampler import resume_sampler
 from .host.steering import add_steering
@@ -32,7 +33,7 @@ class HSpaceSteer(io.ComfyNode):
             description="Adds a direction to the bottleneck while sampling. The result is a stock MODEL: chain several, mix with LoRA, use any sampler.",
             search_aliases=["apply direction", "h-space edit", "semantic slider", "dial"],
             inputs=[
-                io.Model.Input("model", tooltip="A model with a bottleneck: Load Face Model, Load Pixel Diffusion Model, or either after Steer."),
+                io.Model.Input("model", tooltip=MODEL),
                 Directions.Input("directions", tooltip="From Discover Region Directions or Load Directions."),
                 io.Float.Input("strength", default=15.0, min=-1000.0, max=1000.0, step=0.5, tooltip=_STRENGTH),
                 io.Int.Input("direction", default=1, min=1, max=64, tooltip="Which one, counted from 1 as on the atlas."),
@@ -49,9 +50,9 @@ class HSpaceSteer(io.ComfyNode):
     @classmethod
     def execute(cls, model, directions, strength, direction, sigma_start, sigma_end, normalise="none") -> io.NodeOutput:
         """Patch a clone."""
-        denoiser = HostDenoiser(model)
+        layers = check_network(model)
         found = directions_from_payload(directions)
-        found.check_model(denoiser.fingerprint, denoiser.layers)
+        found.check_model(model_fingerprint(model), layers)
         schedule = edit_schedule(found, strength, sigma_start, sigma_end, normalise)
         return io.NodeOutput(add_steering(model, Edit(found.select([direction - 1]), schedule)))
 
@@ -106,6 +107,7 @@ class HSpaceRenderTrajectory(io.ComfyNode):
                 io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, optional=True, control_after_generate=False, tooltip="Of the fresh noise, if eta is above 0."),
                 io.Float.Input("protect", default=0.0, min=0.0, max=1.0, step=0.05, tooltip="How firmly to hold everything outside the mask at the original: 0 off, 1 exactly."),
                 io.Mask.Input("mask", optional=True, tooltip="The region that may change; needed by 'protect'."),
+                io.Vae.Input("vae", optional=True, tooltip=VAE),
             ],
             outputs=[
                 io.Image.Output(display_name="edited"),
@@ -115,21 +117,25 @@ class HSpaceRenderTrajectory(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, trajectory, asymmetric, eta=0.0, seed=0, protect=0.0, mask=None) -> io.NodeOutput:
+    def execute(cls, model, trajectory, asymmetric, eta=0.0, seed=0, protect=0.0, mask=None, vae=None) -> io.NodeOutput:
         """Render."""
-        denoiser = HostDenoiser(model)
-        path = trajectory_from_payload(trajectory).to(denoiser.device)
-        path.check_model(denoiser.fingerprint)
+        path = trajectory_from_payload(trajectory).to(model.load_device)
+        path.check_model(model_fingerprint(model))
         if protect and mask is None:
             raise ValueError("'protect' holds everything outside a mask, but no mask is connected; connect one or set protect to 0")
         region = one_mask(mask, *path.states.shape[-2:])
-        if path.reconstruction is None:
-            path = reconstruct(denoiser, path)
-        edited = steer_trajectory(
-            denoiser, path, denoiser.edits, asymmetric=asymmetric, eta=eta, seed=seed, protect=protect, mask=region,
-            callback=reporter(model, len(path.sigmas) - 1),
-        )  # fmt: skip
-        return io.NodeOutput(to_image(edited), to_image(path.rebuilt), {"samples": edited.cpu()})
+        report = reporter(model, len(path.sigmas) - 1)
+
+        def work(denoiser):
+            whole = path if path.reconstruction is not None else reconstruct(denoiser, path)
+            edited = steer_trajectory(
+                denoiser, whole, edits_of(model), asymmetric=asymmetric, eta=eta, seed=seed, protect=protect, mask=region, callback=report
+            )
+            return edited, whole.rebuilt
+
+        edited, rebuilt = with_denoiser(model, path.x0.shape, Prompts.of(path), work)
+        latent = {"samples": model.model.process_latent_out(edited).cpu()}
+        return io.NodeOutput(decode(model, vae, edited), decode(model, vae, rebuilt), latent)
 
 
 class HSpaceSelectDirections(io.ComfyNode):

@@ -1,5 +1,7 @@
 """Invert: an image becomes a trajectory of states through noise."""
 
+from dataclasses import replace
+
 import torch
 
 from ..core.edit.sample import reconstruct
@@ -8,9 +10,11 @@ from ..core.invert.fixed_point import invert_fixed_point
 from ..core.measure.image import psnr
 from ..core.payload import trajectory_to_payload
 from ..core.plots import strip
+from .dials import MODEL
 from .host.api import Trajectory, io, ui
-from .host.denoiser import HostDenoiser, check_size, to_device
-from .host.images import from_image, to_image
+from .host.denoiser import Prompts, check_network, is_latent, with_denoiser
+from .host.images import decode, encode
+from .host.model import no_conditioning
 from .host.progress import reporter
 
 FIXED_POINT, DDIM_B, DDIM_A = "fixed point", "ddim B", "ddim A"
@@ -32,7 +36,7 @@ class HSpaceInvertImage(io.ComfyNode):
             ),
             search_aliases=["ddim inversion", "unsample", "noise", "fixed point", "renoise"],
             inputs=[
-                io.Model.Input("model", tooltip="A model with a bottleneck: Load Face Model, Load Pixel Diffusion Model, or either after Steer."),
+                io.Model.Input("model", tooltip=MODEL),
                 io.Image.Input("image", tooltip="The picture to invert. Scale it to the size the model was trained on first (64x64 for the face model)."),
                 io.Sigmas.Input("sigmas", tooltip="From BasicScheduler, as for sampling: do not flip them. Set denoise below 1 to stop at less noise."),
                 io.Combo.Input(
@@ -42,6 +46,10 @@ class HSpaceInvertImage(io.ComfyNode):
                 ),
                 io.Int.Input("iterations", default=3, min=1, max=50, tooltip="Fixed-point iterations a step. Try 3; more only if the PSNR is low."),
                 io.Float.Input("damping", default=0.0, min=0.0, max=0.9, step=0.05, advanced=True, optional=True, tooltip="Part of the previous iterate kept; try 0.3 if the residual grows."),
+                io.Vae.Input("vae", optional=True, tooltip="Needed by models that work in latents (Stable Diffusion); pixel models ignore it."),
+                io.Conditioning.Input("positive", optional=True, tooltip="What the picture shows, for models with prompts. It travels with the trajectory. Without one: an empty prompt is needed too, from CLIP Text Encode."),
+                io.Conditioning.Input("negative", optional=True, tooltip="Only used if cfg is not 1."),
+                io.Float.Input("cfg", default=1.0, min=0.0, max=30.0, step=0.1, advanced=True, optional=True, tooltip="Guidance while inverting and rendering. 1 inverts best; above 3 the picture does not come back."),
             ],
             outputs=[
                 Trajectory.Output(display_name="trajectory"),
@@ -52,26 +60,41 @@ class HSpaceInvertImage(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, image, sigmas, method, iterations=3, damping=0.0) -> io.NodeOutput:
+    def execute(
+        cls, model, image, sigmas, method, iterations=3, damping=0.0, vae=None, positive=None, negative=None, cfg=1.0
+    ) -> io.NodeOutput:
         """Invert and sample back."""
-        denoiser = HostDenoiser(model)
-        x0 = to_device(from_image(image), denoiser)
-        check_size(denoiser, x0)
+        check_network(model)
+        if positive is None and is_latent(model):
+            raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
+        if negative is None and cfg != 1:
+            raise ValueError(f"cfg {cfg:g} guides away from a negative prompt, but none is connected; connect 'negative' or set cfg to 1")
+        prompts = Prompts(positive or no_conditioning(), negative or [], cfg)
+        x0 = encode(model, vae, image)
         steps = max(len(sigmas) - 1, 1)
         report = reporter(model, steps * (1 + (iterations if method == FIXED_POINT else 1)), preview=False)
-        if method == FIXED_POINT:
-            trajectory = invert_fixed_point(denoiser, x0, sigmas, iterations=iterations, damping=damping, callback=report)
-        else:
-            trajectory = invert_ddim(denoiser, x0, sigmas, convention=method[-1], callback=report)
-        trajectory = reconstruct(denoiser, trajectory, callback=report)
-        quality = psnr(trajectory.rebuilt, x0)
+
+        def work(denoiser):
+            if method == FIXED_POINT:
+                path = invert_fixed_point(denoiser, x0, sigmas, iterations=iterations, damping=damping, callback=report)
+            else:
+                path = invert_ddim(denoiser, x0, sigmas, convention=method[-1], callback=report)
+            return reconstruct(denoiser, path, callback=report)
+
+        trajectory = with_denoiser(model, x0.shape, prompts, work)
+        trajectory = replace(trajectory, extra={**trajectory.extra, **prompts.stored()})
+        # Against what the autoencoder itself gives back, so that the figure is the inversion's own.
+        best = decode(model, vae, x0) if is_latent(model) else image[..., :3].cpu()
+        rebuilt = decode(model, vae, trajectory.rebuilt)
+        quality = psnr(rebuilt.movedim(-1, 1) * 2 - 1, best.movedim(-1, 1) * 2 - 1)
         label = f"{float(quality.mean()):.1f} dB" if len(quality) == 1 else f"{float(quality.min()):.1f} to {float(quality.max()):.1f} dB"
-        picture = strip([("", [*x0[:4], *trajectory.rebuilt[:4]])], ["original"] * len(x0[:4]) + [label] * len(x0[:4]))
-        noisiest = trajectory.noisiest.to("cpu", torch.float32)
+        shown = [p.movedim(-1, 0) * 2 - 1 for p in (*best[:4], *rebuilt[:4])]
+        picture = strip([("", shown)], ["original"] * len(best[:4]) + [label] * len(best[:4]))
+        noisiest = model.model.process_latent_out(trajectory.noisiest.to("cpu", torch.float32))
         return io.NodeOutput(
             trajectory_to_payload(trajectory.to("cpu")),
             {"samples": noisiest},
-            to_image(trajectory.rebuilt),
+            rebuilt,
             float(quality.mean()),
             ui=ui.PreviewImage(picture, cls=cls),
         )

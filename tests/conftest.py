@@ -1,6 +1,7 @@
 """Options and the running host shared by the tests. ``dev.py test`` runs each folder in a process of its own."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -27,11 +28,13 @@ for _package in ("devtools", "benchmarks"):
 
 
 @pytest.fixture(scope="session")
-def server():
+def server(tmp_path_factory):
     """A real ComfyUI with this pack, for the whole run: a :class:`devtools.server.LiveServer`."""
     from devtools import host
     from devtools.server import Server
 
     host.ensure_host()
-    with Server("tests", fresh=True) as process, process.client() as client:
+    more = tmp_path_factory.mktemp("host") / "more_nodes.yaml"
+    more.write_text(f"tests:\n  custom_nodes: {json.dumps(str(ROOT / 'tests' / 'host' / 'custom_nodes'))}\n", encoding="utf-8")
+    with Server("tests", fresh=True, arguments=["--extra-model-paths-config", str(more)]) as process, process.client() as client:
         yield client

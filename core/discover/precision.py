@@ -47,7 +47,7 @@ class Widened(TorchFunctionMode):
 
 
 def in_float32(bottleneck: Bottleneck) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """``h`` and ``decode`` in float32 (float64 stays).
+    """``h`` and ``decode`` (``smooth``, if there is one) in float32 (float64 stays).
 
     Raises:
         ValueError: h is not floating point.
@@ -55,12 +55,13 @@ def in_float32(bottleneck: Bottleneck) -> tuple[Tensor, Callable[[Tensor], Tenso
     h = bottleneck.h.detach()
     if not h.is_floating_point():
         raise ValueError(f"h must be floating point to be differentiated, got {h.dtype}; load the unquantised release of this model")
+    plain = bottleneck.smooth or bottleneck.decode
     if h.element_size() >= _BYTES:
-        return h, bottleneck.decode
+        return h, plain
     mode = Widened()
 
     def decode(h: Tensor) -> Tensor:
         with mode:
-            return bottleneck.decode(h)
+            return plain(h)
 
     return h.float(), decode

@@ -58,7 +58,7 @@ class Steered:
             raise ValueError(f"the edit acts at layer {edited!r}, so the edited model can be split there only, not at {layer!r}")
         shifts = [h_shift(self.edits, s, plain.h[i : i + 1]) for i, s in enumerate(levels)]
         shift = torch.cat([torch.zeros_like(plain.h[:1]) if s is None else s for s in shifts])
-        return Bottleneck(plain.h + shift, plain.decode, layer)
+        return Bottleneck(plain.h + shift, plain.decode, layer, plain.smooth)
 
 
 @torch.no_grad()

@@ -1,99 +1,181 @@
-"""The host's MODEL as a Denoiser of core: loaded by model management, every patch of the graph in place."""
+"""The host's MODEL as a Denoiser of core: everything a sampler does happens, LoRA, ControlNet, guidance and patches included."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
 import comfy.model_management
+import comfy.samplers
 import torch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...core.denoiser import Bottleneck
-from ...core.networks.vp import state_fingerprint
-from .model import PixelUNet
+from .fingerprint import model_fingerprint
+from .model import PixelUNet, no_conditioning
 from .steering import EDITS, PLAIN
+from .unet import Half, cut, layers_of
 
 _SPLIT_TOLERANCE = 1e-3
+_HALF_TOLERANCE = 3e-2  # of half-precision networks, whose kernels depend on the size of the batch
+_KEY = "hspace"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What a model is conditioned on: CONDITIONING lists of the host and the guidance scale."""
+
+    positive: list = field(default_factory=no_conditioning)
+    negative: list = field(default_factory=list)
+    cfg: float = 1.0
+
+    @staticmethod
+    def of(trajectory: Any) -> Prompts:
+        """Those that a trajectory was inverted with."""
+        return Prompts(**trajectory.extra.get("prompts", {}))
+
+    def stored(self) -> dict:
+        """For ``Trajectory.extra``."""
+        return {"prompts": {"positive": self.positive, "negative": self.negative, "cfg": self.cfg}}
+
+
+def with_denoiser(model, shape: torch.Size | tuple[int, ...], prompts: Prompts, work: Callable[[HostDenoiser], T]) -> T:
+    """Load the model as a sampler does, prepare the prompts for latents of ``shape``, and call ``work`` with the denoiser.
+
+    Args:
+        model: MODEL.
+        shape: `(b, c, h, w)` of the largest batch.
+        prompts: see :class:`Prompts`.
+        work: everything that needs the model.
+
+    Raises:
+        ValueError: the network has no bottleneck, or its weights are quantised.
+    """
+    check_network(model)
+    done: list[T] = []
+
+    def sampler(call, x: Tensor, sigmas: Tensor, extra_args: dict | None = None, callback=None, disable=None) -> Tensor:
+        done.append(work(HostDenoiser(call, model, prompts, extra_args or {})))
+        return x
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(prompts.positive, prompts.negative or prompts.positive)
+    guider.set_cfg(prompts.cfg)
+    empty = torch.zeros(tuple(shape))
+    guider.sample(empty, empty, comfy.samplers.KSAMPLER(sampler), torch.tensor([1.0, 0.0]), disable_pbar=True, seed=0)
+    return done[0]
+
+
+def check_network(model) -> tuple[str, ...]:
+    """Layers of a MODEL that has a bottleneck.
+
+    Raises:
+        ValueError: it has none, or its weights are quantised.
+    """
+    net = model.model.diffusion_model
+    layers = layers_of(net)
+    if layers is None:
+        raise ValueError(
+            f"this node reads the bottleneck of a U-Net, but the MODEL connected is a {type(net).__name__}, which has none; "
+            "connect a Stable Diffusion 1.x, 2.x or SDXL checkpoint, or the MODEL of Load Face Model or Load Pixel Diffusion Model"
+        )
+    if any(type(p).__name__ == "QuantizedTensor" for p in net.parameters()):
+        raise ValueError("the weights of this model are quantised, and quantised layers have no derivatives; load the fp16 or fp8 release")
+    return layers
 
 
 class HostDenoiser:
-    """``model(x, sigma)`` through the host's own call, steering switched off; ``edits`` holds what Steer nodes asked for.
+    """``model(x, sigma)`` inside a sampler's run, steering switched off; ``edits`` holds what Steer nodes asked for.
+
+    States are the host's own: latents after ``process_latent_in``, or pixels in -1..1.
 
     Args:
-        model: a MODEL whose network has a bottleneck.
-
-    Raises:
-        ValueError: the network has none (DiT models), or its weights are quantised.
+        call: the model as a sampler gets it.
+        model: MODEL.
+        prompts: what ``call`` is conditioned on.
+        extra: further arguments of ``call``.
     """
 
-    def __init__(self, model):
-        net = model.model.diffusion_model
-        if not isinstance(net, PixelUNet):
-            raise ValueError(
-                f"this node reads the bottleneck of a U-Net, but the MODEL connected is a {type(net).__name__}, which "
-                "this version cannot split; connect the MODEL of Load Face Model or Load Pixel Diffusion Model"
-            )
-        comfy.model_management.load_models_gpu([model])
-        self.patcher, self.net = model, net
+    def __init__(self, call, model, prompts: Prompts, extra: dict):
+        self._call, self.patcher, self.prompts, self._extra = call, model, prompts, extra
+        self.net = model.model.diffusion_model
         self.device = model.load_device
-        self.sampling = model.get_model_object("model_sampling")
-        self.options: dict = {**model.model_options.get("transformer_options", {}), PLAIN: True}
-        self.edits = list(self.options.get(EDITS, ()))
-        self.layers = net.layers
-        # LoRA and other weight patches make another model, so the digest is taken of the weights as loaded.
-        self.fingerprint = state_fingerprint(net.net.state_dict()) if model.patches else net.base_fingerprint
+        self.edits = edits_of(model)
+        self.layers = check_network(model)
+        self.fingerprint = model_fingerprint(model)
         self._checked: set[str] = set()
-
-    @property
-    def channels(self) -> int:
-        """Image channels of the model."""
-        return self.net.channels
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoised image, `[b c h w]`."""
-        return self.patcher.model.apply_model(x, sigma, transformer_options=self._at(sigma))
+        return self._run(x, sigma)
 
     def split(self, x: Tensor, sigma: Tensor, layer: str = "middle") -> Bottleneck:
-        """See :class:`core.denoiser.Denoiser`.
+        """See :class:`core.denoiser.Denoiser`. With guidance, h is that of the positive prompt, and what moves it moves all.
 
         Raises:
             RuntimeError: another pack's patch makes the two halves differ from the whole.
         """
-        xc = self.sampling.calculate_input(sigma, x)
-        h, decode_net = self.net.split(xc, self.sampling.timestep(sigma).float(), layer, self._at(sigma))
+        halves: list[Half] = []
+        self._run(x, sigma, cut(layer, halves))
+        first = next((half for half in halves if half.kind == 0), None)
+        if first is None or any(half.h.shape != first.h.shape or half.shape != x.shape[2:] for half in halves):
+            raise RuntimeError("prompts that hold for a part of the picture or of the steps cannot be split; connect plain prompts here")
 
-        def decode(h: Tensor) -> Tensor:
-            return self.sampling.calculate_denoised(sigma, decode_net(h).float(), x)
+        def decode(h: Tensor, smooth: bool = False) -> Tensor:
+            return self._combined(x, sigma, [(half, half(h if half is first else half.h + (h - first.h), smooth)) for half in halves])
 
         if layer not in self._checked:
             self._checked.add(layer)
             whole = self(x, sigma)
-            error = float((decode(h) - whole).abs().max() / whole.abs().max().clamp_min(1e-6))
-            if not error <= _SPLIT_TOLERANCE:
-                raise RuntimeError(
-                    f"the network cut at {layer!r} differs from the whole by {error:.1e} of its range; a model patch of another "
-                    "node acts outside the U-Net's own patch points. Bypass model patches upstream until this passes"
-                )
-        return Bottleneck(h, decode, layer)
+            self._check(layer, decode(first.h), whole)
+            self._check(layer, decode(first.h, smooth=True), whole)
+        return Bottleneck(first.h, decode, layer, lambda h: decode(h, smooth=True))
 
-    def _at(self, sigma: Tensor) -> dict:
-        return {**self.options, "sigmas": sigma, "cond_or_uncond": [0], "uuids": []}
+    def _run(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None) -> Tensor:
+        options = self._extra.get("model_options", {})
+        inside = {**options.get("transformer_options", {}), PLAIN: True}
+        if wrapper is not None:
+            wrappers = {**inside.get("wrappers", {})}
+            # The last key is the innermost: other packs' wrappers run around it.
+            wrappers[WrappersMP.DIFFUSION_MODEL] = {**wrappers.get(WrappersMP.DIFFUSION_MODEL, {}), _KEY: [wrapper]}
+            inside["wrappers"] = wrappers
+        return self._call(x, sigma, **{**self._extra, "model_options": {**options, "transformer_options": inside}})
+
+    def _combined(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]]) -> Tensor:
+        """What the host makes of the network's outputs: denoised pictures, averaged over prompts, guided."""
+        sampling = self.patcher.get_model_object("model_sampling")
+        options = self._extra.get("model_options", {})
+        parts: list[list[Tensor]] = [[], []]
+        for half, out in outputs:
+            parts[half.kind].append(sampling.calculate_denoised(sigma, out.float() if out.dtype != torch.float64 else out, x))
+        cond = torch.stack(parts[0]).mean(0) if len(parts[0]) > 1 else parts[0][0]
+        uncond = (torch.stack(parts[1]).mean(0) if len(parts[1]) > 1 else parts[1][0]) if parts[1] else torch.zeros_like(cond)
+        both, model = [cond, uncond], self.patcher.model
+        for fn in options.get("sampler_pre_cfg_function", ()):
+            args = {"conds": [None, None], "conds_out": both, "cond_scale": self.prompts.cfg, "timestep": sigma, "input": x, "sigma": sigma}
+            both = fn({**args, "model": model, "model_options": options})
+        if not parts[1] and not options.get("sampler_cfg_function") and not options.get("sampler_post_cfg_function"):
+            return both[0]
+        return comfy.samplers.cfg_function(model, both[0], both[1], self.prompts.cfg, x, sigma, model_options=options)
+
+    def _check(self, layer: str, halves: Tensor, whole: Tensor) -> None:
+        exact = next(self.net.parameters()).element_size() >= 4
+        error = float((halves - whole).abs().max() / whole.abs().max().clamp_min(1e-6))
+        if not error <= (_SPLIT_TOLERANCE if exact else _HALF_TOLERANCE):
+            raise RuntimeError(
+                f"the network cut at {layer!r} differs from the whole by {error:.1e} of its range; a model patch of another "
+                "node acts outside the U-Net's own patch points. Bypass model patches upstream until this passes"
+            )
 
 
-def to_device(x: Tensor, model: HostDenoiser) -> Tensor:
-    """``x`` on the model's device in fp32."""
-    return x.to(device=model.device, dtype=torch.float32)
+def edits_of(model) -> list:
+    """What Steer nodes asked of a MODEL."""
+    return list(model.model_options.get("transformer_options", {}).get(EDITS, ()))
 
 
-def check_size(model: HostDenoiser, x: Tensor) -> None:
-    """Refuse a picture that the network cannot halve often enough.
-
-    Raises:
-        ValueError: a side is not a multiple of the network's, or the number of channels differs.
-    """
-    unit, (channels, height, width) = model.net.net.multiple, x.shape[1:]
-    if channels != model.channels:
-        raise ValueError(f"this model takes {model.channels} channels, got {channels}")
-    if height % unit or width % unit or not height or not width:
-        raise ValueError(
-            f"width and height must be multiples of {unit} for this model, got {width}x{height}; put an Upscale Image node "
-            "(64x64 for the face model) before this one"
-        )
+def is_latent(model) -> bool:
+    """Whether the model works in an autoencoder's latents rather than in pixels."""
+    return not isinstance(model.model.diffusion_model, PixelUNet)

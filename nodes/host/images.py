@@ -1,9 +1,11 @@
-"""Between the host's pictures and core's: IMAGE `[b h w c]` 0..1 <-> `[b c h w]` -1..1."""
+"""Between the host's pictures and core's states: IMAGE `[b h w c]` 0..1 <-> `[b c h w]` in -1..1, or a VAE's latents."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from .denoiser import is_latent
 
 
 def from_image(image: Tensor, name: str = "image") -> Tensor:
@@ -42,3 +44,44 @@ def one_mask(mask: Tensor | None, height: int, width: int) -> Tensor | None:
     if abs(h * width - w * height) > max(h * height, w * width) * 0.02:
         raise ValueError(f"mask must have the aspect of the image ({width}x{height}), got {w}x{h}; make the mask from the same picture")
     return mask[0].float().cpu()
+
+
+def encode(model, vae, image: Tensor, name: str = "image") -> Tensor:
+    """IMAGE as a clean state of the model, `[b c h w]` on its device: pixels in -1..1, or scaled latents.
+
+    Raises:
+        ValueError: the picture is refused, its size does not fit the model, or a latent model lacks its VAE.
+    """
+    x = from_image(image, name)
+    if is_latent(model):
+        x = model.model.process_latent_in(_vae(vae).encode(image[..., :3]))
+    else:
+        _check_size(model.model.diffusion_model.net.multiple, x)
+    return x.to(device=model.load_device, dtype=torch.float32)
+
+
+def decode(model, vae, x: Tensor) -> Tensor:
+    """A clean state as IMAGE on the CPU; the inverse of :func:`encode`.
+
+    Raises:
+        ValueError: a latent model lacks its VAE.
+    """
+    if not is_latent(model):
+        return to_image(x)
+    picture = _vae(vae).decode(model.model.process_latent_out(x.float()))
+    return picture.reshape(-1, *picture.shape[-3:]).float().clamp(0, 1).cpu()
+
+
+def _vae(vae):
+    if vae is None:
+        raise ValueError("this model works in latents; connect the VAE of its checkpoint to 'vae'")
+    return vae
+
+
+def _check_size(unit: int, x: Tensor) -> None:
+    height, width = x.shape[-2:]
+    if height % unit or width % unit or not height or not width:
+        raise ValueError(
+            f"width and height must be multiples of {unit} for this model, got {width}x{height}; put an Upscale Image node "
+            "(64x64 for the face model) before this one"
+        )

@@ -96,7 +96,8 @@ def make_model(denoiser: VPDenoiser, channels: int = 3):
     kind = comfy.model_base.ModelType.V_PREDICTION if denoiser.prediction == "v" else comfy.model_base.ModelType.EPS
     offload = comfy.model_management.unet_offload_device()
     model = comfy.model_base.BaseModel(config, model_type=kind, device=offload)
-    model.diffusion_model = PixelUNet(denoiser.net, channels, denoiser.fingerprint).requires_grad_(False).eval().to(offload)
+    net = PixelUNet(denoiser.net, channels, denoiser.fingerprint).requires_grad_(False).eval()
+    model.diffusion_model = net.to(offload)  # pyright: ignore[reportAttributeAccessIssue]
     model.model_sampling.set_sigmas(denoiser.schedule.sigmas)
     return comfy.model_patcher.CoreModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
 

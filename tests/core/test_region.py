@@ -262,3 +262,10 @@ def test_only_the_images_aspect_is_accepted(h, w):
     else:
         with pytest.raises(ValueError, match="aspect"):
             output_weights(torch.ones(h, w), (3, 16, 16))
+
+
+def test_directions_serve_the_same_weights_with_patches_on_top(model, x, mask):
+    directions, _ = discover(model, x, 1.0, mask, k=1)
+    directions.check_model(f"{model.fingerprint}+12345678", model.layers)
+    patched = krylov_basis(VPDenoiser(model.net, model.schedule, "v", f"{model.fingerprint}+12345678"), x, 1.0, mask, k=1)
+    assert region_result(patched, k=1).fingerprint == model.fingerprint

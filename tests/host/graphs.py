@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import pytest
+
+from devtools.client import ExecutionFailed, PromptRefused
+
 FACE, SCHEDULE = "face", "sigmas"
 
 
@@ -61,3 +65,11 @@ def sampler(model: str, latent: list, **options: Any) -> dict:
 def save(source: list, name: str = "test") -> dict:
     """Save pictures losslessly."""
     return node("SaveImage", images=source, filename_prefix=name)
+
+
+def refused(server, prompt, *words):
+    """The prompt fails, and the message holds all words."""
+    with pytest.raises((ExecutionFailed, PromptRefused)) as error:
+        server.queue(prompt, timeout=300)
+    for word in words:
+        assert word in str(error.value), f"{word!r} is not in: {error.value}"

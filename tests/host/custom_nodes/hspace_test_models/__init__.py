@@ -1,0 +1,234 @@
+"""Nodes for the tests alone: small instances of the host's own networks, and pictures that no loader would give.
+
+The test server finds this folder through an extra search path; it is never part of the pack.
+"""
+
+import json
+import sys
+
+import comfy.controlnet
+import comfy.latent_formats
+import comfy.ldm.flux.model
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models
+import comfy.taesd.taesd
+import torch
+from comfy_api.latest import ComfyExtension, io
+
+KINDS = ("sd15", "sd15 inpaint", "sd2 v", "sdxl")
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+_CONTEXT = {"sd15": 64, "sd2": 96, "sdxl": 128}
+
+
+def _fill(module: torch.nn.Module, seed: int) -> None:
+    """Weights of a sensible size; the host's own layers leave them as they are in memory."""
+    g = torch.Generator().manual_seed(seed)
+    for name, p in module.named_parameters():
+        value = (
+            torch.randn(p.shape, generator=g) * p[0].numel() ** -0.5
+            if p.ndim > 1
+            else torch.full(p.shape, float(name.endswith(("weight", "scale"))))
+        )
+        p.data.copy_(value.to(p.dtype))
+
+
+def unet(kind: str, dtype: torch.dtype, seed: int = 0, channels: int = 64):
+    """A U-Net of the host with the layout of ``kind``, as its ModelPatcher."""
+    family = kind.split(maxsplit=1)[0]
+    config = dict(
+        image_size=32, in_channels=9 if "inpaint" in kind else 4, out_channels=4, model_channels=channels, num_res_blocks=[1, 1, 1],
+        channel_mult=(1, 2, 2), transformer_depth=[1, 1, 0], transformer_depth_output=[1, 1, 1, 1, 0, 0], transformer_depth_middle=1,
+        use_linear_in_transformer=family != "sd15", context_dim=_CONTEXT[family], use_spatial_transformer=True, legacy=False,
+        adm_in_channels=2816 if family == "sdxl" else None, num_classes="sequential" if family == "sdxl" else None,
+        use_temporal_attention=False, use_temporal_resblock=False,
+    )  # fmt: skip
+    kinds = {"sd15": comfy.supported_models.SD15, "sd2": comfy.supported_models.SD20, "sdxl": comfy.supported_models.SDXL}
+    settings = kinds[family](config)
+    cast = None if dtype in (torch.float32, torch.bfloat16) else torch.float32
+    settings.set_inference_dtype(dtype, cast)
+    offload = comfy.model_management.unet_offload_device()
+    types = comfy.model_base.ModelType
+    make = comfy.model_base.SDXL if family == "sdxl" else comfy.model_base.BaseModel
+    model = make(settings, model_type=types.V_PREDICTION if family == "sd2" else types.EPS, device=offload)
+    if "inpaint" in kind:
+        model.set_inpaint()
+    _fill(model.diffusion_model, seed)
+    return comfy.model_patcher.CoreModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
+
+
+def conditioning(kind: str, seed: int) -> list:
+    """A random prompt of the right size."""
+    family, g = kind.split(maxsplit=1)[0], torch.Generator().manual_seed(seed)
+    pooled = {"pooled_output": torch.randn(1, 1280, generator=g)} if family == "sdxl" else {}
+    return [[torch.randn(1, 77, _CONTEXT[family], generator=g), pooled]]
+
+
+class TestUNet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestUNet", category="tests",
+            inputs=[io.Combo.Input("network", options=list(KINDS)), io.Combo.Input("dtype", options=list(DTYPES)), io.Int.Input("seed", default=0)],
+            outputs=[io.Model.Output(), io.Conditioning.Output(), io.Conditioning.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, network, dtype, seed):
+        return io.NodeOutput(unet(network, DTYPES[dtype], seed), conditioning(network, seed + 1), conditioning(network, seed + 2))
+
+
+class TestVAE(io.ComfyNode):
+    """The host's tiny autoencoder with random weights: 8 pixels a latent, four channels."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(node_id="HSpaceTestVAE", category="tests", inputs=[], outputs=[io.Vae.Output()])
+
+    @classmethod
+    def execute(cls):
+        network = comfy.taesd.taesd.TAESD(latent_channels=4)
+        _fill(network, 7)
+        return io.NodeOutput(comfy.sd.VAE(sd=network.state_dict()))
+
+
+class TestDiT(io.ComfyNode):
+    """A tiny Flux."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(node_id="HSpaceTestDiT", category="tests", inputs=[], outputs=[io.Model.Output(), io.Conditioning.Output()])
+
+    @classmethod
+    def execute(cls):
+        config = comfy.supported_models.Flux(
+            dict(image_model="flux", in_channels=16, out_channels=16, vec_in_dim=32, context_in_dim=48, hidden_size=64, mlp_ratio=4.0, num_heads=2,
+                 depth=1, depth_single_blocks=1, axes_dim=[8, 12, 12], theta=10000, patch_size=2, qkv_bias=True, guidance_embed=False, txt_ids_dims=[])
+        )  # fmt: skip
+        config.set_inference_dtype(torch.float32, None)
+        model = config.get_model({}, "", device="cpu")
+        _fill(model.diffusion_model, 0)
+        cpu = torch.device("cpu")
+        return io.NodeOutput(
+            comfy.model_patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu),
+            [[torch.zeros(1, 7, 48), {"pooled_output": torch.zeros(1, 32)}]],
+        )
+
+
+class TestPicture(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestPicture", category="tests",
+            inputs=[io.Combo.Input("case", options=["nan", "bright", "noise"]), io.Int.Input("width", default=64), io.Int.Input("height", default=64)],
+            outputs=[io.Image.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, case, width, height):
+        g = torch.Generator().manual_seed(0)
+        picture = torch.nn.functional.interpolate(torch.rand(1, 3, 5, 7, generator=g), (height, width), mode="bilinear").movedim(1, -1)
+        if case == "nan":
+            picture[0, 3, 4] = float("nan")
+        return io.NodeOutput(picture * 255 if case == "bright" else picture)
+
+
+class TestControl(io.ComfyNode):
+    """A ControlNet whose answer is known: something on the middle and on every skip."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestControl", category="tests",
+            inputs=[io.Conditioning.Input("conditioning"), io.Float.Input("strength", default=0.3)], outputs=[io.Conditioning.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, conditioning, strength):
+        class Control(comfy.controlnet.ControlBase):
+            def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+                g = torch.Generator().manual_seed(3)
+                one = strength * torch.randn(1, 1, 1, 1, generator=g).to(x_noisy)
+                return {"input": [], "middle": [one], "output": [one * (1 + i) for i in range(6)]}
+
+            def copy(self):
+                return self
+
+            def get_models(self):
+                return []
+
+            def inference_memory_requirements(self, dtype):
+                return 0
+
+        control = Control()
+        return io.NodeOutput([[c, {**extra, "control": control, "control_apply_to_uncond": False}] for c, extra in conditioning])
+
+
+class TestSplit(io.ComfyNode):
+    """Figures of the pack's own adapter on the MODEL connected, as JSON."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestSplit", category="tests", is_output_node=True,
+            inputs=[
+                io.Model.Input("model"), io.Conditioning.Input("positive"), io.Conditioning.Input("negative", optional=True),
+                io.Float.Input("cfg", default=1.0), io.String.Input("layer", default="middle"), io.Int.Input("batch", default=1),
+                io.Int.Input("height", default=16), io.Int.Input("width", default=16), io.Boolean.Input("jacobian", default=True),
+            ],
+            outputs=[io.String.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, positive, cfg, layer, batch, height, width, jacobian, negative=None):
+        host, engine = _pack("nodes.host.denoiser"), _pack("core.discover.jacobian")
+        g = torch.Generator().manual_seed(5)
+        x = 3 * torch.randn(batch, 4, height, width, generator=g)
+        sigma = torch.full((batch,), 2.0)
+        calls = model.model_options.get("transformer_options", {}).get("patches", {})
+        before = {name: len(those) for name, those in calls.items()}
+
+        def work(denoiser):
+            whole, again = denoiser(x, sigma), denoiser(x, sigma)
+            part = denoiser.split(x, sigma, layer)
+            scale = float(whole.abs().max())
+            found = {
+                "layers": list(denoiser.layers), "fingerprint": denoiser.fingerprint, "h": list(part.h.shape),
+                "repeats": bool(torch.equal(whole, again)),
+                "split": float((part.decode(part.h) - whole).abs().max()) / scale,
+                "smooth": float((part.smooth(part.h) - whole).abs().max()) / scale,
+            }  # fmt: skip
+            if jacobian:
+                one = denoiser.split(x[:1], sigma[:1], layer)
+                J = engine.DecoderJacobian(one, chunk=2)
+                v = torch.randn(2, J.shape[1], generator=g)
+                v /= v.norm(dim=1, keepdim=True)
+                step = 0.5
+                shifted = [J.decode(J.h0 + s * step * v[1].view_as(J.h0)) for s in (1, -1)]
+                by_difference = (shifted[0] - shifted[1]).reshape(-1) / (2 * step)
+                push = J.jvp(v)[1]
+                found |= {"adjoint": J.check(), "difference": float((push - by_difference).norm() / push.norm()), "products": J.products}
+            return found
+
+        found = host.with_denoiser(model, x.shape, host.Prompts(positive, negative or [], cfg), work)
+        after = model.model_options.get("transformer_options", {}).get("patches", {})
+        found["left behind"] = {name: len(those) for name, those in after.items()} != before or "hspace" in str(
+            model.model_options.get("transformer_options", {}).get("wrappers", {})
+        )
+        text = json.dumps(found)
+        return io.NodeOutput(text, ui={"text": (text,)})
+
+
+def _pack(name: str):
+    return next(module for key, module in sys.modules.items() if "HSpace" in key and key.endswith(f".{name}"))
+
+
+class TestExtension(ComfyExtension):
+    async def get_node_list(self):
+        return [TestUNet, TestVAE, TestDiT, TestPicture, TestControl, TestSplit]
+
+
+async def comfy_entrypoint():
+    return TestExtension()
