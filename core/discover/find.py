@@ -24,10 +24,19 @@ _FULL_NOTE = "the mask covers the whole picture, so there is no outside to prote
 
 @dataclass(frozen=True)
 class RegionBasis:
-    """A Krylov basis with where it was taken: what :func:`region_result` turns into directions, in any mode, at no cost."""
+    """A Krylov basis with where it was taken: what :func:`region_result` turns into directions, in any mode, at no cost.
+
+    Attributes:
+        krylov: the basis.
+        shape: `(c, h, w)` of h.
+        image: `(c, h, w)` of the picture.
+        sigma, layer, fingerprint, mask: as in ``Directions``.
+        seconds: spent on it.
+    """
 
     krylov: KrylovBasis
     shape: tuple[int, int, int]
+    image: tuple[int, int, int]
     sigma: float
     layer: str
     fingerprint: str
@@ -83,15 +92,23 @@ def krylov_basis(
         )  # fmt: skip
     else:
         krylov = solved_basis(J, weights, k, solver=solver, iterations=iterations, tol=tol, seed=seed)
-    channels, height, width = J.h0.shape[1:]
     seconds = time.perf_counter() - started
-    return RegionBasis(krylov, (channels, height, width), float(sigma), layer, model.fingerprint, mask, seconds)
+    painted = None if mask is None else mask.float().cpu()
+    return RegionBasis(krylov, _sides(J.h0), _sides(x), float(sigma), layer, model.fingerprint, painted, seconds)
 
 
-def region_result(basis: RegionBasis, *, mode: str = "generalized", k: int = 5, rank: int = 20, tau: float = 0.01) -> Directions:
-    """Directions of a basis in one mode; no network calls. See ``region_directions`` for the arguments and errors."""
-    full = is_full(basis.krylov.weights) and mode in MODES
-    found = region_directions(basis.krylov, k, "none" if full else mode, rank=rank, tau=tau)
+def region_result(
+    basis: RegionBasis, *, mode: str = "generalized", k: int = 5, rank: int = 20, tau: float = 0.01, mask: Tensor | None = None
+) -> Directions:
+    """Directions of a basis in one mode; no network calls. See ``region_directions`` for the other arguments and errors.
+
+    Args:
+        basis: from :func:`krylov_basis`.
+        mask: another region than the basis was built for, `[h w]`; what it holds that the first one lacks is found only in part.
+    """
+    weights = basis.krylov.weights if mask is None else output_weights(mask, basis.image)
+    full = is_full(weights) and mode in MODES
+    found = region_directions(basis.krylov, k, "none" if full else mode, rank=rank, tau=tau, weights=weights)
     detail = {"generalized": f" tau {tau:g}", "constrained": f" rank {rank}", "post": f" rank {rank}"}.get(mode, "")
     return Directions(
         vectors=found.vectors.float().reshape(1, k, *basis.shape).cpu(),
@@ -100,7 +117,7 @@ def region_result(basis: RegionBasis, *, mode: str = "generalized", k: int = 5, 
         leak=found.leak[None].float().cpu(),
         layer=basis.layer,
         fingerprint=basis.fingerprint.partition("+")[0],
-        mask=None if basis.mask is None else basis.mask.float().cpu(),
+        mask=basis.mask if mask is None else mask.float().cpu(),
         method="none (the mask covers everything)" if full and mode != "none" else f"{mode}{detail}",
         spectrum=found.spectrum.float().cpu(),
     )
@@ -167,6 +184,11 @@ def discover(
         )
     found = replace(guess, gain=gain[None], leak=leak[None])
     return found, _report(found, basis, k, _FULL_NOTE if is_full(basis.krylov.weights) and mode != "none" else "")
+
+
+def _sides(x: Tensor) -> tuple[int, int, int]:
+    channels, height, width = x.shape[1:]
+    return channels, height, width
 
 
 def _report(found: Directions, basis: RegionBasis, verified: int, note: str) -> dict:

@@ -4,5 +4,6 @@ from comfy_api.latest import ComfyExtension, io, ui
 
 Trajectory = io.Custom("HSPACE_TRAJECTORY")
 Directions = io.Custom("HSPACE_DIRECTIONS")
+Basis = io.Custom("HSPACE_BASIS")
 
-__all__ = ["ComfyExtension", "Directions", "Trajectory", "io", "ui"]
+__all__ = ["Basis", "ComfyExtension", "Directions", "Trajectory", "io", "ui"]

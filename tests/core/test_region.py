@@ -13,6 +13,7 @@ from core.discover.jacobian import DecoderJacobian
 from core.discover.krylov import block_krylov, pencil
 from core.discover.mask import output_weights
 from core.discover.region import MODES, region_directions
+from core.payload import basis_from_payload, basis_to_payload
 from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.vp import VPDenoiser
 from core.schedule import Schedule
@@ -269,3 +270,37 @@ def test_directions_serve_the_same_weights_with_patches_on_top(model, x, mask):
     directions.check_model(f"{model.fingerprint}+12345678", model.layers)
     patched = krylov_basis(VPDenoiser(model.net, model.schedule, "v", f"{model.fingerprint}+12345678"), x, 1.0, mask, k=1)
     assert region_result(patched, k=1).fingerprint == model.fingerprint
+
+
+def test_a_basis_travels_as_a_plain_dict(model, x, mask):
+    basis = krylov_basis(model, x, 1.0, mask, k=2, size=10, outside_k=2)
+    payload = basis_to_payload(basis)
+    assert {type(v) for v in payload.values()} <= {str, int, float, tuple, type(None), torch.Tensor}
+    for mode in MODES:
+        one, two = (region_result(b, mode=mode, k=2, rank=3) for b in (basis, basis_from_payload(payload)))
+        assert torch.equal(one.vectors, two.vectors) and one.fingerprint == two.fingerprint
+    for broken in (
+        {},
+        None,
+        {**payload, "format": "x"},
+        {**payload, "version": 9},
+        {**payload, "b": payload["b"][:, 1:]},
+        {**payload, "q": 3},
+    ):
+        with pytest.raises(ValueError, match="HSPACE_BASIS"):
+            basis_from_payload(broken)
+    with pytest.raises(ValueError, match="lacks core"):
+        basis_from_payload({k: v for k, v in payload.items() if k != "core"})
+
+
+def test_a_part_of_the_region_on_the_same_basis(model, x, mask, dense, device):
+    """What the basis of the whole region knows of a part of it: nearly the part's own optimum."""
+    part = mask.clone()
+    part[:, 8:] = 0
+    whole, own = (krylov_basis(model, x, 1.0, m, k=3) for m in (mask, part))
+    weights = output_weights(part, (3, 16, 16)).double().to(device)
+    reused, best = (
+        quotients(dense, weights, region_result(b, k=1, mask=part).vectors.double().flatten(2)[0].to(device)) for b in (whole, own)
+    )
+    assert float(reused[0]) > 0.5 * float(best[0])
+    assert torch.equal(region_result(whole, k=1, mask=part).mask, part)

@@ -129,3 +129,24 @@ def test_stock_model_patches_and_image_to_image_compose(server):
     prompt |= {"sample": sampler("steer", ["latent", 0], denoise=0.5), "decode": node("VAEDecode", samples=["sample", 0], vae=["model", 1])}
     result = server.queue({**prompt, "save": save(["decode", 0])}, timeout=600)
     assert pictures(server, result, "save")[0].std() > 10
+
+
+def test_the_dials_of_a_basis_run_without_the_network(server):
+    """Region Basis is the costly part: with another mode only the cheap node runs again."""
+
+    def prompt(**dials):
+        inputs = {"k": 2, "mode": "generalized", "tau": 0.01, "rank": 3, **dials}
+        return {
+            **base(steps=6, iterations=1),
+            "basis": node(
+                "HSpaceRegionBasis", model=["model", 0], trajectory=["invert", 0], mask=["face", 1], max_k=2, max_rank=3, sigma=1.0
+            ),
+            "directions": node("HSpaceBasisDirections", basis=["basis", 0], **inputs),
+            "show": save(["directions", 1], "spectrum"),
+        }
+
+    first = server.queue(prompt(), timeout=300)
+    again = server.queue(prompt(mode="constrained", tau=0.1), timeout=300)
+    ran = {data["node"] for kind, data in again.events if kind == "executing" and data.get("node")}
+    assert "directions" in ran and not ran & {"basis", "invert", "model"}
+    assert first.outputs["show"]["images"] and again.outputs["show"]["images"]
