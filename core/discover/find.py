@@ -52,7 +52,7 @@ class RegionBasis:
 def krylov_basis(
     model: Denoiser, x: Tensor, sigma: float, mask: Tensor | None = None, *, layer: str = "middle", k: int = 5, iterations: int = 6,
     size: int = 0, outside_k: int = 0, widen: int = WIDEN, tau: float = 0.01, tol: float = 1e-2, seed: int = 0, solver: str = "krylov",
-    chunk: int | None = None, callback: Callback | None = None,
+    chunk: int | None = None, start: Tensor | None = None, callback: Callback | None = None,
 ) -> RegionBasis:  # fmt: skip
     """The part of discovery that calls the network.
 
@@ -64,7 +64,7 @@ def krylov_basis(
         layer: where h is read.
         k: directions wanted, 1..64.
         iterations: upper limit: blocks of the first stage of ``block_krylov``, or steps of the other solvers.
-        size, outside_k, widen, tau, tol, seed: see ``block_krylov``; the other solvers use tol and seed alone.
+        size, outside_k, widen, tau, tol, seed, start: see ``block_krylov``; the other solvers use tol and seed alone.
         solver: ``krylov``, or as the papers have it ``subspace`` or ``power`` (see ``solved_basis``; about 50 iterations).
         chunk: Jacobian vectors at a time; None by free memory.
         callback: see ``DecoderJacobian``.
@@ -88,7 +88,7 @@ def krylov_basis(
     J.check(seed)
     if solver == "krylov":
         krylov = block_krylov(
-            J, weights, k, blocks=iterations, size=size, outside_k=outside_k, widen=widen, tau=tau, tol=tol, seed=seed
+            J, weights, k, blocks=iterations, size=size, outside_k=outside_k, widen=widen, tau=tau, tol=tol, seed=seed, start=start
         )  # fmt: skip
     else:
         krylov = solved_basis(J, weights, k, solver=solver, iterations=iterations, tol=tol, seed=seed)

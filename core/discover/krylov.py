@@ -79,7 +79,7 @@ class _Space:
 
 def block_krylov(
     J: DecoderJacobian, weights: Tensor, k: int = 5, *, blocks: int = 6, size: int = 0, outside_k: int = 0, widen: int = 24,
-    tau: float = 0.01, tol: float = 1e-2, seed: int = 0,
+    tau: float = 0.01, tol: float = 1e-2, seed: int = 0, start: Tensor | None = None,
 ) -> KrylovBasis:  # fmt: skip
     """Build the basis.
 
@@ -94,6 +94,7 @@ def block_krylov(
         tau: regularisation of the quotient that stage 3 improves; as in ``region_directions``.
         tol: stage 1 stops at this subspace angle, stage 3 when the quotients lack an estimated ``tol`` of their sum.
         seed: of the start.
+        start: `[b d]`, rows to begin with besides random ones, such as the directions of a neighbouring noise level.
 
     Returns:
         The basis.
@@ -107,7 +108,10 @@ def block_krylov(
     g = torch.Generator().manual_seed(seed)
     space = _Space(J, weights)
     inner, outer = space.weights, 1 - space.weights
-    fresh = space.add(torch.randn(width, J.shape[1], generator=g, dtype=torch.float64).to(space.q))
+    begin = torch.randn(width, J.shape[1], generator=g, dtype=torch.float64).to(space.q)
+    if start is not None:
+        begin = torch.cat([start.to(begin), begin])[: max(width, len(start) + GUARDS)]
+    fresh = space.add(begin)
     images, residual = space.q[:0], 1.0
     for i in range(blocks):
         images = torch.cat([images, J.vjp(space.b[len(images) :] * inner).double()])

@@ -48,7 +48,7 @@ def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[f
     """
     if not sets:
         raise ValueError("there are no directions to combine; connect at least one set")
-    vectors, base = _align(sets)
+    vectors, base = aligned(sets)
     mask = _union([s.mask for s in sets])
     if how == "append":
         t = base.vectors.shape[0]
@@ -95,7 +95,7 @@ def _names(sets: Sequence[Directions]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _align(sets: Sequence[Directions]) -> tuple[list[Tensor], Directions]:
+def aligned(sets: Sequence[Directions]) -> tuple[list[Tensor], Directions]:
     """All vectors as `[t k c h w]` with one t, and the set whose steps they share."""
     base = max(sets, key=lambda s: len(s.sigmas))
     t, device = len(base.sigmas), base.vectors.device

@@ -13,9 +13,9 @@ from core.discover.jacobian import DecoderJacobian
 from core.discover.krylov import block_krylov, pencil
 from core.discover.mask import output_weights
 from core.discover.region import MODES, region_directions
-from core.payload import basis_from_payload, basis_to_payload
 from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.vp import VPDenoiser
+from core.payload import basis_from_payload, basis_to_payload
 from core.schedule import Schedule
 
 K, RANK, TAU = 4, 6, 0.01
