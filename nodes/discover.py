@@ -2,82 +2,18 @@
 
 import torch
 
-from ..core.discover.find import MODES, discover, krylov_basis, region_result
+from ..core.discover.find import discover, krylov_basis, region_result
 from ..core.edit.steer import Edit, steer_trajectory
 from ..core.payload import basis_from_payload, basis_to_payload, directions_from_payload, directions_to_payload, trajectory_from_payload
-from ..core.plots import spectrum_plot, strip
-from ..core.schedule import rescale_sigma
-from .dials import MODEL, VAE, WINDOW_END, WINDOW_START, edit_schedule
+from ..core.plots import strip
+from .dials import HOW, LOOK, MODE, MODEL, REPORT, SIGMA, SPECTRUM, VAE, WINDOW_END, WINDOW_START, edit_schedule, looked_at, plotted
 from .host.api import Basis, Directions, Trajectory, io, ui
 from .host.denoiser import Prompts, check_network, edits_of, is_latent, with_denoiser
 from .host.fingerprint import model_fingerprint
 from .host.images import decode, one_mask
 from .host.progress import reporter
 
-LAYERS = ["middle", *(f"up.{k}" for k in range(12))]
 _TOGETHER = 32  # pictures rendered in one batch
-RBE_SIGMA, RBE_PIXELS = 3.4, 256  # t0 = 500 of the paper's 256-pixel models
-LATENT_T = 700  # of 1000, where Park et al. 2023 (arXiv 2307.12868) and LOCO Edit (arXiv 2409.02374) look at Stable Diffusion
-
-
-def default_sigma(model, pixels: int) -> float:
-    """The papers' noise level: rescaled to a picture of ``pixels`` pixels, or t = 700 for models that work in latents."""
-    if is_latent(model):
-        return float(model.get_model_object("model_sampling").sigma(torch.tensor([float(LATENT_T)])))
-    return rescale_sigma(RBE_SIGMA, RBE_PIXELS, pixels)
-
-
-_LOOK = (
-    io.Model.Input("model", tooltip=MODEL),
-    Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
-    io.Mask.Input("mask", optional=True, tooltip="The region to change. Without one, the whole picture."),
-)
-_SIGMA = io.Float.Input(
-    "sigma", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001,
-    tooltip="Noise level at which to look. 0: automatic (t = 500 of the paper, rescaled to the picture's size: 0.85 at 64 pixels; t = 700 for "
-    "Stable Diffusion). Lower finds finer details.",
-)  # fmt: skip
-_HOW = (
-    io.Combo.Input(
-        "layer",
-        options=LAYERS,
-        advanced=True,
-        optional=True,
-        tooltip="middle is the h-space; up.k, the output of the k-th decoder block, is finer.",
-    ),
-    io.Int.Input("image_index", default=0, min=0, max=4095, advanced=True, optional=True, tooltip="Which image of a batch."),
-    io.Int.Input(
-        "iterations",
-        default=6,
-        min=1,
-        max=64,
-        advanced=True,
-        optional=True,
-        tooltip="Upper limit of Krylov blocks; it stops earlier when converged.",
-    ),
-    io.Int.Input(
-        "seed",
-        default=0,
-        min=0,
-        max=2**31 - 1,
-        advanced=True,
-        optional=True,
-        control_after_generate=False,
-        tooltip="Start of the iteration; hardly matters.",
-    ),
-)
-_MODE = (
-    io.Int.Input("k", default=5, min=1, max=64, tooltip="How many directions. 5 is a good start."),
-    io.Combo.Input(
-        "mode", options=list(MODES), default="generalized",
-        tooltip="generalized: most change inside for the least outside (try this first). constrained and post: outside directions "
-        "projected away. none: the mask alone. single: as the released RBE code.",
-    ),
-    io.Float.Input("tau", default=0.01, min=0.0001, max=10.0, step=0.001, round=0.0001, tooltip="generalized: lower is more local, higher is stronger."),
-    io.Int.Input("rank", default=20, min=0, max=256, tooltip="post and constrained: how many outside directions to project away."),
-)  # fmt: skip
-_SPECTRUM = io.Image.Output(display_name="spectrum", tooltip="Gain inside and leak outside the mask of every direction.")
-_REPORT = io.String.Output(display_name="report", tooltip="Products of the Jacobian, time, convergence.")
 
 
 class HSpaceDiscoverRegion(io.ComfyNode):
@@ -95,8 +31,8 @@ class HSpaceDiscoverRegion(io.ComfyNode):
                 "and the rest least: singular vectors of the masked Jacobian of the decoder."
             ),
             search_aliases=["jacobian", "rbe", "region based editing", "unsupervised", "h-space", "semantic directions"],
-            inputs=[*_LOOK, *_MODE, _SIGMA, *_HOW],
-            outputs=[Directions.Output(display_name="directions"), _SPECTRUM, _REPORT],
+            inputs=[*LOOK, *MODE, SIGMA, *HOW],
+            outputs=[Directions.Output(display_name="directions"), SPECTRUM, REPORT],
         )
 
     @classmethod
@@ -104,7 +40,7 @@ class HSpaceDiscoverRegion(io.ComfyNode):
         cls, model, trajectory, k, mode, tau, rank, sigma, layer="middle", image_index=0, iterations=6, seed=0, mask=None
     ) -> io.NodeOutput:
         """Discover."""
-        prompts, x, level, region = _looked_at(model, trajectory, mask, sigma, image_index)
+        prompts, x, level, region = looked_at(model, trajectory, mask, sigma, image_index)
         report = reporter(model, iterations + 2, preview=False)
 
         def work(denoiser):
@@ -124,18 +60,8 @@ class HSpaceDiscoverRegion(io.ComfyNode):
             )
 
         found, facts = with_denoiser(model, x.shape, prompts, work)
-        plot = _plotted(found)
+        plot = plotted(found)
         return io.NodeOutput(directions_to_payload(found), plot, facts["text"], ui=ui.PreviewImage(plot, cls=cls))
-
-
-def _looked_at(model, trajectory, mask, sigma: float, image_index: int):
-    """Prompts, state `[1 c h w]`, noise level and mask of the step at which to look."""
-    path = trajectory_from_payload(trajectory)
-    path.check_model(model_fingerprint(model))
-    path = path.image(image_index)
-    height, width = path.states.shape[-2:]
-    step = path.nearest(sigma or default_sigma(model, max(height, width)))
-    return Prompts.of(path), path.states[step].to(model.load_device), float(path.sigmas[step]), one_mask(mask, height, width)
 
 
 class HSpaceRegionBasis(io.ComfyNode):
@@ -154,7 +80,7 @@ class HSpaceRegionBasis(io.ComfyNode):
             ),
             search_aliases=["krylov", "jacobian", "instant directions"],
             inputs=[
-                *_LOOK,
+                *LOOK,
                 io.Int.Input("max_k", default=5, min=1, max=64, tooltip="How many directions will be asked for at most."),
                 io.Int.Input(
                     "max_rank",
@@ -163,10 +89,10 @@ class HSpaceRegionBasis(io.ComfyNode):
                     max=128,
                     tooltip="Largest rank of post and constrained; 0 saves time if neither is wanted.",
                 ),
-                _SIGMA,
-                *_HOW,
+                SIGMA,
+                *HOW,
             ],
-            outputs=[Basis.Output(display_name="basis"), _REPORT],
+            outputs=[Basis.Output(display_name="basis"), REPORT],
         )
 
     @classmethod
@@ -174,7 +100,7 @@ class HSpaceRegionBasis(io.ComfyNode):
         cls, model, trajectory, max_k, max_rank, sigma, layer="middle", image_index=0, iterations=6, seed=0, mask=None
     ) -> io.NodeOutput:
         """Compute it."""
-        prompts, x, level, region = _looked_at(model, trajectory, mask, sigma, image_index)
+        prompts, x, level, region = looked_at(model, trajectory, mask, sigma, image_index)
         report = reporter(model, iterations + 2, preview=False)
 
         def work(denoiser):
@@ -204,14 +130,14 @@ class HSpaceBasisDirections(io.ComfyNode):
             search_aliases=["mode", "tau", "rank", "instant directions"],
             inputs=[
                 Basis.Input("basis", tooltip="From Region Basis."),
-                *_MODE,
+                *MODE,
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip="Another region of the same picture; without one, that of the basis. Best if it lies inside that.",
                 ),
             ],
-            outputs=[Directions.Output(display_name="directions"), _SPECTRUM],
+            outputs=[Directions.Output(display_name="directions"), SPECTRUM],
         )
 
     @classmethod
@@ -219,12 +145,8 @@ class HSpaceBasisDirections(io.ComfyNode):
         """Small algebra."""
         whole = basis_from_payload(basis)
         found = region_result(whole, mode=mode, k=k, rank=rank, tau=tau, mask=one_mask(mask, *whole.image[1:]))
-        plot = _plotted(found)
+        plot = plotted(found)
         return io.NodeOutput(directions_to_payload(found), plot, ui=ui.PreviewImage(plot, cls=cls))
-
-
-def _plotted(found):
-    return spectrum_plot(found.spectrum, found.gain[0], found.leak[0], f"{found.method}, sigma {float(found.sigmas[0]):.2f}")
 
 
 class HSpaceDirectionAtlas(io.ComfyNode):

@@ -99,11 +99,12 @@ def _spanned(rows: list[Tensor], gains: Tensor, leaks: Tensor) -> tuple[Tensor, 
         if moved < _STILL:
             break
     inside, outside = (
-        sum((mean @ r.T) @ torch.diag(v[i].to(r).square()) @ (r @ mean.T) for i, r in enumerate(rows)) / len(rows) for v in (gains, leaks)
+        torch.stack([(mean @ r.T) @ torch.diag(v[i].to(r).square()) @ (r @ mean.T) for i, r in enumerate(rows)]).mean(0)
+        for v in (gains, leaks)
     )
     turn = torch.linalg.eigh((inside + inside.T) / 2)[1].flip(1).T
     axes = turn @ mean
-    sign = torch.where(sum((r @ axes.T).sum(0) for r in rows) < 0, -1.0, 1.0)
+    sign = torch.where(torch.stack(rows).sum((0, 1)) @ axes.T < 0, -1.0, 1.0)
     axes = axes * sign[:, None]
     gain, leak = (((turn @ g) * turn).sum(1).clamp_min(0).sqrt().cpu() for g in (inside, outside))
     agreement = torch.stack([(axes @ s.T).norm(dim=1).cpu() for s in spans])

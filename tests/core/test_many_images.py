@@ -62,7 +62,7 @@ def test_the_mean_does_not_depend_on_order_and_sign(how):
         shuffled.append(directions((sign * rows)[order], gain[order][None]))
     (mean, agreement), (other, _) = average(sets, how), average(shuffled, how)
     one, two = (m.vectors[0].flatten(1) for m in (mean, other))
-    torch.testing.assert_close((one @ two.T).abs(), torch.eye(3), rtol=0, atol=0.02)
+    assert float((one * two).sum(1).abs().min()) > 1 - 1e-5
     # Nearer to the truth than the single images are.
     truth = (one.double() @ centre.double().T).abs().diagonal()
     assert float(truth.min()) > float(torch.stack([(s.vectors[0].flatten(1) @ centre.T).abs().diagonal() for s in sets]).mean()) > 0.9

@@ -150,3 +150,36 @@ def test_the_dials_of_a_basis_run_without_the_network(server):
     ran = {data["node"] for kind, data in again.events if kind == "executing" and data.get("node")}
     assert "directions" in ran and not ran & {"basis", "invert", "model"}
     assert first.outputs["show"]["images"] and again.outputs["show"]["images"]
+
+
+def test_directions_over_steps_and_over_pictures(server):
+    """Track, average over a batch, carry to another picture; each is rendered."""
+    prompt = base(steps=8, iterations=1)
+    prompt["face"] = {**prompt["face"], "inputs": {**prompt["face"]["inputs"], "count": 2}}
+    look = {"model": ["model", 0], "trajectory": ["invert", 0], "mask": ["one mask", 0]}
+    dials = {"k": 2, "mode": "generalized", "tau": 0.01, "rank": 3, "layer": "middle", "iterations": 2, "seed": 0}
+    prompt |= {
+        "one mask": node("ImageToMask", image=["mask image", 0], channel="red"),
+        "mask image": node("ImageFromBatch", image=["mask images", 0], batch_index=0, length=1),
+        "mask images": node("MaskToImage", mask=["face", 1]),
+        "track": node("HSpaceTrackDirections", **look, **dials, sigma_start=3.0, sigma_end=0.5, levels=3, image_index=0),
+        "global": node("HSpaceGlobalDirections", **{**look, "mask": ["face", 1]}, **dials, how="match", sigma=1.0),
+        "basis": node("HSpaceRegionBasis", **look, max_k=2, max_rank=0, sigma=1.0, image_index=1, layer="middle", iterations=2, seed=0),
+        "moved": node("HSpaceTransportDirections", directions=["global", 0], basis=["basis", 0]),
+    }
+    for name in ("track", "global", "moved"):
+        prompt[f"steer {name}"] = steer(20.0, directions=(name, 0))
+        prompt[f"render {name}"] = render(f"steer {name}")
+        prompt[f"save {name}"] = save([f"render {name}", 0], name)
+        prompt[f"say {name}"] = node("PreviewAny", source=[name, 1 if name == "moved" else 2])
+    prompt["plain"] = save(["invert", 2], "plain")
+    result = server.queue(prompt, timeout=300)
+    plain = pictures(server, result, "plain")
+    for name in ("track", "global", "moved"):
+        edited = pictures(server, result, f"save {name}")
+        assert len(edited) == len(plain) == 2
+        assert all(np.abs(a.astype(float) - b).mean() > 0.5 for a, b in zip(edited, plain, strict=True)), name
+    said = {name: result.outputs[f"say {name}"]["text"][0] for name in ("track", "global", "moved")}
+    assert said["track"].count("Jacobian products") >= 2
+    assert "mean of 2 (match)" in said["global"] and "cosine" in said["global"]
+    assert "of its length kept" in said["moved"]
