@@ -47,7 +47,10 @@ class Denoiser(Protocol):
         ...
 
     def split(self, x: Tensor, sigma: Tensor, layer: str = "middle") -> Bottleneck:
-        """Run the half above ``layer`` once. ``decode(h)`` of the result equals ``model(x, sigma)``."""
+        """Run the half above ``layer`` once. ``decode(h)`` of the result equals ``model(x, sigma)``.
+
+        Layer ``x`` is the state itself: h is x, and decode the whole model (for one sample, any number may be decoded).
+        """
         ...
 
 

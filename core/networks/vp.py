@@ -44,6 +44,8 @@ class VPDenoiser:
         """See :class:`core.denoiser.Denoiser`."""
         if sigma.shape != (x.shape[0],):
             raise ValueError(f"sigma must be [{x.shape[0]}], one value a sample; got {list(sigma.shape)}")
+        if layer == "x":
+            return Bottleneck(x, lambda y: self(y, sigma.expand(len(y))), layer)
         s = sigma.to(x.dtype).reshape(-1, 1, 1, 1)
         t = self.schedule.t(sigma).round().to(x.device)
         h, decode_net = self.net.split(x / (s * s + 1).sqrt(), t, layer)
