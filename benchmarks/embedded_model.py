@@ -30,7 +30,8 @@ def inversion(model) -> dict[str, float]:
     sigmas = karras(50, float(model.schedule.sigmas[-1]))
     found = {}
     for name, path in (
-        ("plain", invert_ddim(model, x, sigmas, convention="B")),
+        ("plain", invert_ddim(model, x, sigmas, convention="A")),
+        ("plain, convention B", invert_ddim(model, x, sigmas, convention="B")),
         ("fixed point, 3 iterations", invert_fixed_point(model, x, sigmas, iterations=3)),
     ):
         quality = psnr(reconstruct(model, path).rebuilt, x)

@@ -30,7 +30,7 @@ from core.edit.steer import Edit, steer_trajectory
 from core.faces.regressor import factor_change
 from core.invert.fixed_point import invert_fixed_point
 
-K, STEPS, TOP, SIGMA, WINDOW = 5, 18, 20.0, 0.85, (3.4, 0.1)
+K, STEPS, TOP, SIGMA, WINDOW = 5, 18, 20.0, 1.6, (6.4, 0.1)
 RANK = 20
 CHANGE = 0.12
 """Mean absolute change inside the mask at which everything is compared, in the model's range -1..1."""

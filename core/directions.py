@@ -82,6 +82,8 @@ class Directions:
         Raises:
             ValueError: the fingerprints differ, or the model has no such layer.
         """
+        if self.layer == "x" and "x" not in layers:
+            raise ValueError("these directions move the noisy picture itself, not h; apply them with Edit State instead of Steer")
         if self.layer not in layers:
             raise ValueError(f"these directions live at layer {self.layer!r}, which this model does not have ({', '.join(layers)})")
         if self.fingerprint != fingerprint.partition("+")[0]:

@@ -13,6 +13,6 @@ class HSpaceExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The nodes, in the order of the pipeline."""
-        from . import discover, discover_many, edit, faces, invert, load, measure
+        from . import discover, discover_many, discover_rivals, edit, faces, invert, load, measure
 
-        return [node for stage in (load, faces, invert, discover, discover_many, edit, measure) for node in stage.NODES]
+        return [node for stage in (load, faces, invert, discover, discover_many, discover_rivals, edit, measure) for node in stage.NODES]

@@ -16,7 +16,7 @@ from ...core.denoiser import Bottleneck
 from .fingerprint import model_fingerprint
 from .model import PixelUNet, no_conditioning
 from .steering import EDITS, PLAIN
-from .unet import Half, cut, layers_of
+from .unet import STATE, Half, cut, layers_of
 
 _SPLIT_TOLERANCE = 1e-3
 _HALF_TOLERANCE = 3e-2  # of half-precision networks, whose kernels depend on the size of the batch
@@ -124,7 +124,16 @@ class HostDenoiser:
         if first is None or any(half.h.shape != first.h.shape or half.shape != x.shape[2:] for half in halves):
             raise RuntimeError("prompts that hold for a part of the picture or of the steps cannot be split; connect plain prompts here")
 
+        if layer == STATE:
+            first = Half(x, first.run, 0, first.shape)
+
         def decode(h: Tensor, smooth: bool = False) -> Tensor:
+            if layer == STATE:
+                scaled = self.patcher.get_model_object("model_sampling").calculate_input(sigma, h).to(halves[0].h.dtype)
+                # Inpainting models see further channels beside the state.
+                rest = [half.h[:, h.shape[1] :].expand(len(h), -1, -1, -1) for half in halves]
+                outputs = [half(torch.cat([scaled, r], 1), smooth) for half, r in zip(halves, rest, strict=True)]
+                return self._combined(h, sigma, list(zip(halves, outputs, strict=True)))
             return self._combined(x, sigma, [(half, half(h if half is first else half.h + (h - first.h), smooth)) for half in halves])
 
         if layer not in self._checked:

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .model import PixelUNet
 
+STATE = "x"  # the layer that is the state itself
 MIDDLE, SKIPS = "middle_block_after_patch", "input_block_patch"
 
 
@@ -55,7 +56,9 @@ def cut(layer: str, found: list[Half]):
         chunks = len(options.get("cond_or_uncond", (0,)))
         rows = x.shape[0] // chunks
         halves: list[tuple[Tensor, Callable[[Tensor, bool], Tensor]]]
-        if isinstance(net, PixelUNet):
+        if layer == STATE:
+            halves = [_whole(net, x, timesteps, context, y, control, options, kwargs, i, rows) for i in range(chunks)]
+        elif isinstance(net, PixelUNet):
             h, decode = net.split(x, timesteps, layer, options)
             whole = [(h, lambda h, smooth: decode(h))]
             halves = whole if chunks == 1 else [_part(net, x, timesteps, layer, options, i, rows) for i in range(chunks)]
@@ -73,6 +76,26 @@ def _part(net: PixelUNet, x: Tensor, timesteps: Tensor, layer: str, options: dic
     own = slice(i * rows, (i + 1) * rows)
     h, decode = net.split(x[own], timesteps[own], layer, {**options, "cond_or_uncond": [options["cond_or_uncond"][i]]})
     return h, lambda h, smooth: decode(h)
+
+
+def _whole(net, x, timesteps, context, y, control, options: dict, kwargs: dict, i: int, rows: int):
+    """The whole network as a function of its scaled input."""
+    own = slice(i * rows, (i + 1) * rows)
+    chunks = x.shape[0] // rows
+    seen = {**options, "cond_or_uncond": [options.get("cond_or_uncond", [0] * chunks)[i]]}
+    times, part = timesteps[own], [None if v is None else v[own] for v in (context, y)]
+    residuals = {k: [c[own] if c is not None and c.shape[0] == len(x) else c for c in v] for k, v in (control or {}).items()}
+
+    def run(x: Tensor, smooth: bool) -> Tensor:
+        here = [None if v is None else _like(v, x) for v in part]
+        if isinstance(net, PixelUNet):
+            h, decode = net.split(x, _like(times, x), "middle", seen)
+            return decode(h)
+        options = {**seen, "optimized_attention_override": _chained(seen.get("optimized_attention_override"))} if smooth else dict(seen)
+        copied = {k: list(v) for k, v in residuals.items()} if control is not None else None
+        return net._forward(x, _like(times, x), *here, copied, options, **kwargs)
+
+    return x[own], run
 
 
 class _Slices(TorchFunctionMode):

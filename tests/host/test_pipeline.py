@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .graphs import FACE, base, discover, face, node, render, sampler, save, steer
+from .graphs import FACE, base, discover, face, node, refused, render, sampler, save, steer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -183,3 +183,53 @@ def test_directions_over_steps_and_over_pictures(server):
     assert said["track"].count("Jacobian products") >= 2
     assert "mean of 2 (match)" in said["global"] and "cosine" in said["global"]
     assert "of its length kept" in said["moved"]
+
+
+def test_the_other_published_ways(server):
+    """LOCO, pullback, PCA and mean difference: each finds, is applied and shows."""
+    prompt = base(steps=8, iterations=1)
+    prompt["face"] = {**prompt["face"], "inputs": {**prompt["face"]["inputs"], "count": 4}}
+    prompt["other face"] = face(77)
+    prompt["other face"]["inputs"]["count"] = 3
+    prompt["other"] = {**prompt["invert"], "inputs": {**prompt["invert"]["inputs"], "image": ["other face", 0]}}
+    prompt["pictures"] = node("MaskToImage", mask=["face", 1])
+    prompt["first"] = node("ImageFromBatch", image=["pictures", 0], batch_index=0, length=1)
+    prompt["mask"] = node("ImageToMask", image=["first", 0], channel="red")
+    look = {"model": ["model", 0], "trajectory": ["invert", 0], "mask": ["mask", 0], "k": 2, "rank": 3, "sigma": 1.0}
+    advanced = {"layer": "middle", "image_index": 0, "iterations": 3, "seed": 0}
+    for name, method, how, strength in (("loco", "LOCO Edit (x)", "step", 4.0), ("pullback", "pullback (x)", "guidance", 0.5)):
+        prompt[name] = node("HSpaceBaselineDirections", **look, **advanced, method=method)
+        edit = {"model": ["model", 0], "trajectory": ["invert", 0], "directions": [name, 0], "direction": 1, "how": how, "repeats": 4}
+        for part, amount in (("", strength), (" off", 0.0)):
+            prompt[f"edit {name}{part}"] = node("HSpaceEditState", **edit, strength=amount)
+            prompt[f"render {name}{part}"] = {
+                **render("model"),
+                "inputs": {**render("model")["inputs"], "trajectory": [f"edit {name}{part}", 0]},
+            }
+            prompt[f"save {name}{part}"] = save([f"render {name}{part}", 0], name)
+    prompt["pca"] = node("HSpaceBaselineDirections", **look, **advanced, method="PCA of h")
+    prompt["difference"] = node(
+        "HSpaceMeanDifference", model=["model", 0], positive=["invert", 0], negative=["other", 0], sigma=1.0, layer="middle"
+    )
+    for name in ("pca", "difference"):
+        prompt[f"steer {name}"] = steer(30.0, directions=(name, 0))
+        prompt[f"render {name}"] = render(f"steer {name}")
+        prompt[f"save {name}"] = save([f"render {name}", 0], name)
+    prompt["plain"] = save(["invert", 2], "plain")
+    result = server.queue(prompt, timeout=300)
+    plain = pictures(server, result, "plain")
+    for name in ("loco", "pullback", "pca", "difference"):
+        edited = pictures(server, result, f"save {name}")
+        change = [np.abs(a.astype(float) - b).mean() for a, b in zip(edited, plain, strict=True)]
+        assert change[0] > 0.3, (name, change)
+    for name in ("loco off", "pullback off"):
+        # The stored state is that of the inversion, the reconstruction walked there itself.
+        assert all(np.abs(a.astype(float) - b).mean() < 0.3 for a, b in zip(pictures(server, result, f"save {name}"), plain, strict=True))
+
+
+def test_directions_of_the_state_are_not_steered_with(server):
+    prompt = base(steps=6, iterations=1)
+    look = {"model": ["model", 0], "trajectory": ["invert", 0], "mask": ["face", 1], "k": 1, "rank": 2, "sigma": 1.0}
+    prompt["loco"] = node("HSpaceBaselineDirections", **look, layer="middle", image_index=0, iterations=2, seed=0, method="LOCO Edit (x)")
+    prompt["steer"] = steer(5.0, directions=("loco", 0))
+    refused(server, {**prompt, "render": render("steer"), "save": save(["render", 0])}, "Edit State")

@@ -28,11 +28,11 @@ def exact(found: dict) -> None:
 
 
 @pytest.mark.parametrize("network", ["sd15", "sd15 inpaint", "sd2 v", "sdxl"])
-@pytest.mark.parametrize("layer", ["middle", "up.2"])
+@pytest.mark.parametrize("layer", ["middle", "up.2", "x"])
 def test_every_family(server, network, layer):
     found = split(server, unet(network), layer=layer)
     assert found["layers"] == ["middle", "up.0", "up.1", "up.2", "up.3", "up.4"]
-    assert found["h"][:2] == [1, 128]
+    assert found["h"][:2] == ([1, 4] if layer == "x" else [1, 128])
     exact(found)
 
 
