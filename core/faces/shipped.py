@@ -14,7 +14,7 @@ from .regions import region_mask
 from .render import render
 
 FOLDER = Path("weights/directions")
-SIGMA = 0.85
+SIGMA = 1.6
 
 
 def main() -> None:

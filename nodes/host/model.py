@@ -51,14 +51,14 @@ class PixelUNet(nn.Module):
         self.layers = net.layers
         self.net, self.channels, self.base_fingerprint, self.dtype = net, channels, fingerprint, torch.float32
 
-    def forward(self, x: Tensor, timesteps: Tensor, context=None, control=None, transformer_options=None, **kwargs) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, context=None, y=None, control=None, transformer_options=None, **kwargs) -> Tensor:
         """Network output `[b c h w]` for ``x`` `[b c h w]` at ``timesteps`` `[b]`."""
         options = transformer_options or {}
         wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
         run = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
-        return run.execute(x, timesteps, context, control, options, **kwargs)
+        return run.execute(x, timesteps, context, y, control, options, **kwargs)
 
-    def _forward(self, x: Tensor, timesteps: Tensor, context=None, control=None, transformer_options=None, **kwargs) -> Tensor:
+    def _forward(self, x: Tensor, timesteps: Tensor, context=None, y=None, control=None, transformer_options=None, **kwargs) -> Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
         h, decode = self.split(x, timesteps, "middle", transformer_options or {})
         return decode(h)
