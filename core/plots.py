@@ -22,7 +22,8 @@ def strip(rows: Sequence[tuple[str, Sequence[Tensor]]], column_labels: Sequence[
     """A labelled contact sheet.
 
     Args:
-        rows: (label, pictures `[3 h w]` or `[1 h w]` in -1..1), all pictures of one size; rows may differ in length.
+        rows: (label, pictures `[3 h w]` or `[1 h w]` in -1..1), all pictures of one size; rows may differ in length. A label may have
+            several lines; those after the first are set smaller.
         column_labels: written above the columns; may be empty or shorter than the rows.
         scale: enlargement of the pictures; default: to about 144 pixels, and never a sheet wider than 2400.
 
@@ -47,9 +48,11 @@ def strip(rows: Sequence[tuple[str, Sequence[Tensor]]], column_labels: Sequence[
     w, h = max(1, round(width * scale)), max(1, round(height * scale))
     size = max(11, min(22, round(w / 9)))
     font, gap, pad = _font(size), max(4, w // 32), max(12, size)
-    labels = [_fit(label, font, 14 * size) for label, _ in rows]
+    small = _font(max(10, round(0.7 * size)))
+    labels = [[_fit(line, small if n else font, 14 * size) for n, line in enumerate(label.split("\n"))] for label, _ in rows]
+    widths = [small.getlength(line) if n else font.getlength(line) for label in labels for n, line in enumerate(label)]
     heads = [_fit(label, font, w + gap) for label in list(column_labels)[:columns]]
-    left = pad + (max(round(font.getlength(label)) for label in labels) + pad if any(labels) else 0)
+    left = pad + (round(max(widths)) + pad if max(widths, default=0) else 0)
     top = pad + (round(1.25 * size) + gap if any(heads) else 0)
     right, bottom = left + columns * (w + gap) - gap + pad, top + len(rows) * (h + gap) - gap + pad
     canvas = np.empty((bottom, right, 3), np.float32)
@@ -61,7 +64,9 @@ def strip(rows: Sequence[tuple[str, Sequence[Tensor]]], column_labels: Sequence[
     image = Image.fromarray((canvas * 255).round().astype(np.uint8))
     draw = ImageDraw.Draw(image)
     for r, label in enumerate(labels):
-        draw.text((left - pad, top + r * (h + gap) + h / 2), label, INK, font, anchor="rm")
+        y = top + r * (h + gap) + (h - 1.1 * size * (len(label) - 1)) / 2
+        for n, line in enumerate(label):
+            draw.text((left - pad, y + 1.1 * size * n), line, SOFT if n else INK, small if n else font, anchor="rm")
     for c, head in enumerate(heads):
         draw.text((left + c * (w + gap) + w / 2, top - gap), head, SOFT, font, anchor="ms")
     return _tensor(image)

@@ -30,7 +30,7 @@ def discover_region() -> Graph:
         )  # fmt: skip
         atlas = Node(
             f"Atlas {name}", "HSpaceDirectionAtlas",
-            {**MODEL, "trajectory": ("Invert", "trajectory"), "directions": (f"Discover {name}", "directions"), "title": name}, 620, 460,
+            {**MODEL, "trajectory": ("Invert", "trajectory"), "directions": (f"Discover {name}", "directions"), "title": name, "names": "face world"}, 700, 460,
         )  # fmt: skip
         return (found,), (atlas,)
 
@@ -73,7 +73,7 @@ def discover_region() -> Graph:
         "discover_region",
         (
             (
-                Group("1  Load and invert", ((face, image, intro), (sigmas, invert, own))),
+                Group("1  Load and invert", ((intro, face, image), (sigmas, invert, own))),
                 Group("2  Discover", ((*mouth, *eyes), (*mouth_atlas, *eyes_atlas)), VIOLET),
                 Group("3  Steer and measure", (steer, measure), GREEN),
                 Group("4  Save", (save,)),
@@ -129,7 +129,7 @@ def steer_saved_direction() -> Graph:
         "steer_saved_direction",
         (
             (
-                Group("1  Load and invert", ((face, image, note), (sigmas, invert, *steer))),
+                Group("1  Load and invert", ((note, face, image), (sigmas, invert, *steer))),
                 Group("2  An inverted picture", (sampler, result), GREEN),
                 Group("3  New faces from noise", (noise,), VIOLET),
             ),
@@ -137,4 +137,228 @@ def steer_saved_direction() -> Graph:
     )
 
 
-GRAPHS = (discover_region, steer_saved_direction)
+def direction_explorer() -> Graph:
+    """The costly part once, then dials that answer at once: mode, tau, rank, direction, strength."""
+    face, image, sigmas, invert = _load(35)
+    explore = (
+        Node(
+            "Basis",
+            "HSpaceRegionBasis",
+            {**MODEL, "trajectory": ("Invert", "trajectory"), "mask": ("Image", "mouth"), "sigma": SIGMA, "max_k": 6},
+            340,
+            90,
+        ),
+        Node("Directions", "HSpaceBasisDirections", {"basis": ("Basis", "basis"), "k": 6}, 340, 240),
+        Node("Report", "PreviewAny", {"source": ("Basis", "report")}, 340, 100),
+    )
+    atlas = (
+        Node(
+            "Atlas", "HSpaceDirectionAtlas",
+            {**MODEL, "trajectory": ("Invert", "trajectory"), "directions": ("Directions", "directions"), "title": "mouth", "count": 6, "names": "face world"}, 720, 560,
+        ),
+    )  # fmt: skip
+    pick = (
+        Node("Pick", "HSpaceSelectDirections", {"directions": ("Directions", "directions"), "first": 1, "count": 1, "label": "mine"}),
+        Node("Steer", "HSpaceSteer", {**MODEL, "directions": ("Pick", "directions"), "strength": 25.0}),
+        Node("Render", "HSpaceRenderTrajectory", {"model": ("Steer", "model"), "trajectory": ("Invert", "trajectory")}, picture=220),
+        Node("Save", "HSpaceSaveDirections", {"directions": ("Pick", "directions"), "name": "mine"}, picture=60),
+    )
+    measure = (
+        Node(
+            "Measure",
+            "HSpaceMeasureEdit",
+            {"before": ("Render", "reconstruction"), "after": ("Render", "edited"), "mask": ("Image", "mouth")},
+            460,
+            240,
+        ),
+        Node("Table", "PreviewAny", {"source": ("Measure", "table")}, 460, 620),
+    )
+    note = Note(
+        "## Look around in a region\n"
+        "**Basis** asks the network once what the mouth can do. **Directions** then answers without the network: turn *mode*, *tau*, *rank* or *k* "
+        "and press *Run*, and only this node and the pictures run again.\n\n"
+        "The **Atlas** writes beside each direction its gain, its leak and what its two ends do. Pick one by number, give it a name, turn *strength*, "
+        "look at the table, and keep it: *Save* writes a file for *Load Directions*.",
+        360,
+    )
+    return Graph(
+        "direction_explorer",
+        (
+            (
+                Group("1  Load and invert", ((note, face, image), (sigmas, invert))),
+                Group("2  Explore", (explore, atlas), VIOLET),
+                Group("3  Pick, steer, measure", (pick, measure), GREEN),
+            ),
+        ),
+    )
+
+
+def global_direction() -> Graph:
+    """What a region can do in general: directions of six faces averaged, then used on a seventh."""
+    face, image, sigmas, invert = _load(60)
+    image = Node("Image", "HSpaceDemoFace", {"seed": 60, "count": 6})
+    found = (
+        Node(
+            "Global", "HSpaceGlobalDirections", {**MODEL, "trajectory": ("Invert", "trajectory"), "mask": ("Image", "mouth"), "sigma": SIGMA, "k": 3}, 340, 240,
+        ),
+        Node("Agreement", "PreviewAny", {"source": ("Global", "report")}, 340, 160),
+        Node("Save", "HSpaceSaveDirections", {"directions": ("Global", "directions"), "name": "mouth_global"}, 340, 60),
+    )  # fmt: skip
+    other = (
+        Node("Other face", "HSpaceDemoFace", {"seed": 34}),
+        Node("Invert other", "HSpaceInvertImage", {**MODEL, "image": ("Other face", "image"), "sigmas": ("Sigmas", "SIGMAS")}, picture=240),
+    )
+    atlas = (
+        Node(
+            "Atlas", "HSpaceDirectionAtlas",
+            {**MODEL, "trajectory": ("Invert other", "trajectory"), "directions": ("Global", "directions"), "title": "global", "count": 3, "names": "face world"}, 720, 360,
+        ),
+    )  # fmt: skip
+    note = Note(
+        "## One set of directions for all faces\n"
+        "**Global** discovers the mouth directions of each of six faces, pairs them whatever their order and sign, and averages them. *Agreement* says "
+        "how much of each direction the faces have in common: near 1, all of them; near 0, an accident.\n\n"
+        "The **Atlas** uses the average on a face that was not among them.",
+        300,
+    )
+    return Graph(
+        "global_direction",
+        (
+            (
+                Group("1  Six faces", ((note, face, image), (sigmas, invert))),
+                Group("2  Average", (found,), VIOLET),
+                Group("3  Another face", (other, atlas), GREEN),
+            ),
+        ),
+    )
+
+
+def compare_methods() -> Graph:
+    """Five published ways on one face and one mask, each applied and measured the same way."""
+    face, image, sigmas, invert = _load(35)
+    look = {**MODEL, "trajectory": ("Invert", "trajectory"), "mask": ("Image", "mouth"), "sigma": SIGMA}
+    ways = (
+        ("generalized", "HSpaceDiscoverRegion", {"mode": "generalized", "k": 3}, 25.0),
+        ("mask alone", "HSpaceDiscoverRegion", {"mode": "none", "k": 3}, 12.0),
+        ("RBE code", "HSpaceDiscoverRegion", {"mode": "single", "k": 3}, 12.0),
+        ("LOCO Edit", "HSpaceBaselineDirections", {"method": "LOCO Edit (x)", "k": 3}, 3.0),
+    )
+    columns = []
+    for name, kind, dials, strength in ways:
+        found = Node(f"Find: {name}", kind, {**look, **dials}, 320, 230)
+        if name == "LOCO Edit":
+            edit = Node(
+                f"Edit: {name}", "HSpaceEditState",
+                {**MODEL, "trajectory": ("Invert", "trajectory"), "directions": (found.title, "directions"), "strength": strength}, 320,
+            )  # fmt: skip
+            render = Node(f"Render: {name}", "HSpaceRenderTrajectory", {**MODEL, "trajectory": (edit.title, "trajectory")}, 320, 220)
+        else:
+            edit = Node(f"Edit: {name}", "HSpaceSteer", {**MODEL, "directions": (found.title, "directions"), "strength": strength}, 320)
+            render = Node(
+                f"Render: {name}",
+                "HSpaceRenderTrajectory",
+                {"model": (edit.title, "model"), "trajectory": ("Invert", "trajectory")},
+                320,
+                220,
+            )
+        measure = Node(
+            f"Measure: {name}", "HSpaceMeasureEdit",
+            {"before": ("Invert", "reconstruction"), "after": (render.title, "edited"), "mask": ("Image", "mouth")}, 320, 180,
+        )  # fmt: skip
+        columns.append((found, edit, render, measure, Node(f"Table: {name}", "PreviewAny", {"source": (measure.title, "table")}, 320, 420)))
+    note = Note(
+        "## The same mouth, four ways\n"
+        "Each column finds directions for the same mask, applies the first one and measures what moved. Compare the *difference* pictures and the "
+        "*leak ratio* in the tables, at about equal change inside the mask (turn *strength* until *change inside* agrees).\n\n"
+        "**Mean Difference Direction** and **PCA of h** need a set of pictures: see their help pages. `python dev.py bench method_comparison` does "
+        "this for all methods.",
+        380,
+    )
+    return Graph(
+        "compare_methods",
+        ((Group("1  Load and invert", ((note, face, image), (sigmas, invert))), Group("2  Find, edit, measure", tuple(columns), VIOLET)),),
+    )
+
+
+def _checkpoint(name: str, file: str, source: str, width: int) -> Graph:
+    """Region directions on a text-to-image checkpoint."""
+    model, vae = {"model": ("Checkpoint", "MODEL")}, {"vae": ("Checkpoint", "VAE")}
+    load = (
+        Node("Checkpoint", "CheckpointLoaderSimple", {"ckpt_name": file}, 340),
+        Node("Picture", "LoadImage", {"image": "example.png"}, 340, 300),
+        Node(
+            "Scale",
+            "ImageScale",
+            {"image": ("Picture", "IMAGE"), "upscale_method": "lanczos", "width": width, "height": width, "crop": "center"},
+            340,
+        ),
+    )
+    invert = (
+        Node("Prompt", "CLIPTextEncode", {"clip": ("Checkpoint", "CLIP"), "text": "a photo"}, 340, 120),
+        Node("Sigmas", "BasicScheduler", {**model, "scheduler": "normal", "steps": 30, "denoise": 1.0}, 340),
+        Node(
+            "Invert", "HSpaceInvertImage",
+            {**model, **vae, "image": ("Scale", "IMAGE"), "sigmas": ("Sigmas", "SIGMAS"), "positive": ("Prompt", "CONDITIONING")}, 340, 240,
+        ),
+    )  # fmt: skip
+    found = (
+        Node(
+            "Discover",
+            "HSpaceDiscoverRegion",
+            {**model, "trajectory": ("Invert", "trajectory"), "mask": ("Picture", "MASK"), "k": 4},
+            340,
+            240,
+        ),
+        Node("Report", "PreviewAny", {"source": ("Discover", "report")}, 340, 160),
+    )
+    atlas = (
+        Node(
+            "Atlas", "HSpaceDirectionAtlas",
+            {**model, **vae, "trajectory": ("Invert", "trajectory"), "directions": ("Discover", "directions"), "strength": 20.0, "columns": 3, "count": 4}, 720, 460,
+        ),
+    )  # fmt: skip
+    edit = (
+        Node("Steer", "HSpaceSteer", {**model, "directions": ("Discover", "directions"), "strength": 30.0}),
+        Node("Render", "HSpaceRenderTrajectory", {"model": ("Steer", "model"), "trajectory": ("Invert", "trajectory"), **vae}, picture=220),
+        Node("Edited", "SaveImage", {"images": ("Render", "edited"), "filename_prefix": f"hspace/{name}"}, 420, 420),
+    )
+    note = Note(
+        f"## Region directions on {source}\n"
+        f"**Checkpoint**: `{file}`, in `ComfyUI/models/checkpoints`; any other of this family will do.\n\n"
+        "**Picture**: load one and paint the region with *Open in MaskEditor* (right click). An unpainted picture has an empty mask, which *Discover* refuses.\n\n"
+        "Invert with cfg 1 and a short prompt of what is there. *Discover* looks at t = 700; set *sigma* for finer or coarser changes. One discovery costs "
+        "about 100 passes through the decoder half.\n\n"
+        "**Without a checkpoint**: replace *Checkpoint* by *Load Face Model*, its *unconditional* in place of *Prompt*, and scale to 64x64.",
+        440,
+    )
+    return Graph(
+        name,
+        (
+            (
+                Group("1  Load and invert", ((note, *load), invert)),
+                Group("2  Discover", (found, atlas), VIOLET),
+                Group("3  Steer", (edit,), GREEN),
+            ),
+        ),
+    )
+
+
+def discover_region_sd15() -> Graph:
+    """Stable Diffusion 1.5."""
+    return _checkpoint("discover_region_sd15", "v1-5-pruned-emaonly-fp16.safetensors", "Stable Diffusion 1.5", 512)
+
+
+def discover_region_sdxl() -> Graph:
+    """SDXL."""
+    return _checkpoint("discover_region_sdxl", "sd_xl_base_1.0.safetensors", "SDXL", 1024)
+
+
+GRAPHS = (
+    discover_region,
+    steer_saved_direction,
+    direction_explorer,
+    global_direction,
+    compare_methods,
+    discover_region_sd15,
+    discover_region_sdxl,
+)

@@ -4,9 +4,12 @@ import torch
 
 from ..core.discover.find import discover, krylov_basis, region_result
 from ..core.edit.steer import Edit, steer_trajectory
+from ..core.faces.regressor import load_regressor
+from ..core.measure.names import names as name_ends
 from ..core.payload import basis_from_payload, basis_to_payload, directions_from_payload, directions_to_payload, trajectory_from_payload
 from ..core.plots import strip
 from .dials import HOW, LOOK, MODE, MODEL, REPORT, SIGMA, SPECTRUM, VAE, WINDOW_END, WINDOW_START, edit_schedule, looked_at, plotted
+from .host import paths
 from .host.api import Basis, Directions, Trajectory, io, ui
 from .host.denoiser import Prompts, check_network, edits_of, is_latent, with_denoiser
 from .host.fingerprint import model_fingerprint
@@ -174,6 +177,10 @@ class HSpaceDirectionAtlas(io.ComfyNode):
                 io.Int.Input("image_index", default=0, min=0, max=4095, advanced=True, optional=True, tooltip="Which image of a batch."),
                 io.String.Input("title", default="", tooltip="Written before the number of each direction, for example: mouth."),
                 io.Vae.Input("vae", optional=True, tooltip=VAE),
+                io.Combo.Input(
+                    "names", options=["off", "face world"], optional=True,
+                    tooltip="face world: write beside each direction which known factors its two ends move (64x64 faces of this pack only).",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet"),
@@ -196,6 +203,7 @@ class HSpaceDirectionAtlas(io.ComfyNode):
         image_index=0,
         title="",
         vae=None,
+        names="off",
     ) -> io.NodeOutput:
         """Render the sheet."""
         path = trajectory_from_payload(trajectory).image(image_index).to(model.load_device)
@@ -226,12 +234,26 @@ class HSpaceDirectionAtlas(io.ComfyNode):
         plain, left, original = done[0], iter(done[1:-1]), done[-1]
         images = [plain if a == 0 else next(left) for _ in range(len(found)) for a in strengths]
         shown = [p.movedim(-1, 0) * 2 - 1 for p in (original, *images)]
+        said: list[list[str]] = [[]] * len(found)
+        if names != "off":
+            ends = [images[i * len(strengths) + j] for i in range(len(found)) for j in (len(strengths) - 1, 0)]
+            regressor = load_regressor(paths.WEIGHTS / paths.REGRESSOR)
+            texts = name_ends(regressor, plain.movedim(-1, 0), torch.stack(ends).movedim(-1, 1))
+            said = [[f"+ {texts[2 * i]}", f"- {texts[2 * i + 1]}"] for i in range(len(found))]
         rows = [
-            (f"{title} {found.label(i)}".strip(), [shown[0], *shown[1 + i * len(strengths) : 1 + (i + 1) * len(strengths)]])
+            (
+                "\n".join([f"{title} {found.label(i)}".strip(), _facts(found, i), *said[i]]),
+                [shown[0], *shown[1 + i * len(strengths) : 1 + (i + 1) * len(strengths)]],
+            )
             for i in range(len(found))
         ]
         sheet = strip(rows, ["original", *(f"{a:+g}" if a else "reconstruction" for a in strengths)])
         return io.NodeOutput(sheet, torch.stack(images), ui=ui.PreviewImage(sheet, cls=cls))
+
+
+def _facts(found, i: int) -> str:
+    gain, leak = float(found.gain[:, i].mean()), float(found.leak[:, i].mean())
+    return f"gain {gain:.3g}, leak {leak:.2g}" if gain else ""
 
 
 NODES = [HSpaceDiscoverRegion, HSpaceRegionBasis, HSpaceBasisDirections, HSpaceDirectionAtlas]

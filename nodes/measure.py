@@ -10,8 +10,6 @@ from .host import paths
 from .host.api import io, ui
 from .host.images import from_image, one_mask, to_image
 
-REGRESSOR = "face_regressor.safetensors"
-
 
 class HSpaceMeasureEdit(io.ComfyNode):
     """What an edit changed, where, and what leaked."""
@@ -46,7 +44,7 @@ class HSpaceMeasureEdit(io.ComfyNode):
         if a.shape != b.shape:
             raise ValueError(f"'before' and 'after' must have one size and batch, got {list(before.shape)} and {list(after.shape)}")
         region = one_mask(mask, *a.shape[-2:])
-        regressor = load_regressor(paths.WEIGHTS / REGRESSOR) if factors == "face world" else None
+        regressor = load_regressor(paths.WEIGHTS / paths.REGRESSOR) if factors == "face world" else None
         if regressor is not None and a.shape[-2:] != (64, 64):
             raise ValueError(
                 f"the factors of the face world are read from 64x64 pictures, got {a.shape[-1]}x{a.shape[-2]}; set 'factors' to off"

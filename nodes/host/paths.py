@@ -8,6 +8,7 @@ import folder_paths
 
 PACK = Path(__file__).resolve().parents[2]
 WEIGHTS = PACK / "weights"
+REGRESSOR = "face_regressor.safetensors"
 MODELS, DIRECTIONS = "hspace", "hspace_directions"
 _SHIPPED = "hspace/"
 _CHECKPOINTS = {".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"}

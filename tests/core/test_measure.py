@@ -7,11 +7,13 @@ import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from core.faces.factors import BY_NAME, NAMES, Factors
-from core.faces.regressor import Regressor, encode
+from core.faces.factors import BY_NAME, NAMES, Factors, sample
+from core.faces.regressor import Regressor, encode, load_regressor
+from core.faces.render import render
 from core.measure.faces import measure_edit
 from core.measure.heatmap import colorize, heatmap
 from core.measure.image import PSNR_CAP, leak_ratio, psnr, region_change, ssim
+from core.measure.names import names
 
 
 def pair(b=3, h=32, w=45, *, noise=0.1, device="cpu"):
@@ -129,3 +131,14 @@ def test_report_without_mask_or_regressor_and_without_any_change():
     same = measure_edit(a, a, torch.ones(32, 45))
     assert same.leak_ratio is None and same.outside is None and same.inside == 0 and json.loads(same.to_json())["psnr"] == PSNR_CAP
     assert measure_edit(a[..., :8, :8], b[..., :8, :8]).ssim is None
+
+
+def test_directions_are_named_after_what_their_ends_show(device):
+    """Ends rendered with known factors are read back."""
+    regressor = load_regressor("weights/face_regressor.safetensors").to(device)
+    face = sample(1, torch.Generator().manual_seed(3), held_out=True)
+    plain = {**face, "smile": torch.zeros(1), "hair_length": torch.full((1,), 0.5)}
+    ends = [{**plain, "smile": torch.ones(1)}, {**plain, "hair_length": torch.zeros(1)}, plain]
+    pictures = [render(f, 64)[0][0].to(device) for f in (plain, *ends)]
+    smile, hair, nothing = names(regressor, pictures[0], torch.stack(pictures[1:]))
+    assert smile.startswith("smile +") and hair.startswith("hair_length -") and nothing == "nothing known"

@@ -53,3 +53,10 @@ def test_spectrum_takes_zeros_and_extreme_values():
 def test_refusals(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_strip_writes_several_lines_beside_a_row():
+    row = [torch.zeros(3, 64, 64)] * 2
+    one, many = strip([("mouth #1", row)]), strip([("mouth #1\ngain 0.1, leak 0.01\n+ smile +0.42\n- mouth_open +0.10", row)])
+    assert many.shape[1] == one.shape[1] and many.shape[2] > one.shape[2]
+    assert strip([("", row)]).shape[2] < one.shape[2]
