@@ -35,7 +35,7 @@ def discover_region() -> Graph:
         return (found,), (atlas,)
 
     steer = (
-        Node("Steer", "HSpaceSteer", {**MODEL, "directions": ("Discover mouth", "directions"), "direction": 2, "strength": -25.0}),
+        Node("Steer", "HSpaceSteer", {**MODEL, "directions": ("Discover mouth", "directions"), "direction": 2, "strength": 18.0}),
         Node("Render", "HSpaceRenderTrajectory", {"model": ("Steer", "model"), "trajectory": ("Invert", "trajectory")}, picture=220),
         Node("Reconstruction", "PreviewImage", {"images": ("Render", "reconstruction")}, picture=300),
         Node("Edited", "PreviewImage", {"images": ("Render", "edited")}, picture=300),
@@ -89,12 +89,12 @@ def steer_saved_direction() -> Graph:
         "## A saved direction on another face\n"
         "*Load Directions* reads what *Save Directions* wrote (this one comes with the pack, found on a different face). **Steer** gives a "
         "stock MODEL, so it runs in **SamplerCustomAdvanced** (on the inverted picture) and in **KSampler** (on fresh noise).\n\n"
-        "Try *strength* -20, another *direction*, or *asymmetric* on Resume.",
+        "Try *strength* -18, another *direction*, or *asymmetric* on Resume.",
         300,
     )
     steer = (
         Node("Directions", "HSpaceLoadDirections", {"file": "hspace/mouth.safetensors"}),
-        Node("Steer", "HSpaceSteer", {**MODEL, "directions": ("Directions", "directions"), "direction": 2, "strength": -25.0}),
+        Node("Steer", "HSpaceSteer", {**MODEL, "directions": ("Directions", "directions"), "direction": 2, "strength": 18.0}),
     )
     sampler = (
         Node("No noise", "DisableNoise"),

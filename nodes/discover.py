@@ -62,7 +62,7 @@ class HSpaceDiscoverRegion(io.ComfyNode):
                 callback=report,
             )
 
-        found, facts = with_denoiser(model, x.shape, prompts, work)
+        found, facts = with_denoiser(model, x.shape, prompts, work, gradients=True)
         plot = plotted(found)
         return io.NodeOutput(directions_to_payload(found), plot, facts["text"], ui=ui.PreviewImage(plot, cls=cls))
 
@@ -112,7 +112,7 @@ class HSpaceRegionBasis(io.ComfyNode):
                 iterations=iterations, seed=seed, callback=report,
             )  # fmt: skip
 
-        basis = with_denoiser(model, x.shape, prompts, work)
+        basis = with_denoiser(model, x.shape, prompts, work, gradients=True)
         text = (
             f"{len(basis.krylov.q)} vectors at layer {layer}, sigma {level:.3g}: {basis.products} Jacobian products, {basis.seconds:.1f} s"
         )

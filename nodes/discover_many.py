@@ -106,7 +106,7 @@ class HSpaceTrackDirections(io.ComfyNode):
                 callback=report,
             )
 
-        found, facts = with_denoiser(model, path.x0.shape, Prompts.of(path), work)
+        found, facts = with_denoiser(model, path.x0.shape, Prompts.of(path), work, gradients=True)
         lines = [
             f"{found.method}",
             *(f"sigma {float(s):.3g}: {n} Jacobian products" for s, n in zip(found.sigmas, facts["products"], strict=True)),
@@ -172,7 +172,7 @@ class HSpaceGlobalDirections(io.ComfyNode):
             def work(denoiser, x=x, level=float(path.sigmas[step]), region=region, options=options):
                 return discover(denoiser, x, level, region, k=k[0], mode=mode[0], rank=rank[0], tau=tau[0], **options)[0]
 
-            sets.append(with_denoiser(model, x.shape, Prompts.of(path), work))
+            sets.append(with_denoiser(model, x.shape, Prompts.of(path), work, gradients=True))
         found, agreement = average(sets, how[0])
         lines = [
             f"{found.method}, {sets[0].method}",

@@ -58,7 +58,7 @@ class HSpaceBaselineDirections(io.ComfyNode):
             return pca(denoiser, path.states[path.nearest(level)].to(x), level, k=k, layer=layer)
 
         shape = path.x0.shape if method == PCA else x.shape
-        found = with_denoiser(model, shape, prompts, work)
+        found = with_denoiser(model, shape, prompts, work, gradients=True)
         plot = plotted(found)
         return io.NodeOutput(directions_to_payload(found), plot, ui=ui.PreviewImage(plot, cls=cls))
 

@@ -20,11 +20,11 @@ def names(regressor: Regressor, plain: Tensor, edited: Tensor, most: int = 2) ->
         most: factors named at most.
 
     Returns:
-        One text a picture, the strongest factor first; ``nothing known`` where no factor moves by a tenth of its range.
+        One text a picture, the strongest factor first; ``no known factor`` where no factor moves by a tenth of its range.
     """
     change = factor_change(regressor, plain.expand_as(edited), edited)
     texts = []
     for i in range(len(edited)):
         ranked = sorted(((float(v[i]), name) for name, v in change.items()), key=lambda pair: -abs(pair[0]))
-        texts.append(", ".join(f"{name} {value:+.2f}" for value, name in ranked[:most] if abs(value) >= LEAST) or "nothing known")
+        texts.append(", ".join(f"{name} {value:+.2f}" for value, name in ranked[:most] if abs(value) >= LEAST) or "no known factor")
     return texts

@@ -42,7 +42,9 @@ class Prompts:
         return {"prompts": {"positive": self.positive, "negative": self.negative, "cfg": self.cfg}}
 
 
-def with_denoiser(model, shape: torch.Size | tuple[int, ...], prompts: Prompts, work: Callable[[HostDenoiser], T]) -> T:
+def with_denoiser(
+    model, shape: torch.Size | tuple[int, ...], prompts: Prompts, work: Callable[[HostDenoiser], T], gradients: bool = False
+) -> T:
     """Load the model as a sampler does, prepare the prompts for latents of ``shape``, and call ``work`` with the denoiser.
 
     Args:
@@ -50,12 +52,15 @@ def with_denoiser(model, shape: torch.Size | tuple[int, ...], prompts: Prompts, 
         shape: `(b, c, h, w)` of the largest batch.
         prompts: see :class:`Prompts`.
         work: everything that needs the model.
+        gradients: work differentiates; weights that the host pages in and out are then held in place.
 
     Raises:
         ValueError: the network has no bottleneck, or its weights are quantised.
     """
     check_network(model)
     done: list[T] = []
+    if gradients and getattr(model, "is_dynamic", bool)():
+        model = model.get_non_dynamic_delegate()  # a kept graph would refer to memory that has been given away
 
     def sampler(call, x: Tensor, sigmas: Tensor, extra_args: dict | None = None, callback=None, disable=None) -> Tensor:
         done.append(work(HostDenoiser(call, model, prompts, extra_args or {})))

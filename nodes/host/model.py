@@ -99,7 +99,8 @@ def make_model(denoiser: VPDenoiser, channels: int = 3):
     net = PixelUNet(denoiser.net, channels, denoiser.fingerprint).requires_grad_(False).eval()
     model.diffusion_model = net.to(offload)  # pyright: ignore[reportAttributeAccessIssue]
     model.model_sampling.set_sigmas(denoiser.schedule.sigmas)
-    return comfy.model_patcher.CoreModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
+    # Not the core's own class, which on some GPUs pages weights in and out: these networks are small and made of plain torch layers.
+    return comfy.model_patcher.ModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
 
 
 def pixel_vae():

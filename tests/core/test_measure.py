@@ -141,4 +141,4 @@ def test_directions_are_named_after_what_their_ends_show(device):
     ends = [{**plain, "smile": torch.ones(1)}, {**plain, "hair_length": torch.zeros(1)}, plain]
     pictures = [render(f, 64)[0][0].to(device) for f in (plain, *ends)]
     smile, hair, nothing = names(regressor, pictures[0], torch.stack(pictures[1:]))
-    assert smile.startswith("smile +") and hair.startswith("hair_length -") and nothing == "nothing known"
+    assert smile.startswith("smile +") and hair.startswith("hair_length -") and nothing == "no known factor"

@@ -1,12 +1,15 @@
 """The host's own U-Nets: the cut is exact, its derivatives are right, and it lives with what else is in a graph."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from .graphs import node, refused
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def unet(network: str = "sd15", dtype: str = "fp32", seed: int = 0) -> dict:
@@ -200,6 +203,33 @@ def test_the_whole_way_in_latents(server, network):
     assert change.mean() > 2 / 255, "the edit shows nothing"
     # The stock sampler runs the same steps; the two ways round differently.
     assert (seen["sampled"] - seen["edited"]).abs().mean() < 0.1 * change.mean()
+
+
+@pytest.mark.parametrize(("name", "network"), [("discover_region_sd15", "sd15"), ("discover_region_sdxl", "sdxl")])
+def test_shipped_workflows_for_checkpoints_run(server, name, network):
+    """The shipped graph, its loader exchanged for a small network of the same family, its picture for one with a painted half."""
+    prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    number = {entry["_meta"]["title"]: key for key, entry in prompt.items()}
+    assert prompt[number["Checkpoint"]]["class_type"] == "CheckpointLoaderSimple"
+    moved = {
+        (number["Checkpoint"], 2): ["vae", 0], (number["Prompt"], 0): [number["Checkpoint"], 1], (number["Picture"], 1): ["region", 0],
+    }  # fmt: skip
+    del prompt[number["Prompt"]]
+    prompt |= unet(network) | {number["Checkpoint"]: unet(network)["model"], "vae": node("HSpaceTestVAE")}
+    prompt[number["Picture"]] = node("HSpaceTestPicture", case="noise", width=128, height=128)
+    prompt |= {key: entry for key, entry in latent_discover().items() if key != "discover"}
+    for entry in prompt.values():
+        inputs = entry["inputs"]
+        inputs |= {key: moved.get(tuple(value), value) for key, value in inputs.items() if isinstance(value, list)}
+        inputs |= {
+            key: value
+            for key, value in {"width": 128, "height": 128, "steps": 6, "k": 2, "count": 2, "iterations": 2}.items()
+            if key in inputs
+        }
+    prompt["half"]["inputs"]["width"] = 64
+    outputs = server.queue(prompt, timeout=600).outputs
+    assert picture(server, outputs, number["Edited"]).shape == (128, 128, 3)
+    assert "Jacobian products" in outputs[number["Report"]]["text"][0]
 
 
 def test_guidance_travels_with_the_trajectory(server):
