@@ -38,7 +38,7 @@ def test_shipped_workflows_run(server, name):
             (table,) = result.outputs[number]["text"]
             assert "smile" in table and "leak ratio" in table
     shown = [number for number in titles if result.outputs.get(number, {}).get("images")]
-    assert len(shown) >= 4
+    assert len(shown) >= 2
     assert all(picture.std() > 10 for number in shown for picture in pictures(server, result, number))
 
 
