@@ -90,7 +90,7 @@ def one_face(index: int, faces: int) -> dict:
     sigmas = karras(STEPS, TOP)
     path = reconstruct(model, invert_fixed_point(model, images[[index, other]], sigmas))
     mine, theirs = path.image(0), path.image(1)
-    base, other_base = mine.reconstruction, theirs.reconstruction
+    base = mine.rebuilt
     step = path.nearest(SIGMA)
     found: dict = {"face": index}
     for region, (targets, local) in REGIONS.items():
@@ -125,7 +125,10 @@ def one_face(index: int, faces: int) -> dict:
             best, strength = turned[row["best"]]
             chosen = directions["generalized"].select([best - own[0]])
             row |= {"direction": best - own[0], "strength": strength}
-            row["transfer"] = transfer(model, regressor, chosen, strength, theirs, other_base, row["factor"], row["moved"])
+            shown = y[len(pairs) - len(turned) + row["best"]]
+            mine_colour = colour(shown, mask) - colour(base[0], mask)
+            other_mask = masks(factors, (region,))[region][other]
+            row["transfer"] = transfer(model, regressor, chosen, strength, theirs, other_mask, row["factor"], row["moved"], mine_colour)
         found[region] = row
     return found
 
@@ -146,15 +149,23 @@ def dial(regressor, base: Tensor, pictures: Tensor, targets: tuple[str, ...], lo
     return {"best": i, "factor": factor, "moved": moved, "largest other": worst, "clean": abs(moved) >= 0.25 and abs(moved) >= 2 * worst}
 
 
-def transfer(model, regressor, direction: Directions, strength: float, path, base: Tensor, factor: str, moved: float) -> dict:
-    """The same direction, through a file, on another face."""
+def colour(picture: Tensor, mask: Tensor) -> Tensor:
+    """Mean colour inside a mask, `[3]`."""
+    return (picture * mask).sum((1, 2)) / mask.sum()
+
+
+def transfer(
+    model, regressor, direction: Directions, strength: float, path, mask: Tensor, factor: str, moved: float, moved_colour: Tensor
+) -> dict:
+    """The same direction, through a file, on another face; read from -a to +a, so that a mouth that is shut already can still open."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "direction.safetensors"
         save_directions(file, direction)
         y = rendered(model, path, load_directions(file), [(0, strength), (0, -strength)]).clamp(-1, 1) / 2 + 0.5
-    there = factor_change(regressor, base.expand_as(y) / 2 + 0.5, y)[factor]
-    # From -a to +a, so that a mouth that is shut already can still be opened; colours are read without a sign.
-    turned = float(there[0]) if factor in ("hair_color", "eye_color") else float(there[0] - there[1])
+    turned = float(factor_change(regressor, y[1:], y[:1])[factor])
+    if factor in ("hair_color", "eye_color"):  # classes have no sign: the sense is that of the colour itself
+        along = float((colour(y[0], mask) - colour(y[1], mask)) @ moved_colour)
+        return {"moved": turned, "colour along": along, "same sense": along > 0 and turned >= 0.05}
     return {"moved": turned, "same sense": turned * moved > 0 and abs(turned) >= 0.05}
 
 
