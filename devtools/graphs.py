@@ -237,23 +237,28 @@ def compare_methods() -> Graph:
     """Five published ways on one face and one mask, each applied and measured the same way."""
     face, image, sigmas, invert = _load(35)
     look = {**MODEL, "trajectory": ("Invert", "trajectory"), "mask": ("Image", "mouth"), "sigma": SIGMA}
-    ways = (
-        ("generalized", "HSpaceDiscoverRegion", {"mode": "generalized", "k": 3}, 25.0),
-        ("mask alone", "HSpaceDiscoverRegion", {"mode": "none", "k": 3}, 12.0),
-        ("RBE code", "HSpaceDiscoverRegion", {"mode": "single", "k": 3}, 12.0),
-        ("LOCO Edit", "HSpaceBaselineDirections", {"method": "LOCO Edit (x)", "k": 3}, 3.0),
+    ways = (  # with the direction that is the smile, at about equal change inside the mask
+        ("generalized", "HSpaceDiscoverRegion", {"mode": "generalized", "k": 3}, 2, 18.0),
+        ("mask alone", "HSpaceDiscoverRegion", {"mode": "none", "k": 3}, 1, 12.0),
+        ("RBE code", "HSpaceDiscoverRegion", {"mode": "single", "k": 3}, 1, 12.0),
+        ("LOCO Edit", "HSpaceBaselineDirections", {"method": "LOCO Edit (x)", "k": 3}, 1, 6.0),
     )
     columns = []
-    for name, kind, dials, strength in ways:
+    for name, kind, dials, direction, strength in ways:
         found = Node(f"Find: {name}", kind, {**look, **dials}, 320, 230)
         if name == "LOCO Edit":
             edit = Node(
                 f"Edit: {name}", "HSpaceEditState",
-                {**MODEL, "trajectory": ("Invert", "trajectory"), "directions": (found.title, "directions"), "strength": strength}, 320,
+                {**MODEL, "trajectory": ("Invert", "trajectory"), "directions": (found.title, "directions"), "direction": direction, "strength": strength}, 320,
             )  # fmt: skip
             render = Node(f"Render: {name}", "HSpaceRenderTrajectory", {**MODEL, "trajectory": (edit.title, "trajectory")}, 320, 220)
         else:
-            edit = Node(f"Edit: {name}", "HSpaceSteer", {**MODEL, "directions": (found.title, "directions"), "strength": strength}, 320)
+            edit = Node(
+                f"Edit: {name}",
+                "HSpaceSteer",
+                {**MODEL, "directions": (found.title, "directions"), "direction": direction, "strength": strength},
+                320,
+            )
             render = Node(
                 f"Render: {name}",
                 "HSpaceRenderTrajectory",

@@ -164,6 +164,7 @@ class HSpaceDirectionAtlas(io.ComfyNode):
             category="HSpace/discover",
             description="Renders each direction at strengths from -2a to +2a in one labelled sheet: the quickest way to see what they do.",
             search_aliases=["grid", "contact sheet", "traversal", "directions preview"],
+            is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip=MODEL),
                 Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),

@@ -22,6 +22,7 @@ class HSpaceMeasureEdit(io.ComfyNode):
             display_name="Measure Edit",
             category="HSpace/measure",
             description="Compares an edited picture with the unedited one: change inside and outside the mask, PSNR, SSIM and, for faces of the embedded world, how far every factor moved.",
+            is_output_node=True,
             search_aliases=["psnr", "ssim", "locality", "leak", "difference", "heat map", "metrics"],
             inputs=[
                 io.Image.Input("before", tooltip="The unedited reconstruction, not the original: then the inversion's own error does not count."),

@@ -39,6 +39,7 @@ def test_shipped_workflows_run(server, name):
             assert "smile" in table and "leak ratio" in table
     shown = [number for number in titles if result.outputs.get(number, {}).get("images")]
     assert len(shown) >= 2
+    assert all(number in shown for number, title in titles.items() if title.startswith(("Atlas", "Measure")))
     assert all(picture.std() > 10 for number in shown for picture in pictures(server, result, number))
 
 
