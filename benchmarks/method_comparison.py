@@ -26,7 +26,7 @@ from core.directions import Directions
 from core.discover.difference import difference
 from core.discover.find import discover
 from core.discover.loco import loco
-from core.discover.pca import pca
+from core.discover.pca import h_of, pca
 from core.discover.pullback import pullback
 from core.edit.sample import reconstruct, sample_ddim
 from core.edit.schedule import EditSchedule
@@ -71,7 +71,7 @@ def shared():
         high, low = value > value.median(), value <= value.median()
         if factor == "glasses":
             high, low = value > 0.5, value < 0.5
-        apart[region] = difference(model, states[high], states[low], SIGMA)
+        apart[region] = difference(h_of(model, states[high], SIGMA), h_of(model, states[low], SIGMA), SIGMA, model.fingerprint)
         seconds[f"mean difference {region}"] = time.perf_counter() - started
     return model, regressor, components, apart, seconds
 

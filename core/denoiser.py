@@ -46,9 +46,10 @@ class Denoiser(Protocol):
         """Expected clean image. ``x`` `[b c h w]`, ``sigma`` `[b]` -> `[b c h w]`."""
         ...
 
-    def split(self, x: Tensor, sigma: Tensor, layer: str = "middle") -> Bottleneck:
+    def split(self, x: Tensor, sigma: Tensor, layer: str = "middle", smooth: bool = False) -> Bottleneck:
         """Run the half above ``layer`` once. ``decode(h)`` of the result equals ``model(x, sigma)``.
 
+        ``smooth`` asks for an h that can be differentiated with respect to x in every mode.
         Layer ``x`` is the state itself: h is x, and decode the whole model (for one sample, any number may be decoded).
         """
         ...

@@ -17,7 +17,7 @@ class Directions:
         sigmas: `[t]` float64, the noise level at which each set was found.
         gain: `[t k]`, norm of the response inside the mask per unit step in h (0 if unknown).
         leak: `[t k]`, the same outside the mask.
-        layer: where they live, ``middle`` or ``up.k``.
+        layer: where they live, ``middle`` or ``up.k``, or ``x`` for the state itself.
         fingerprint: of the model they were found on.
         mask: `[h w]` in 0..1 at image resolution, or None for the whole picture.
         method: how they were found, for people ("generalized tau 0.1").

@@ -11,11 +11,11 @@
 
 * ``vectors`` `[t k c h w]`, k unit directions (t = 1: shared by all steps), ``sigmas`` `[t]`, the levels they were found at;
 * ``gain`` and ``leak`` `[t k]`, response inside and outside the mask per unit step; ``spectrum`` `[n]`; ``mask`` `[h w]` or None;
-* ``layer`` ("middle" or "up.k"), ``fingerprint``, ``method``, ``labels`` (a list of k texts, or empty).
+* ``layer`` ("middle", "up.k", or "x" for the state itself), ``fingerprint``, ``method``, ``labels`` (a list of k texts, or empty).
 
 ``HSPACE_BASIS``: ``format`` "hspace.basis", ``version`` 1, and
 
-* ``q`` `[n d]` float64, orthonormal rows that span part of h, ``b`` `[n m]`, what the decoder makes of each, ``weights`` `[m]`, the
+* ``q`` `[n d]` float32, orthonormal rows that span part of h, ``b`` `[n m]`, what the decoder makes of each, ``weights`` `[m]`, the
   mask on the flattened picture, ``mask`` `[h w]` or None as it was painted;
 * ``shape`` and ``image``, ``(c, h, w)`` of h and of the picture; ``core``, how many rows belong to the region itself;
 * ``sigma``, ``layer``, ``fingerprint``; and for the report ``residual``, ``shortfall`` (or None), ``history``, ``products``,
@@ -78,6 +78,7 @@ def basis_to_payload(basis: RegionBasis) -> dict[str, Any]:
     krylov = {f.name: getattr(basis.krylov, f.name) for f in dataclasses.fields(KrylovBasis)}
     outer = {f.name: getattr(basis, f.name) for f in dataclasses.fields(RegionBasis) if f.name != "krylov"}
     flat = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in {**krylov, **outer}.items()}
+    flat["q"] = flat["q"].float()  # half the memory, and as exact as the network
     return {"format": _BASIS_FORMAT, "version": VERSION, **flat}
 
 
@@ -95,7 +96,7 @@ def basis_from_payload(payload: object) -> RegionBasis:
     q, b, weights = (values[name] for name in ("q", "b", "weights"))
     if not all(isinstance(v, Tensor) for v in (q, b, weights)) or q.dim() != 2 or b.shape != (len(q), len(weights)):
         raise ValueError(f"{BASIS}: q must be [n d], b [n m] and weights [m]; make it again with a node of this pack")
-    krylov = KrylovBasis(**{name: values[name] for name in inner})
+    krylov = KrylovBasis(**{name: values[name] for name in inner - {"q"}}, q=q.double())
     return RegionBasis(krylov, **{name: values[name] for name in outer - {"krylov"}})
 
 

@@ -288,15 +288,11 @@ def compare_methods() -> Graph:
 def _checkpoint(name: str, file: str, source: str, width: int) -> Graph:
     """Region directions on a text-to-image checkpoint."""
     model, vae = {"model": ("Checkpoint", "MODEL")}, {"vae": ("Checkpoint", "VAE")}
+    square = {"upscale_method": "bilinear", "width": width, "height": width, "crop": "center"}
     load = (
         Node("Checkpoint", "CheckpointLoaderSimple", {"ckpt_name": file}, 340),
         Node("Picture", "LoadImage", {"image": "example.png"}, 340, 300),
-        Node(
-            "Scale",
-            "ImageScale",
-            {"image": ("Picture", "IMAGE"), "upscale_method": "lanczos", "width": width, "height": width, "crop": "center"},
-            340,
-        ),
+        Node("Scale", "ImageScale", {"image": ("Picture", "IMAGE"), **square}, 340),
     )
     invert = (
         Node("Prompt", "CLIPTextEncode", {"clip": ("Checkpoint", "CLIP"), "text": "a photo"}, 340, 120),
@@ -307,10 +303,13 @@ def _checkpoint(name: str, file: str, source: str, width: int) -> Graph:
         ),
     )  # fmt: skip
     found = (
+        Node("Painted", "MaskToImage", {"mask": ("Picture", "MASK")}, 340),
+        Node("Scale mask", "ImageScale", {"image": ("Painted", "IMAGE"), **square}, 340),
+        Node("Mask", "ImageToMask", {"image": ("Scale mask", "IMAGE"), "channel": "red"}, 340),
         Node(
             "Discover",
             "HSpaceDiscoverRegion",
-            {**model, "trajectory": ("Invert", "trajectory"), "mask": ("Picture", "MASK"), "k": 4},
+            {**model, "trajectory": ("Invert", "trajectory"), "mask": ("Mask", "MASK"), "k": 4},
             340,
             240,
         ),

@@ -100,6 +100,13 @@ SPECTRUM = io.Image.Output(display_name="spectrum", tooltip="Gain inside and lea
 REPORT = io.String.Output(display_name="report", tooltip="Products of the Jacobian, time, convergence.")
 
 
+def pixels(model, path) -> tuple[int, int]:
+    """Height and width of a trajectory's picture (eight pixels a latent), which masks are held against."""
+    unit = 8 if is_latent(model) else 1
+    height, width = path.states.shape[-2:]
+    return height * unit, width * unit
+
+
 def looked_at(model, trajectory, mask, sigma: float, image_index: int):
     """Prompts, state `[1 c h w]`, noise level and mask of the step at which to look."""
     path = trajectory_from_payload(trajectory)
@@ -107,7 +114,7 @@ def looked_at(model, trajectory, mask, sigma: float, image_index: int):
     path = path.image(image_index)
     height, width = path.states.shape[-2:]
     step = path.nearest(sigma or default_sigma(model, max(height, width)))
-    return Prompts.of(path), path.states[step].to(model.load_device), float(path.sigmas[step]), one_mask(mask, height, width)
+    return Prompts.of(path), path.states[step].to(model.load_device), float(path.sigmas[step]), one_mask(mask, *pixels(model, path))
 
 
 def plotted(found: Directions):

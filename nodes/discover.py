@@ -44,7 +44,7 @@ class HSpaceDiscoverRegion(io.ComfyNode):
     ) -> io.NodeOutput:
         """Discover."""
         prompts, x, level, region = looked_at(model, trajectory, mask, sigma, image_index)
-        report = reporter(model, iterations + 2, preview=False)
+        report = reporter(model, None, preview=False)
 
         def work(denoiser):
             return discover(
@@ -104,7 +104,7 @@ class HSpaceRegionBasis(io.ComfyNode):
     ) -> io.NodeOutput:
         """Compute it."""
         prompts, x, level, region = looked_at(model, trajectory, mask, sigma, image_index)
-        report = reporter(model, iterations + 2, preview=False)
+        report = reporter(model, None, preview=False)
 
         def work(denoiser):
             return krylov_basis(

@@ -5,7 +5,7 @@ from ..core.discover.find import discover
 from ..core.discover.track import track
 from ..core.discover.transport import transport
 from ..core.payload import basis_from_payload, directions_from_payload, directions_to_payload, trajectory_from_payload
-from .dials import HOW, LOOK, MODE, MODEL, REPORT, SIGMA, SPECTRUM, default_sigma, plotted
+from .dials import HOW, LOOK, MODE, MODEL, REPORT, SIGMA, SPECTRUM, default_sigma, pixels, plotted
 from .host.api import Basis, Directions, Trajectory, io, ui
 from .host.denoiser import Prompts, with_denoiser
 from .host.fingerprint import model_fingerprint
@@ -88,7 +88,7 @@ class HSpaceTrackDirections(io.ComfyNode):
         if low > high:
             raise ValueError(f"sigma_start must be at least sigma_end, got {high:g} and {low:g}; sigma_start is the noisy end")
         steps = sorted({path.nearest(high * (low / high) ** (i / max(levels - 1, 1))) for i in range(levels)})
-        region, report = one_mask(mask, height, width), reporter(model, len(steps) * (iterations + 2), preview=False)
+        region, report = one_mask(mask, *pixels(model, path)), reporter(model, None, preview=False)
 
         def work(denoiser):
             return track(
@@ -160,13 +160,13 @@ class HSpaceGlobalDirections(io.ComfyNode):
         if len(masks) not in (0, 1, len(paths)):
             raise ValueError(f"mask must be one for all, or one a picture: {len(paths)} pictures, {len(masks)} masks")
         masks = masks * len(paths) if len(masks) == 1 else masks or [None] * len(paths)
-        report = reporter(model, len(paths) * (iterations + 2), preview=False)
+        report = reporter(model, None, preview=False)
         sets = []
         for path, own in zip(paths, masks, strict=True):
             path.check_model(model_fingerprint(model))
             height, width = path.states.shape[-2:]
             step = path.nearest(sigma[0] or default_sigma(model, max(height, width)))
-            x, region = path.states[step].to(model.load_device), one_mask(own, height, width)
+            x, region = path.states[step].to(model.load_device), one_mask(own, *pixels(model, path))
             options = {"layer": layer, "iterations": iterations, "seed": seed[0], "callback": report}
 
             def work(denoiser, x=x, level=float(path.sigmas[step]), region=region, options=options):

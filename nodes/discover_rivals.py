@@ -2,7 +2,7 @@
 
 from ..core.discover.difference import difference
 from ..core.discover.loco import loco
-from ..core.discover.pca import pca
+from ..core.discover.pca import BATCH, h_of, pca
 from ..core.discover.pullback import pullback
 from ..core.edit.state import WAYS, edit_state
 from ..core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload, trajectory_to_payload
@@ -47,7 +47,7 @@ class HSpaceBaselineDirections(io.ComfyNode):
     ) -> io.NodeOutput:
         """Find them."""
         prompts, x, level, region = looked_at(model, trajectory, mask, sigma, image_index)
-        report = reporter(model, 4 * (iterations + 2), preview=False)
+        report = reporter(model, None, preview=False)
         path = trajectory_from_payload(trajectory)
 
         def work(denoiser):
@@ -57,8 +57,8 @@ class HSpaceBaselineDirections(io.ComfyNode):
                 return pullback(denoiser, x, level, k=k, layer=layer, iterations=2 * iterations, seed=seed, callback=report)[0]
             return pca(denoiser, path.states[path.nearest(level)].to(x), level, k=k, layer=layer)
 
-        shape = path.x0.shape if method == PCA else x.shape
-        found = with_denoiser(model, shape, prompts, work, gradients=True)
+        shape = (min(path.x0.shape[0], BATCH), *x.shape[1:]) if method == PCA else x.shape
+        found = with_denoiser(model, shape, prompts, work, gradients=method != PCA)
         plot = plotted(found)
         return io.NodeOutput(directions_to_payload(found), plot, ui=ui.PreviewImage(plot, cls=cls))
 
@@ -100,15 +100,13 @@ class HSpaceMeanDifference(io.ComfyNode):
         levels = [float(path.sigmas[i]) for path, i in zip(paths, steps, strict=True)]
         if abs(levels[0] - levels[1]) > 1e-3 * levels[0]:
             raise ValueError(f"both sets must be inverted on the same sigmas; the nearest levels are {levels[0]:.3g} and {levels[1]:.3g}")
-        states = [path.states[i].to(model.load_device) for path, i in zip(paths, steps, strict=True)]
+        means = []
+        for path, i in zip(paths, steps, strict=True):  # each under its own prompts
+            x = path.states[i].to(model.load_device)
+            shape = (min(len(x), BATCH), *x.shape[1:])
+            means.append(with_denoiser(model, shape, Prompts.of(path), lambda denoiser, x=x: h_of(denoiser, x, levels[0], layer)))
         out = None if without is None else directions_from_payload(without)
-        largest = max(states, key=len)
-        found = with_denoiser(
-            model,
-            largest.shape,
-            Prompts.of(paths[0]),
-            lambda denoiser: difference(denoiser, states[0], states[1], levels[0], layer=layer, without=out),
-        )
+        found = difference(means[0], means[1], levels[0], model_fingerprint(model), layer=layer, without=out)
         return io.NodeOutput(directions_to_payload(found), float(found.spectrum[0]))
 
 

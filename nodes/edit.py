@@ -7,7 +7,7 @@ from ..core.edit.schedule import NORMALISATIONS
 from ..core.edit.steer import Edit, steer_trajectory
 from ..core.paths import safe_output_path
 from ..core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload
-from .dials import MODEL, VAE, WINDOW_END, WINDOW_START, edit_schedule
+from .dials import MODEL, VAE, WINDOW_END, WINDOW_START, edit_schedule, pixels
 from .host import paths
 from .host.api import Directions, Trajectory, io, ui
 from .host.denoiser import Prompts, check_network, edits_of, with_denoiser
@@ -123,7 +123,7 @@ class HSpaceRenderTrajectory(io.ComfyNode):
         path.check_model(model_fingerprint(model))
         if protect and mask is None:
             raise ValueError("'protect' holds everything outside a mask, but no mask is connected; connect one or set protect to 0")
-        region = one_mask(mask, *path.states.shape[-2:])
+        region = one_mask(mask, *pixels(model, path))
         report = reporter(model, len(path.sigmas) - 1)
 
         def work(denoiser):

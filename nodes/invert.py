@@ -7,6 +7,7 @@ import torch
 from ..core.edit.sample import reconstruct
 from ..core.invert.ddim import invert_ddim
 from ..core.invert.fixed_point import invert_fixed_point
+from ..core.invert.inputs import IMAGE_LIMIT
 from ..core.measure.image import psnr
 from ..core.payload import trajectory_to_payload
 from ..core.plots import strip
@@ -71,14 +72,15 @@ class HSpaceInvertImage(io.ComfyNode):
             raise ValueError(f"cfg {cfg:g} guides away from a negative prompt, but none is connected; connect 'negative' or set cfg to 1")
         prompts = Prompts(positive or no_conditioning(), negative or [], cfg)
         x0 = encode(model, vae, image)
-        steps = max(len(sigmas) - 1, 1)
-        report = reporter(model, steps * (1 + (iterations if method == FIXED_POINT else 1)), preview=False)
+        steps, calls = max(len(sigmas) - 1, 1), (1 + iterations) if method == FIXED_POINT else 1
+        report = reporter(model, steps * (calls + 1), preview=False)
+        options = {"callback": report, "limit": None if is_latent(model) else IMAGE_LIMIT}
 
         def work(denoiser):
             if method == FIXED_POINT:
-                path = invert_fixed_point(denoiser, x0, sigmas, iterations=iterations, damping=damping, callback=report)
+                path = invert_fixed_point(denoiser, x0, sigmas, iterations=iterations, damping=damping, **options)
             else:
-                path = invert_ddim(denoiser, x0, sigmas, convention=method[-1], callback=report)
+                path = invert_ddim(denoiser, x0, sigmas, convention=method[-1], **options)
             return reconstruct(denoiser, path, callback=report)
 
         trajectory = with_denoiser(model, x0.shape, prompts, work)

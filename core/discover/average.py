@@ -56,12 +56,18 @@ def average(sets: Sequence[Directions], how: str = "match") -> tuple[Directions,
             gain=gain.float().expand(t, -1).clone(),
             leak=leak.float().expand(t, -1).clone(),
             labels=(),
-            mask=None if len({id(s.mask) for s in sets}) > 1 else base.mask,
+            mask=base.mask if all(_same(s.mask, base.mask) for s in sets) else None,
             method=f"mean of {len(sets)} ({how})",
             spectrum=torch.zeros(0),
         ),
         agreement,
     )
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and torch.equal(a, b)
 
 
 def _matched(rows: list[Tensor], gains: Tensor, leaks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

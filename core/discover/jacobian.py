@@ -179,7 +179,8 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 def _explained(error: RuntimeError, vectors: int) -> RuntimeError:
     if _out_of_memory(error):
-        return RuntimeError(f"out of memory with {vectors} Jacobian vectors at a time; use a smaller picture or k, or free GPU memory")
+        kind = type(error) if isinstance(error, torch.cuda.OutOfMemoryError) else RuntimeError  # the host frees models for its own kind
+        return kind(f"out of memory with {vectors} Jacobian vectors at a time; use a smaller picture or k, or free GPU memory")
     if isinstance(error, NotImplementedError):
         return RuntimeError(
             f"a kernel of this model has no derivative ({str(error).splitlines()[0][:160]}); load it unquantised, with plain attention"

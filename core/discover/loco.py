@@ -44,6 +44,7 @@ def loco(
     if k < 1 or rank < 0:
         raise ValueError(f"k must be at least 1 and rank at least 0, got {k} and {rank}")
     J = DecoderJacobian(model.split(x, x.new_full((1,), sigma), STATE), chunk, callback)
+    J.check(seed)
     weights = output_weights(mask, (x.shape[1], x.shape[2], x.shape[3])).to(J.algebra, J.h0.dtype)
     v, spectrum = _top(J, weights, k, iterations, seed)
     if rank and not is_full(weights):

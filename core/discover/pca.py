@@ -8,12 +8,12 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..directions import Directions
 
-_BATCH = 32
+BATCH = 32
 
 
 def h_of(model: Denoiser, states: Tensor, sigma: float, layer: str = "middle") -> Tensor:
     """Values of h of many states at one noise level, `[n c h w]` on the CPU in float64."""
-    parts = states.split(_BATCH)
+    parts = states.split(BATCH)
     return torch.cat([model.split(p, p.new_full((len(p),), sigma), layer).h.double().cpu() for p in parts])
 
 

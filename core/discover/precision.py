@@ -16,6 +16,11 @@ from torch.overrides import TorchFunctionMode
 from ..denoiser import Bottleneck
 
 _BYTES = 4  # of a float32
+_LOOKS = frozenset(
+    "__get__ __setitem__ __getitem__ view view_as reshape narrow select chunk split unbind transpose permute movedim expand expand_as "
+    "flatten squeeze unsqueeze t".split()
+)
+"""Calls that compute nothing: attributes, views, and writing into a part."""
 
 
 class Widened(TorchFunctionMode):
@@ -26,7 +31,10 @@ class Widened(TorchFunctionMode):
         self._weights: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Widen the arguments, then call."""
+        """Widen the arguments, then call; what writes in place, or only looks, gets the tensors themselves."""
+        name = getattr(func, "__name__", "")
+        if name in _LOOKS or (name.endswith("_") and not name.endswith("__")):
+            return func(*args, **(kwargs or {}))
         return func(*self._wide(args), **self._wide(kwargs or {}))
 
     def _wide(self, value: Any) -> Any:

@@ -32,7 +32,8 @@ def pullback(
         Unit directions of x with layer ``x`` (gain: how far h moves per unit step), and the images of each in h, unit rows `[k d]`.
     """
     rows = x.new_full((1,), sigma)
-    J = DecoderJacobian(Bottleneck(x, lambda y: model.split(y, rows.expand(len(y)), layer).h, STATE), chunk, callback)
+    J = DecoderJacobian(Bottleneck(x, lambda y: model.split(y, rows.expand(len(y)), layer, smooth=True).h, STATE), chunk, callback)
+    J.check(seed)
     basis = block_krylov(J, torch.ones(J.shape[0]), k, blocks=iterations, widen=0, seed=seed)
     values, turn = torch.linalg.eigh(basis.gram()[0])
     top = turn.flip(1)[:, :k].T

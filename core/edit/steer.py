@@ -43,7 +43,7 @@ class Steered:
         bottleneck = self.split(x, sigma, layer)
         return bottleneck.decode(bottleneck.h)
 
-    def split(self, x: Tensor, sigma: Tensor, layer: str = "middle") -> Bottleneck:
+    def split(self, x: Tensor, sigma: Tensor, layer: str = "middle", smooth: bool = False) -> Bottleneck:
         """See :class:`core.denoiser.Denoiser`; ``h`` carries the edit.
 
         Raises:
@@ -51,7 +51,7 @@ class Steered:
         """
         levels = sigma.tolist()
         edited = layer_at(self.edits, levels)
-        plain = self.model.split(x, sigma, layer)
+        plain = self.model.split(x, sigma, layer, smooth)
         if edited is None:
             return plain
         if edited != layer:

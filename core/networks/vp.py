@@ -40,7 +40,7 @@ class VPDenoiser:
         bottleneck = self.split(x, sigma)
         return bottleneck.decode(bottleneck.h)
 
-    def split(self, x: Tensor, sigma: Tensor, layer: str = "middle") -> Bottleneck:
+    def split(self, x: Tensor, sigma: Tensor, layer: str = "middle", smooth: bool = False) -> Bottleneck:
         """See :class:`core.denoiser.Denoiser`."""
         if sigma.shape != (x.shape[0],):
             raise ValueError(f"sigma must be [{x.shape[0]}], one value a sample; got {list(sigma.shape)}")

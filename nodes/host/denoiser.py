@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import comfy.model_management
 import comfy.samplers
@@ -13,14 +15,17 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...core.denoiser import Bottleneck
+from ...core.discover.precision import Widened
 from .fingerprint import model_fingerprint
 from .model import PixelUNet, no_conditioning
 from .steering import EDITS, PLAIN
-from .unet import STATE, Half, cut, layers_of
+from .unet import OVERRIDE, STATE, Half, chained, cut, layers_of
 
 _SPLIT_TOLERANCE = 1e-3
 _HALF_TOLERANCE = 3e-2  # of half-precision networks, whose kernels depend on the size of the batch
 _KEY = "hspace"
+_GRAPH = 8  # forward passes whose memory a graph with room for a chunk of vectors takes, roughly
+_DELEGATES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 T = TypeVar("T")
 
 
@@ -59,19 +64,45 @@ def with_denoiser(
     """
     check_network(model)
     done: list[T] = []
-    if gradients and getattr(model, "is_dynamic", bool)():
-        model = model.get_non_dynamic_delegate()  # a kept graph would refer to memory that has been given away
+    fingerprint, loaded = model_fingerprint(model), _held(model) if gradients else model
 
     def sampler(call, x: Tensor, sigmas: Tensor, extra_args: dict | None = None, callback=None, disable=None) -> Tensor:
-        done.append(work(HostDenoiser(call, model, prompts, extra_args or {})))
+        done.append(work(HostDenoiser(call, loaded, prompts, extra_args or {}, fingerprint, gradients)))
         return x
 
-    guider = comfy.samplers.CFGGuider(model)
+    guider = comfy.samplers.CFGGuider(loaded)
     guider.set_conds(prompts.positive, prompts.negative or prompts.positive)
     guider.set_cfg(prompts.cfg)
     empty = torch.zeros(tuple(shape))
     guider.sample(empty, empty, comfy.samplers.KSAMPLER(sampler), torch.tensor([1.0, 0.0]), disable_pbar=True, seed=0)
     return done[0]
+
+
+def _held(model):
+    """A clone for derivatives: more memory asked for, and weights that the host pages in and out held in place.
+
+    Raises:
+        ValueError: the host cannot load this model in another way.
+    """
+    if getattr(model, "is_dynamic", bool)():
+        # A kept graph would refer to memory that has been given away. The host loads such a model anew; clones share it.
+        model.non_dynamic_delegate_model = _DELEGATES.get(model.model, model.non_dynamic_delegate_model)
+        try:
+            held = model.get_non_dynamic_delegate()
+        except RuntimeError as error:
+            raise ValueError(
+                f"the host cannot hold this model in place for derivatives ({error}); load it with a stock loader, or start "
+                "ComfyUI with --highvram"
+            ) from error
+        _DELEGATES[model.model] = model.non_dynamic_delegate_model
+    else:
+        held = model.clone()
+
+    def more(executor, patcher, shape, *args, **kwargs):
+        return executor(patcher, [shape[0] * _GRAPH, *shape[1:]], *args, **kwargs)
+
+    held.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, more)
+    return held
 
 
 def check_network(model) -> tuple[str, ...]:
@@ -102,29 +133,31 @@ class HostDenoiser:
         model: MODEL.
         prompts: what ``call`` is conditioned on.
         extra: further arguments of ``call``.
+        fingerprint: of the MODEL.
+        gradients: it will be differentiated.
     """
 
-    def __init__(self, call, model, prompts: Prompts, extra: dict):
+    def __init__(self, call, model, prompts: Prompts, extra: dict, fingerprint: str, gradients: bool):
         self._call, self.patcher, self.prompts, self._extra = call, model, prompts, extra
+        self.fingerprint, self._gradients = fingerprint, gradients
         self.net = model.model.diffusion_model
         self.device = model.load_device
         self.edits = edits_of(model)
         self.layers = check_network(model)
-        self.fingerprint = model_fingerprint(model)
         self._checked: set[str] = set()
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoised image, `[b c h w]`."""
         return self._run(x, sigma)
 
-    def split(self, x: Tensor, sigma: Tensor, layer: str = "middle") -> Bottleneck:
+    def split(self, x: Tensor, sigma: Tensor, layer: str = "middle", smooth: bool = False) -> Bottleneck:
         """See :class:`core.denoiser.Denoiser`. With guidance, h is that of the positive prompt, and what moves it moves all.
 
         Raises:
             RuntimeError: another pack's patch makes the two halves differ from the whole.
         """
         halves: list[Half] = []
-        self._run(x, sigma, cut(layer, halves))
+        self._run(x, sigma, cut(layer, halves), smooth)
         first = next((half for half in halves if half.kind == 0), None)
         if first is None or any(half.h.shape != first.h.shape or half.shape != x.shape[2:] for half in halves):
             raise RuntimeError("prompts that hold for a part of the picture or of the steps cannot be split; connect plain prompts here")
@@ -134,21 +167,26 @@ class HostDenoiser:
 
         def decode(h: Tensor, smooth: bool = False) -> Tensor:
             if layer == STATE:
-                scaled = self.patcher.get_model_object("model_sampling").calculate_input(sigma, h).to(halves[0].h.dtype)
+                scaled = self.patcher.get_model_object("model_sampling").calculate_input(sigma, h)
                 # Inpainting models see further channels beside the state.
                 rest = [half.h[:, h.shape[1] :].expand(len(h), -1, -1, -1) for half in halves]
-                outputs = [half(torch.cat([scaled, r], 1), smooth) for half, r in zip(halves, rest, strict=True)]
+                with Widened() if smooth else nullcontext():
+                    outputs = [half(torch.cat([scaled.to(r.dtype), r], 1), smooth) for half, r in zip(halves, rest, strict=True)]
                 return self._combined(h, sigma, list(zip(halves, outputs, strict=True)))
             return self._combined(x, sigma, [(half, half(h if half is first else half.h + (h - first.h), smooth)) for half in halves])
 
+        def smooth_decode(h: Tensor) -> Tensor:
+            return decode(h, smooth=True)
+
         if layer not in self._checked:
             self._checked.add(layer)
-            whole = self(x, sigma)
-            self._check(layer, decode(first.h), whole)
-            self._check(layer, decode(first.h, smooth=True), whole)
-        return Bottleneck(first.h, decode, layer, lambda h: decode(h, smooth=True))
+            self._check(layer, x, decode(first.h), self(x, sigma))
+        if len(x) == 1 and self._gradients and f"{layer} smooth" not in self._checked:
+            self._checked.add(f"{layer} smooth")
+            self._check(layer, x, smooth_decode(first.h), self(x, sigma))
+        return Bottleneck(first.h, decode, layer, smooth_decode)
 
-    def _run(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None) -> Tensor:
+    def _run(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, smooth: bool = False) -> Tensor:
         options = self._extra.get("model_options", {})
         inside = {**options.get("transformer_options", {}), PLAIN: True}
         if wrapper is not None:
@@ -156,7 +194,10 @@ class HostDenoiser:
             # The last key is the innermost: other packs' wrappers run around it.
             wrappers[WrappersMP.DIFFUSION_MODEL] = {**wrappers.get(WrappersMP.DIFFUSION_MODEL, {}), _KEY: [wrapper]}
             inside["wrappers"] = wrappers
-        return self._call(x, sigma, **{**self._extra, "model_options": {**options, "transformer_options": inside}})
+        if smooth:
+            inside[OVERRIDE] = chained(inside.get(OVERRIDE))
+        with Widened() if smooth else nullcontext():
+            return self._call(x, sigma, **{**self._extra, "model_options": {**options, "transformer_options": inside}})
 
     def _combined(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]]) -> Tensor:
         """What the host makes of the network's outputs: denoised pictures, averaged over prompts, guided."""
@@ -175,9 +216,11 @@ class HostDenoiser:
             return both[0]
         return comfy.samplers.cfg_function(model, both[0], both[1], self.prompts.cfg, x, sigma, model_options=options)
 
-    def _check(self, layer: str, halves: Tensor, whole: Tensor) -> None:
-        exact = next(self.net.parameters()).element_size() >= 4
-        error = float((halves - whole).abs().max() / whole.abs().max().clamp_min(1e-6))
+    def _check(self, layer: str, x: Tensor, halves: Tensor, whole: Tensor) -> None:
+        exact = self.patcher.model.get_dtype_inference().itemsize >= 4
+        # Rounding of the network's output comes into the picture times sigma, and so does the noise that is taken out.
+        size = torch.maximum(whole.abs().max(), (x - whole).abs().max()).clamp_min(1e-6)
+        error = float((halves - whole).abs().max() / size)
         if not error <= (_SPLIT_TOLERANCE if exact else _HALF_TOLERANCE):
             raise RuntimeError(
                 f"the network cut at {layer!r} differs from the whole by {error:.1e} of its range; a model patch of another "

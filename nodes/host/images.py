@@ -33,7 +33,7 @@ def one_mask(mask: Tensor | None, height: int, width: int) -> Tensor | None:
     """The first MASK of a batch as `[h w]`; the size must have the image's aspect.
 
     Raises:
-        ValueError: another aspect, NaN, or values outside 0..1.
+        ValueError: several different masks, or another aspect. (Its values are checked where it is used.)
     """
     if mask is None:
         return None

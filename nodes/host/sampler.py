@@ -6,8 +6,10 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...core.edit.sample import fresh_noise
 from ...core.edit.steer import asymmetric_factor, edited_step, in_window
 from ...core.trajectory import Trajectory
+from .fingerprint import model_fingerprint
 from .steering import EDITS, PLAIN, SCALE
 
 
@@ -25,6 +27,9 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float):
         grid = trajectory.sigmas
         if len(sigmas) != len(grid) or not torch.allclose(sigmas.double().cpu(), grid, rtol=1e-4):
             raise ValueError("connect the SIGMAS output of Resume Trajectory to the sampler: its steps belong to the stored states")
+        patcher = getattr(getattr(model, "inner_model", None), "model_patcher", None)
+        if patcher is not None:
+            trajectory.check_model(model_fingerprint(patcher))
         if x.shape[1:] != trajectory.noisiest.shape[1:]:
             raise ValueError(
                 f"the trajectory holds pictures of {list(trajectory.noisiest.shape[1:])}, the latent connected has {list(x.shape[1:])}"
@@ -45,7 +50,7 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float):
             edited = in_window(edits, sigma)
             denoised = run(x, sigma, **({SCALE: scale} if asymmetric else {}))
             plain = run(x, sigma, **{PLAIN: True}) if asymmetric and edited else denoised
-            noise = torch.randn(x.shape, generator=generator).to(x) if eta and edited and nxt else None
+            noise = fresh_noise(x, generator) if eta and edited and nxt else None
             x = edited_step(x, sigma, nxt, denoised, plain, eta=eta if edited else 0.0, noise=noise)
             if callback is not None:
                 callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .model import PixelUNet
 
+OVERRIDE = "optimized_attention_override"
 STATE = "x"  # the layer that is the state itself
 MIDDLE, SKIPS = "middle_block_after_patch", "input_block_patch"
 
@@ -91,7 +92,7 @@ def _whole(net, x, timesteps, context, y, control, options: dict, kwargs: dict, 
         if isinstance(net, PixelUNet):
             h, decode = net.split(x, _like(times, x), "middle", seen)
             return decode(h)
-        options = {**seen, "optimized_attention_override": _chained(seen.get("optimized_attention_override"))} if smooth else dict(seen)
+        options = {**seen, OVERRIDE: chained(seen.get(OVERRIDE))} if smooth else dict(seen)
         copied = {k: list(v) for k, v in residuals.items()} if control is not None else None
         return net._forward(x, _like(times, x), *here, copied, options, **kwargs)
 
@@ -159,7 +160,7 @@ class _Encoded:
         def blocks(h: Tensor, first: int, last: int, smooth: bool) -> Tensor:
             seen = dict(options)
             if smooth:
-                seen["optimized_attention_override"] = _chained(options.get("optimized_attention_override"))
+                seen[OVERRIDE] = chained(options.get(OVERRIDE))
             seen["transformer_index"] = self._transformers_before(first)
             left = len(skips)
             for n in range(first, last):
@@ -167,7 +168,7 @@ class _Encoded:
                 skip = _like(skips[left - 1 - n], h)
                 residual = extra[len(extra) - 1 - n] if n < len(extra) else None
                 if residual is not None:
-                    skip = skip + residual
+                    skip = skip + residual.to(skip.dtype)
                 with _Slices() if smooth else nullcontext():
                     for patch in seen.get("patches", {}).get("output_block_patch", ()):
                         h, skip = patch(h.clone(), skip.clone(), seen)
@@ -213,15 +214,16 @@ def plain_attention(
         q, k, v = (t.reshape(t.shape[0], -1, heads, d).transpose(1, 2) for t in (q, k, v))
     if kwargs.get("enable_gqa") and k.shape[-3] != q.shape[-3]:
         k, v = (t.repeat_interleave(q.shape[-3] // k.shape[-3], -3) for t in (k, v))
-    scores = (q * kwargs.get("scale", q.shape[-1] ** -0.5)) @ k.transpose(-1, -2)
+    # In float32, as fused kernels accumulate: half-precision scores overflow on some models.
+    scores = (q.float() * kwargs.get("scale", q.shape[-1] ** -0.5)) @ k.float().transpose(-1, -2)
     if mask is not None:
         mask = mask[(None,) * (4 - mask.dim())] if mask.dim() == 2 else mask[:, None] if mask.dim() == 3 else mask
         scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    out = scores.softmax(-1) @ v
+    out = scores.softmax(-1).to(v.dtype) @ v
     return out if skip_output_reshape else out.transpose(1, 2).flatten(2)
 
 
-def _chained(foreign: Callable | None) -> Callable:
+def chained(foreign: Callable | None) -> Callable:
     """Another node's attention override stays in place, around ours."""
     if foreign is None:
         return plain_attention

@@ -10,6 +10,7 @@ from torch.func import jacrev
 
 from core.denoiser import Bottleneck
 from core.discover.jacobian import DecoderJacobian
+from core.discover.precision import Widened
 from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.vp import VPDenoiser
 from core.schedule import Schedule
@@ -299,3 +300,13 @@ def test_bad_input_is_named(device):
         DecoderJacobian(bottleneck, 0)
     with pytest.raises(ValueError, match=r"floating point"):
         DecoderJacobian(replace(bottleneck, h=bottleneck.h.to(torch.int8)))
+
+
+def test_widening_keeps_what_is_written_in_place():
+    buffer, source = torch.zeros(3, dtype=torch.float16), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float16)
+    with Widened():
+        buffer.copy_(source)
+        buffer[1:].mul_(2)
+        buffer[0] = 7.0
+        assert buffer.dtype == torch.float16 and (buffer @ buffer).dtype == torch.float32
+    assert buffer.tolist() == [7.0, 4.0, 6.0]

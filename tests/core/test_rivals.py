@@ -89,17 +89,18 @@ def test_pca_finds_the_axes_of_a_known_cloud(model, states):
 
 
 def test_difference_carries_one_mean_onto_the_other(model, states):
-    one, two = states[:6], states[6:]
-    found = difference(model, one, two, SIGMA)
-    means = [h_of(model, s, SIGMA).flatten(1).mean(0) for s in (one, two)]
+    one, two = h_of(model, states[:6], SIGMA), h_of(model, states[6:], SIGMA)
+    found = difference(one, two, SIGMA, model.fingerprint)
+    means = [h.flatten(1).mean(0) for h in (one, two)]
     torch.testing.assert_close(means[1] + found.spectrum[0].double() * rows(found)[0], means[0], rtol=1e-4, atol=1e-5)
     out = pca(model, states, SIGMA, k=2)
-    apart = difference(model, one, two, SIGMA, without=out)
+    apart = difference(one, two, SIGMA, model.fingerprint, without=out)
     assert float((rows(apart) @ rows(out).T).abs().max()) < 1e-5
-    with pytest.raises(ValueError, match="do not differ"):
-        difference(model, one, one, SIGMA)
-    with pytest.raises(ValueError, match="at least one picture"):
-        difference(model, one, one[:0], SIGMA)
+    for bad, says in (((one, one), "do not differ"), ((one, one[:0]), "at least one picture"), ((one, two[..., :1]), "one picture size")):
+        with pytest.raises(ValueError, match=says):
+            difference(*bad, SIGMA, model.fingerprint)
+    with pytest.raises(ValueError, match="all steps share"):
+        difference(one, two, SIGMA, model.fingerprint, without=replace(out, vectors=out.vectors[..., :1]))
 
 
 @pytest.fixture(scope="module")

@@ -269,3 +269,52 @@ def test_what_latent_models_need_is_said(server):
         server, {**no_prompt, "save": node("SaveImage", images=["invert", 2], filename_prefix="x")}, "takes prompts", "CLIP Text Encode"
     )
     refused(server, {**latent_base(cfg=4.0), "save": node("SaveImage", images=["invert", 2], filename_prefix="x")}, "negative", "cfg")
+
+
+def test_rivals_on_a_latent_model(server):
+    """LOCO and pullback differentiate the encoder too, with kernels that allow it."""
+    prompt = {**latent_base(), **latent_discover()}
+    for name, method in (("loco", "LOCO Edit (x)"), ("pullback", "pullback (x)")):
+        prompt[name] = node(
+            "HSpaceBaselineDirections", model=["model", 0], trajectory=["invert", 0], mask=["region", 0], method=method, k=1, rank=2, sigma=2.0,
+            layer="middle", image_index=0, iterations=2, seed=0,
+        )  # fmt: skip
+        prompt[f"edit {name}"] = node(
+            "HSpaceEditState",
+            model=["model", 0],
+            trajectory=["invert", 0],
+            directions=[name, 0],
+            strength=3.0,
+            direction=1,
+            how="step",
+            repeats=1,
+        )
+        prompt[f"render {name}"] = node(
+            "HSpaceRenderTrajectory", model=["model", 0], trajectory=[f"edit {name}", 0], asymmetric=False, protect=0.0, vae=["vae", 0]
+        )
+        prompt[f"save {name}"] = node("SaveImage", images=[f"render {name}", 0], filename_prefix=name)
+    prompt["plain"] = node("SaveImage", images=["invert", 2], filename_prefix="plain")
+    outputs = server.queue(prompt, timeout=300).outputs
+    for name in ("loco", "pullback"):
+        assert (picture(server, outputs, f"save {name}") - picture(server, outputs, "plain")).abs().mean() > 0.5 / 255
+
+
+def test_resuming_on_another_model_is_refused(server):
+    prompt = {
+        **latent_base(), "other": node("HSpaceTestUNet", network="sd15", dtype="fp32", seed=9),
+        "resume": node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=False),
+        "guider": node("BasicGuider", model=["other", 0], conditioning=["model", 1]), "no noise": node("DisableNoise"),
+        "sampler": node(
+            "SamplerCustomAdvanced", noise=["no noise", 0], guider=["guider", 0], sampler=["resume", 0], sigmas=["resume", 1], latent_image=["invert", 1]
+        ),
+        "decode": node("VAEDecode", samples=["sampler", 0], vae=["vae", 0]), "save": node("SaveImage", images=["decode", 0], filename_prefix="x"),
+    }  # fmt: skip
+    refused(server, prompt, "this trajectory was made with model", "connect the same MODEL")
+
+
+def test_masks_are_spoken_of_in_pixels(server):
+    prompt = {**latent_base(), **latent_discover()}
+    prompt["wrong"] = node("SolidMask", value=1.0, width=100, height=200)
+    prompt["discover"]["inputs"]["mask"] = ["wrong", 0]
+    prompt["show"] = node("SaveImage", images=["discover", 1], filename_prefix="x")
+    refused(server, prompt, "aspect of the image (144x128)", "got 100x200")

@@ -91,6 +91,7 @@ class TestVAE(io.ComfyNode):
     def execute(cls):
         network = comfy.taesd.taesd.TAESD(latent_channels=4)
         _fill(network, 7)
+        network.vae_scale.data.fill_(0.05)  # latents of the size that Stable Diffusion's have
         return io.NodeOutput(comfy.sd.VAE(sd=network.state_dict()))
 
 
