@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from core.networks.ddpm import DDPMConfig, DDPMUNet
+from core.networks.vp import VPDenoiser
+from core.schedule import Schedule
+
 
 @pytest.fixture(autouse=True)
 def _seed():
@@ -13,3 +17,11 @@ def _seed():
 def device(request) -> torch.device:
     """Where tensors of this run live."""
     return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def model(device) -> VPDenoiser:
+    """A small network of random weights in float64."""
+    torch.manual_seed(1)
+    net = DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True), patch=2)).to(device, torch.float64).eval().requires_grad_(False)
+    return VPDenoiser(net, Schedule(), "v", "0" * 12)

@@ -14,9 +14,6 @@ from core.discover.match import match
 from core.discover.track import track
 from core.discover.transport import transport
 from core.invert.ddim import invert_ddim
-from core.networks.ddpm import DDPMConfig, DDPMUNet
-from core.networks.vp import VPDenoiser
-from core.schedule import Schedule
 
 SHAPE = (4, 2, 2)
 
@@ -100,13 +97,6 @@ def test_what_cannot_be_averaged():
 
 
 # --- with a network ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def model(device):
-    torch.manual_seed(1)
-    net = DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True), patch=2)).to(device, torch.float64).eval().requires_grad_(False)
-    return VPDenoiser(net, Schedule(), "v", "0" * 12)
 
 
 @pytest.fixture(scope="module")

@@ -13,19 +13,10 @@ from core.discover.jacobian import DecoderJacobian
 from core.discover.krylov import block_krylov, pencil
 from core.discover.mask import output_weights
 from core.discover.region import MODES, region_directions
-from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.vp import VPDenoiser
 from core.payload import basis_from_payload, basis_to_payload
-from core.schedule import Schedule
 
 K, RANK, TAU = 4, 6, 0.01
-
-
-@pytest.fixture(scope="module")
-def model(device):
-    torch.manual_seed(1)
-    net = DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True), patch=2)).to(device, torch.float64).eval().requires_grad_(False)
-    return VPDenoiser(net, Schedule(), "v", "0" * 12)
 
 
 @pytest.fixture(scope="module")

@@ -14,18 +14,8 @@ from core.discover.pullback import pullback
 from core.edit.sample import reconstruct, sample_ddim
 from core.edit.state import edit_state
 from core.invert.ddim import invert_ddim
-from core.networks.ddpm import DDPMConfig, DDPMUNet
-from core.networks.vp import VPDenoiser
-from core.schedule import Schedule
 
 SIGMA = 1.0
-
-
-@pytest.fixture(scope="module")
-def model(device):
-    torch.manual_seed(1)
-    net = DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True), patch=2)).to(device, torch.float64).eval().requires_grad_(False)
-    return VPDenoiser(net, Schedule(), "v", "0" * 12)
 
 
 @pytest.fixture(scope="module")
