@@ -5,7 +5,8 @@
 * ``sigmas`` `[n+1]` float64, noise to signal ratio, descending, last 0;
 * ``states`` `[n+1 b c h w]`, ``x0 + sigma * noise``, images in -1..1 (or latents), noisiest first;
 * ``fingerprint`` hex text of the model, ``method`` text, and ``noises`` `[n b c h w]`, ``reconstruction`` `[b c h w]`,
-  ``residual`` `[n]`, each a tensor or None; ``extra`` a dict.
+  ``residual`` `[n]`, each a tensor or None; ``extra`` a dict, in which ``prompts`` holds what the model was conditioned on:
+  ``positive`` and ``negative``, CONDITIONING lists of the host, and ``cfg``.
 
 ``HSPACE_DIRECTIONS``: ``format`` "hspace.directions", ``version`` 1, and
 

@@ -5,9 +5,9 @@ import torch
 from ..core.directions import Directions
 from ..core.discover.find import MODES
 from ..core.edit.schedule import EditSchedule
-from ..core.payload import trajectory_from_payload
 from ..core.plots import spectrum_plot
 from ..core.schedule import rescale_sigma
+from ..core.trajectory import Trajectory as Path
 from .host.api import Trajectory, io
 from .host.denoiser import Prompts, is_latent
 from .host.fingerprint import model_fingerprint
@@ -100,18 +100,16 @@ SPECTRUM = io.Image.Output(display_name="spectrum", tooltip="Gain inside and lea
 REPORT = io.String.Output(display_name="report", tooltip="Products of the Jacobian, time, convergence.")
 
 
-def pixels(model, path) -> tuple[int, int]:
+def pixels(model, path: Path) -> tuple[int, int]:
     """Height and width of a trajectory's picture (eight pixels a latent), which masks are held against."""
     unit = 8 if is_latent(model) else 1
     height, width = path.states.shape[-2:]
     return height * unit, width * unit
 
 
-def looked_at(model, trajectory, mask, sigma: float, image_index: int):
-    """Prompts, state `[1 c h w]`, noise level and mask of the step at which to look."""
-    path = trajectory_from_payload(trajectory)
+def looked_at(model, path: Path, mask, sigma: float):
+    """Prompts, state `[1 c h w]`, noise level and mask of the step of one image's trajectory at which to look."""
     path.check_model(model_fingerprint(model))
-    path = path.image(image_index)
     height, width = path.states.shape[-2:]
     step = path.nearest(sigma or default_sigma(model, max(height, width)))
     return Prompts.of(path), path.states[step].to(model.load_device), float(path.sigmas[step]), one_mask(mask, *pixels(model, path))

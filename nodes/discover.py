@@ -43,7 +43,7 @@ class HSpaceDiscoverRegion(io.ComfyNode):
         cls, model, trajectory, k, mode, tau, rank, sigma, layer="middle", image_index=0, iterations=6, seed=0, mask=None
     ) -> io.NodeOutput:
         """Discover."""
-        prompts, x, level, region = looked_at(model, trajectory, mask, sigma, image_index)
+        prompts, x, level, region = looked_at(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)
         report = reporter(model, None, preview=False)
 
         def work(denoiser):
@@ -103,7 +103,7 @@ class HSpaceRegionBasis(io.ComfyNode):
         cls, model, trajectory, max_k, max_rank, sigma, layer="middle", image_index=0, iterations=6, seed=0, mask=None
     ) -> io.NodeOutput:
         """Compute it."""
-        prompts, x, level, region = looked_at(model, trajectory, mask, sigma, image_index)
+        prompts, x, level, region = looked_at(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)
         report = reporter(model, None, preview=False)
 
         def work(denoiser):

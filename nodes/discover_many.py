@@ -5,7 +5,7 @@ from ..core.discover.find import discover
 from ..core.discover.track import track
 from ..core.discover.transport import transport
 from ..core.payload import basis_from_payload, directions_from_payload, directions_to_payload, trajectory_from_payload
-from .dials import HOW, LOOK, MODE, MODEL, REPORT, SIGMA, SPECTRUM, default_sigma, pixels, plotted
+from .dials import HOW, LOOK, MODE, MODEL, REPORT, SIGMA, SPECTRUM, default_sigma, looked_at, pixels, plotted
 from .host.api import Basis, Directions, Trajectory, io, ui
 from .host.denoiser import Prompts, with_denoiser
 from .host.fingerprint import model_fingerprint
@@ -163,16 +163,13 @@ class HSpaceGlobalDirections(io.ComfyNode):
         report = reporter(model, None, preview=False)
         sets = []
         for path, own in zip(paths, masks, strict=True):
-            path.check_model(model_fingerprint(model))
-            height, width = path.states.shape[-2:]
-            step = path.nearest(sigma[0] or default_sigma(model, max(height, width)))
-            x, region = path.states[step].to(model.load_device), one_mask(own, *pixels(model, path))
+            prompts, x, level, region = looked_at(model, path, own, sigma[0])
             options = {"layer": layer, "iterations": iterations, "seed": seed[0], "callback": report}
 
-            def work(denoiser, x=x, level=float(path.sigmas[step]), region=region, options=options):
+            def work(denoiser, x=x, level=level, region=region, options=options):
                 return discover(denoiser, x, level, region, k=k[0], mode=mode[0], rank=rank[0], tau=tau[0], **options)[0]
 
-            sets.append(with_denoiser(model, x.shape, Prompts.of(path), work, gradients=True))
+            sets.append(with_denoiser(model, x.shape, prompts, work, gradients=True))
         found, agreement = average(sets, how[0])
         lines = [
             f"{found.method}, {sets[0].method}",

@@ -46,7 +46,7 @@ class HSpaceBaselineDirections(io.ComfyNode):
         cls, model, trajectory, method, k, rank, sigma, layer="middle", image_index=0, iterations=6, seed=0, mask=None
     ) -> io.NodeOutput:
         """Find them."""
-        prompts, x, level, region = looked_at(model, trajectory, mask, sigma, image_index)
+        prompts, x, level, region = looked_at(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)
         report = reporter(model, None, preview=False)
         path = trajectory_from_payload(trajectory)
 

@@ -19,7 +19,7 @@ The skip is None after the last decoder block, where nothing joins any more."""
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation; fused while training, written out in ``eval()`` for ``jvp`` and ``vmap``.
+    """Group normalisation; fused while training, written out in evaluation mode for ``jvp`` and ``vmap``.
 
     The two agree to rounding. Input ``[b c ...]``, output of the same shape. Half precision is normalised in float32.
     """

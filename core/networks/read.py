@@ -68,7 +68,7 @@ def read_checkpoint(path: str | Path) -> tuple[Family, State]:
 def load_network(
     path: str | Path, dtype: torch.dtype = torch.float32, legacy: bool = True, head_channels: int = 64
 ) -> tuple[DDPMUNet | GuidedUNet, NetworkInfo]:
-    """Build the network of a file, its configuration read off the shapes. In ``eval()``, frozen, on the CPU.
+    """Build the network of a file, its configuration read off the shapes. In evaluation mode, frozen, on the CPU.
 
     Args:
         path: see :func:`read_checkpoint`.

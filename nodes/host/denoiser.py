@@ -124,7 +124,7 @@ def check_network(model) -> tuple[str, ...]:
 
 
 class HostDenoiser:
-    """``model(x, sigma)`` inside a sampler's run, steering switched off; ``edits`` holds what Steer nodes asked for.
+    """``model(x, sigma)`` inside a sampler's run, steering switched off (``edits_of`` tells what Steer nodes asked for).
 
     States are the host's own: latents after ``process_latent_in``, or pixels in -1..1.
 
@@ -141,10 +141,8 @@ class HostDenoiser:
         self._call, self.patcher, self.prompts, self._extra = call, model, prompts, extra
         self.fingerprint, self._gradients = fingerprint, gradients
         self.net = model.model.diffusion_model
-        self.device = model.load_device
-        self.edits = edits_of(model)
         self.layers = check_network(model)
-        self._checked: set[str] = set()
+        self._checked: set[tuple[str, int]] = set()
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoised image, `[b c h w]`."""
@@ -178,12 +176,12 @@ class HostDenoiser:
         def smooth_decode(h: Tensor) -> Tensor:
             return decode(h, smooth=True)
 
-        if layer not in self._checked:
-            self._checked.add(layer)
-            self._check(layer, x, decode(first.h), self(x, sigma))
-        if len(x) == 1 and self._gradients and f"{layer} smooth" not in self._checked:
-            self._checked.add(f"{layer} smooth")
-            self._check(layer, x, smooth_decode(first.h), self(x, sigma))
+        ways = [decode, smooth_decode] if self._gradients and len(x) == 1 else [decode]
+        if (layer, len(ways)) not in self._checked:
+            self._checked.add((layer, len(ways)))
+            whole = self(x, sigma)
+            for way in ways:
+                self._check(layer, x, way(first.h), whole)
         return Bottleneck(first.h, decode, layer, smooth_decode)
 
     def _run(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, smooth: bool = False) -> Tensor:
@@ -206,8 +204,7 @@ class HostDenoiser:
         parts: list[list[Tensor]] = [[], []]
         for half, out in outputs:
             parts[half.kind].append(sampling.calculate_denoised(sigma, out.float() if out.dtype != torch.float64 else out, x))
-        cond = torch.stack(parts[0]).mean(0) if len(parts[0]) > 1 else parts[0][0]
-        uncond = (torch.stack(parts[1]).mean(0) if len(parts[1]) > 1 else parts[1][0]) if parts[1] else torch.zeros_like(cond)
+        cond, uncond = (torch.stack(p).mean(0) if len(p) > 1 else p[0] if p else torch.zeros_like(x) for p in parts)
         both, model = [cond, uncond], self.patcher.model
         for fn in options.get("sampler_pre_cfg_function", ()):
             args = {"conds": [None, None], "conds_out": both, "cond_scale": self.prompts.cfg, "timestep": sigma, "input": x, "sigma": sigma}

@@ -60,9 +60,7 @@ def cut(layer: str, found: list[Half]):
         if layer == STATE:
             halves = [_whole(net, x, timesteps, context, y, control, options, kwargs, i, rows) for i in range(chunks)]
         elif isinstance(net, PixelUNet):
-            h, decode = net.split(x, timesteps, layer, options)
-            whole = [(h, lambda h, smooth: decode(h))]
-            halves = whole if chunks == 1 else [_part(net, x, timesteps, layer, options, i, rows) for i in range(chunks)]
+            halves = [_pixel(net, x, timesteps, layer, options, i, rows) for i in range(chunks)]
         else:
             state = _Encoded(net, executor, x, timesteps, context, y, control, options, kwargs)
             halves = [state.half(layer, i, rows) for i in range(chunks)]
@@ -73,17 +71,22 @@ def cut(layer: str, found: list[Half]):
     return wrapper
 
 
-def _part(net: PixelUNet, x: Tensor, timesteps: Tensor, layer: str, options: dict, i: int, rows: int):
+def _alone(options: dict, i: int, rows: int, x: Tensor) -> dict:
+    """Options of the call as the ``i``-th prompt of the batch would see them by itself."""
+    kinds, ids = options.get("cond_or_uncond", [0] * (i + 1)), options.get("uuids", [None] * (i + 1))
+    return {**options, "cond_or_uncond": [kinds[i]], "uuids": ids[i : i + 1], "original_shape": [rows, *x.shape[1:]]}
+
+
+def _pixel(net: PixelUNet, x: Tensor, timesteps: Tensor, layer: str, options: dict, i: int, rows: int):
     own = slice(i * rows, (i + 1) * rows)
-    h, decode = net.split(x[own], timesteps[own], layer, {**options, "cond_or_uncond": [options["cond_or_uncond"][i]]})
+    h, decode = net.split(x[own], timesteps[own], layer, _alone(options, i, rows, x))
     return h, lambda h, smooth: decode(h)
 
 
 def _whole(net, x, timesteps, context, y, control, options: dict, kwargs: dict, i: int, rows: int):
     """The whole network as a function of its scaled input."""
     own = slice(i * rows, (i + 1) * rows)
-    chunks = x.shape[0] // rows
-    seen = {**options, "cond_or_uncond": [options.get("cond_or_uncond", [0] * chunks)[i]]}
+    seen = _alone(options, i, rows, x)
     times, part = timesteps[own], [None if v is None else v[own] for v in (context, y)]
     residuals = {k: [c[own] if c is not None and c.shape[0] == len(x) else c for c in v] for k, v in (control or {}).items()}
 
@@ -149,12 +152,7 @@ class _Encoded:
         # Residuals of a ControlNet come once for all rows, or once a row.
         extra = [None if c is None else (c[own] if c.shape[0] == rows * chunks else c) for c in self.control.get("output", ())]
         emb, context = self.emb[own], None if self.context is None else self.context[own]
-        options = {
-            **self.options,
-            "cond_or_uncond": [self.options.get("cond_or_uncond", [0] * chunks)[i]],
-            "uuids": self.options.get("uuids", [None] * chunks)[i : i + 1],
-            "original_shape": [rows, *self.x.shape[1:]],
-        }
+        options = _alone(self.options, i, rows, self.x)
         start = 0 if layer == "middle" else int(layer[3:]) + 1
 
         def blocks(h: Tensor, first: int, last: int, smooth: bool) -> Tensor:
