@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 import torch
 from torch import Tensor
 
@@ -34,3 +40,21 @@ def held_out(n: int, seed: int = 2026) -> tuple[Factors, Tensor]:
 def masks(factors: Factors, regions: tuple[str, ...]) -> dict[str, Tensor]:
     """Exact region masks, name -> `[n 64 64]`."""
     return {r: region_mask(factors, r, 64) for r in regions}
+
+
+def each_face(measure: Callable[[int, int], dict], about: str | None) -> list[dict]:
+    """Run ``measure(index, faces)`` for every face in processes of their own; options ``--faces`` and ``--workers``.
+
+    Returns:
+        What came back, in order.
+    """
+    parser = argparse.ArgumentParser(description=str(about).splitlines()[0])
+    parser.add_argument("--faces", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    a = parser.parse_args()
+    rows = []
+    with ProcessPoolExecutor(a.workers, mp_context=get_context("spawn")) as pool:
+        for row in pool.map(measure, range(a.faces), [a.faces] * a.faces):
+            rows.append(row)
+            print(f"{len(rows)}/{a.faces} faces", flush=True)
+    return rows

@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from torch.func import jvp, vjp, vmap
 from benchmarks._faces import held_out, karras, masks, models
 from benchmarks._report import bar, write
 from core.discover.jacobian import DecoderJacobian
-from core.discover.krylov import block_krylov
+from core.discover.krylov import KrylovBasis, block_krylov
 from core.discover.mask import output_weights
 from core.discover.subspace import orthonormal
 from core.invert.fixed_point import invert_fixed_point
@@ -181,21 +180,7 @@ def _lanczos(J: DecoderJacobian, weights: Tensor, steps: int):
         if not len(new):
             break
         q, b = torch.cat([q, new]), torch.cat([b, J.jvp(new)])
-    return replace(block_krylov(_Nothing(J), weights, 1, blocks=1, widen=0), q=q, b=b)
-
-
-class _Nothing:
-    """Stands in for J where only the shape of the answer is wanted."""
-
-    def __init__(self, J: DecoderJacobian):
-        self.shape, self.algebra, self.chunk, self.h0 = J.shape, J.algebra, J.chunk, J.h0
-        self.planned = self.passes = self.products = 0
-
-    def jvp(self, v: Tensor) -> Tensor:
-        return v.new_zeros(len(v), self.shape[0])
-
-    def vjp(self, u: Tensor) -> Tensor:
-        return u.new_zeros(len(u), self.shape[1])
+    return KrylovBasis(q, b, weights, len(q), 1.0, (), None, J.products, J.passes)
 
 
 def measure(name: str, device: torch.device) -> tuple[list[dict], dict]:

@@ -7,18 +7,14 @@ how much every other factor stayed. The best of the six by the region's own fact
 
 from __future__ import annotations
 
-import argparse
-import os
 import time
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks._faces import held_out, karras, masks, models
+from benchmarks._faces import each_face, held_out, karras, masks, models
 from benchmarks._report import bar, write
 from benchmarks.region_locality import SIGMA, STEPS, TOP, WINDOW, inside_and_outside
 from core.denoiser import to_eps
@@ -196,15 +192,8 @@ def picture(file: Path, index: int, faces: int, rows: dict) -> None:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--faces", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    a = parser.parse_args()
-    with ProcessPoolExecutor(a.workers, mp_context=get_context("spawn")) as pool:
-        rows = []
-        for row in pool.map(one_face, range(a.faces), [a.faces] * a.faces):
-            rows.append(row)
-            print(f"{len(rows)}/{a.faces} faces", flush=True)
+    rows = each_face(one_face, __doc__)
+    faces = len(rows)
     lines = []
     for method in METHODS:
         line: dict = {"method": method}
@@ -217,7 +206,7 @@ def main() -> None:
         line["transfer, %"] = round(100 * sum(c["transfer"] for c in cells) / len(cells))
         line["seconds"] = round(sum(c["seconds"] for c in cells) / len(cells), 2)
         lines.append(line)
-    picture(Path("assets/method_comparison.png"), 3, a.faces, rows[3])
+    picture(Path("assets/method_comparison.png"), 3, faces, rows[3])
     ours, rivals = lines[0], lines[2:]
     write(
         "method_comparison",

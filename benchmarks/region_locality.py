@@ -6,20 +6,17 @@ random directions; which known factor the directions move; whether they transfer
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import accumulate
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks._faces import held_out, karras, masks, models
+from benchmarks._faces import each_face, held_out, karras, masks, models
 from benchmarks._report import bar, write
 from core.directions import Directions
 from core.directions_io import load_directions, save_directions
@@ -184,15 +181,7 @@ def summary(rows: list[dict], region: str) -> dict:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    a = parser.parse_args()
-    with ProcessPoolExecutor(a.workers, mp_context=get_context("spawn")) as pool:
-        rows = []
-        for row in pool.map(one_face, range(a.faces), [a.faces] * a.faces):
-            rows.append(row)
-            print(f"{len(rows)}/{a.faces} faces", flush=True)
+    rows = each_face(one_face, __doc__)
     torch.set_num_threads(os.cpu_count() or 1)
     model, _ = models()
     factors, images = held_out(1)
