@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from devtools.client import Interrupted
 
-from .graphs import FACE, base, discover, node, refused, render, save, steer
+from .graphs import FACE, base, discover, face, node, refused, render, save, steer
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +149,70 @@ def test_direction_files_damaged_or_elsewhere(server):
     for name in ("short.safetensors", "mutated.safetensors", "../hspace/code.pt"):
         prompt = {**base(), "load": node("HSpaceLoadDirections", file=name), "steer": steer(5.0, directions=("load", 0))}
         refused(server, {**prompt, "render": render("steer"), "save": save(["render", 0])}, "short" if name[0] == "s" else "file")
+
+
+LOOK = {"model": ["model", 0], "trajectory": ["invert", 0], "mask": [FACE, 1]}
+DIALS = {"k": 2, "mode": "generalized", "tau": 0.01, "rank": 2}
+
+
+def test_a_track_that_runs_upwards(server):
+    track = node("HSpaceTrackDirections", **LOOK, **DIALS, sigma_start=0.5, sigma_end=3.0, levels=2)
+    refused(server, {**base(), "track": track, "save": save(["track", 1])}, "sigma_start must be at least sigma_end", "0.5", "3")
+
+
+def test_global_directions_with_masks_for_other_pictures(server):
+    three = {**base(), "three": face(5)}
+    three["three"]["inputs"]["count"] = 3
+    three["invert"]["inputs"]["image"] = ["three", 0]
+    three["two"] = face(6)
+    three["two"]["inputs"]["count"] = 2
+    found = node("HSpaceGlobalDirections", **{**LOOK, "mask": ["two", 1]}, **DIALS, how="match", sigma=1.0)
+    refused(server, {**three, "global": found, "save": save(["global", 1])}, "3 pictures, 2 masks")
+
+
+def test_a_basis_asked_for_more_than_it_holds(server):
+    prompt = {**base(), "basis": node("HSpaceRegionBasis", **LOOK, max_k=1, max_rank=0, sigma=1.0, iterations=1)}
+    prompt["directions"] = node("HSpaceBasisDirections", basis=["basis", 0], **{**DIALS, "k": 64, "mode": "none"})
+    refused(server, {**prompt, "save": save(["directions", 1])}, "k must lie in 1..", "got 64")
+
+
+def test_edit_state_with_directions_of_h(server):
+    edit = node(
+        "HSpaceEditState", model=["model", 0], trajectory=["invert", 0], directions=["discover", 0], strength=1.0, direction=1, how="step"
+    )
+    rendered = node("HSpaceRenderTrajectory", model=["model", 0], trajectory=["edit", 0], asymmetric=False, protect=0.0)
+    refused(
+        server, {**base(), "discover": discover(), "edit": edit, "render": rendered, "save": save(["render", 0])}, "steer with them instead"
+    )
+
+
+def test_pca_of_too_few_pictures(server):
+    found = node("HSpaceBaselineDirections", **LOOK, method="PCA of h", k=3, rank=2, sigma=1.0)
+    refused(server, {**base(), "pca": found, "save": save(["pca", 1])}, "need more than 3 pictures, got 1")
+
+
+def test_a_mean_difference_on_two_grids(server):
+    prompt = base()
+    prompt["coarse"] = node("BasicScheduler", model=["model", 0], scheduler="karras", steps=3, denoise=1.0)
+    prompt["other"] = {**prompt["invert"], "inputs": {**prompt["invert"]["inputs"], "sigmas": ["coarse", 0]}}
+    prompt["apart"] = node("HSpaceMeanDifference", model=["model", 0], positive=["invert", 0], negative=["other", 0], sigma=1.0)
+    prompt["steer"] = steer(5.0, directions=("apart", 0))
+    refused(server, {**prompt, "render": render("steer"), "save": save(["render", 0])}, "inverted on the same sigmas")
+
+
+def test_transport_to_another_model(server, pack_weights):
+    folder = server.process.models / "hspace"
+    folder.mkdir(parents=True, exist_ok=True)
+    state, info = pack_weights
+    save_file({k: v * 0.9 if k == "conv_out.weight" else v for k, v in state.items()}, folder / "other.safetensors", metadata=info)
+    prompt = {**base(), "other": node("HSpaceLoadPixelModel", checkpoint="other.safetensors"), "discover": discover()}
+    prompt["there"] = {**prompt["invert"], "inputs": {**prompt["invert"]["inputs"], "model": ["other", 0]}}
+    prompt["basis"] = node(
+        "HSpaceRegionBasis", **{**LOOK, "model": ["other", 0], "trajectory": ["there", 0]}, max_k=2, max_rank=0, sigma=1.0
+    )
+    prompt["moved"] = node("HSpaceTransportDirections", directions=["discover", 0], basis=["basis", 0])
+    prompt["say"] = node("PreviewAny", source=["moved", 1])
+    refused(server, prompt, "these directions were found on model")
 
 
 def test_protect_without_a_mask(server):
