@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -43,7 +45,10 @@ def masks(factors: Factors, regions: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def each_face(measure: Callable[[int, int], dict], about: str | None) -> list[dict]:
-    """Run ``measure(index, faces)`` for every face in processes of their own; options ``--faces`` and ``--workers``.
+    """Run ``measure(index, faces)`` for every face in processes of their own.
+
+    Options: ``--faces``, ``--workers``, and ``--resume FILE``, where every finished face is written at once and from where a run that
+    was cut off goes on.
 
     Returns:
         What came back, in order.
@@ -51,10 +56,17 @@ def each_face(measure: Callable[[int, int], dict], about: str | None) -> list[di
     parser = argparse.ArgumentParser(description=str(about).splitlines()[0])
     parser.add_argument("--faces", type=int, default=64)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--resume", type=Path)
     a = parser.parse_args()
-    rows = []
+    rows: dict[int, dict] = {}
+    if a.resume and a.resume.exists():
+        rows = dict(json.loads(line) for line in a.resume.read_text().splitlines())
     with ProcessPoolExecutor(a.workers, mp_context=get_context("spawn")) as pool:
-        for row in pool.map(measure, range(a.faces), [a.faces] * a.faces):
-            rows.append(row)
+        runs = {pool.submit(measure, i, a.faces): i for i in range(a.faces) if i not in rows}
+        for done in as_completed(runs):
+            rows[runs[done]] = done.result()
+            if a.resume:
+                with a.resume.open("a") as f:
+                    f.write(json.dumps([runs[done], done.result()]) + "\n")
             print(f"{len(rows)}/{a.faces} faces", flush=True)
-    return rows
+    return [rows[i] for i in range(a.faces)]
