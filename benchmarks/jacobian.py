@@ -1,8 +1,11 @@
 """Time, products and memory until the top five directions of a region are right. ``python dev.py bench jacobian``.
 
 In one process, on the same model, state and mask: (a) the way of the released codes, single-vector power iteration through the whole
-U-Net with double backward; (b) block subspace iteration through the whole U-Net (Park et al. 2023); (c) this pack's block Krylov on
+U-Net with double backward; (b) block subspace iteration through the whole U-Net (Park et al. 2023); (c) this pack's block Davidson on
 the decoder half. Each runs until its five vectors span the converged subspace to an angle of 1e-2.
+
+The embedded model runs all of it, on eight states. On the large ones a converged Krylov basis is the stand-in on which the steps of (a),
+(b) and of Lanczos are counted; the time of a step is measured on the model, and (c) runs on the model. Column ``steps`` says which.
 """
 
 from __future__ import annotations
@@ -11,16 +14,19 @@ import argparse
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
 from benchmarks._faces import held_out, karras, masks, models
+from benchmarks._host import sd15
 from benchmarks._report import bar, write
+from core.discover.davidson import Space, leading_directions, rows_to_begin
 from core.discover.jacobian import DecoderJacobian
-from core.discover.krylov import KrylovBasis, block_krylov
+from core.discover.krylov import block_krylov
 from core.discover.mask import output_weights
 from core.discover.subspace import orthonormal
 from core.invert.fixed_point import invert_fixed_point
@@ -28,29 +34,38 @@ from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.vp import VPDenoiser
 from core.schedule import Schedule
 
-K, ANGLE, GIVE_UP = 5, 1e-2, 400
-MODELS = ("embedded", "celebahq")
+K, ANGLE, GIVE_UP, TIMED, SEEDS = 5, 1e-2, 400, 2, 8
+MODELS = ("embedded", "celebahq", "sd15")
+State = tuple[object, Tensor, float, Tensor]
+"""Model, x, sigma, mask."""
 
 
-def embedded(device: torch.device):
-    """The face model at the state where its workflow looks: model, x, sigma, mask."""
+def embedded(device: torch.device) -> Iterator[State]:
+    """The face model at the states where its workflow looks: four faces, mouth and eyes."""
     model, _ = models()
-    factors, images = held_out(1)
+    factors, images = held_out(4)
     path = invert_fixed_point(model, images, karras(18, 20.0))
     step = path.nearest(1.6)
     model.net.to(device)
-    return model, path.states[step].to(device), float(path.sigmas[step]), masks(factors, ("mouth",))["mouth"][0]
+    for i in range(len(images)):
+        for region in ("mouth", "eyes"):
+            yield model, path.states[step][i : i + 1].to(device), float(path.sigmas[step]), masks(factors, (region,))[region][i]
 
 
-def celebahq(device: torch.device):
+def celebahq(device: torch.device, side: int) -> Iterator[State]:
     """google/ddpm-celebahq-256's configuration, 114 M parameters, with random weights, on noise."""
     torch.manual_seed(0)
     config = DDPMConfig(3, 3, (128, 128, 256, 256, 512, 512), 2, (False, False, False, False, True, False))
     net = DDPMUNet(config).to(device).eval().requires_grad_(False)
-    x = 3.5 * torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1))
-    mask = torch.zeros(256, 256)
-    mask[175:200, 95:160] = 1  # the mouth box of the released RBE code
-    return VPDenoiser(net, Schedule("linear"), "eps"), x.to(device), 3.4, mask
+    x = 3.5 * torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
+    yield VPDenoiser(net, Schedule("linear"), "eps"), x.to(device), 3.4, mouth_box(side)
+
+
+def mouth_box(side: int) -> Tensor:
+    """The mouth of the released RBE code, `[side side]`."""
+    mask = torch.zeros(side, side)
+    mask[side * 175 // 256 : side * 200 // 256, side * 95 // 256 : side * 160 // 256] = 1
+    return mask
 
 
 class Meter:
@@ -99,141 +114,230 @@ def angle(rows: Tensor, reference: Tensor) -> float:
     return float(torch.linalg.matrix_norm(reference - (reference @ q.T) @ q, 2))
 
 
-def whole(model, x: Tensor, sigma: float) -> Callable[[Tensor], Tensor]:
-    """h -> flattened picture by running the whole U-Net, as every released code does."""
-    rows = x.new_full((1,), sigma)
-    return lambda h: model.split(x, rows).decode(h).reshape(-1)
+class Gram(Protocol):
+    """``J^T diag(M) J`` on rows `[b d]`."""
+
+    def __call__(self, v: Tensor) -> Tensor: ...
 
 
-def released(model, x: Tensor, sigma: float, weights: Tensor, reference: Tensor, device: torch.device) -> dict:
-    """(a) One vector after the other, deflated (the released deflation is commented out and never converges beyond the first)."""
-    f, root = whole(model, x, sigma), weights.sqrt()
-    h0 = model.split(x, x.new_full((1,), sigma)).h.detach()
-    found: list[Tensor] = []
-    products, seconds, peak, g = 0, 0.0, 0.0, torch.Generator().manual_seed(0)
+def double_backward(f: Callable, h0: Tensor, weights: Tensor) -> Gram:
+    """As the released codes do: J v by double backward, then J^T, one vector, each from scratch."""
+    root = weights.sqrt()
+
+    def apply(v: Tensor) -> Tensor:
+        h = h0.clone().requires_grad_(True)
+        with torch.enable_grad():
+            y = f(h) * root
+            dummy = torch.zeros_like(y, requires_grad=True)
+            (pulled,) = torch.autograd.grad(y, h, dummy, create_graph=True)
+            (w,) = torch.autograd.grad(pulled, dummy, v.view_as(pulled).to(pulled))
+            y = f(h) * root
+            (back,) = torch.autograd.grad(y, h, w.detach())
+        return back.reshape(1, -1)
+
+    return apply
+
+
+def forward_mode(f: Callable, h0: Tensor, weights: Tensor) -> Gram:
+    """As Park et al. do: forward mode for all rows at once, a backward pass for each."""
+
+    def apply(v: Tensor) -> Tensor:
+        y = vmap(lambda row: jvp(f, (h0,), (row.view_as(h0),))[1])(v.to(h0))
+        pull = vjp(f, h0)[1]
+        return torch.stack([pull(row)[0].reshape(-1) for row in y * weights])
+
+    return apply
+
+
+def one_by_one(gram: Gram, d: int, reference: Tensor, seed: int = 0) -> tuple[int, Tensor]:
+    """(a) One vector after the other, deflated (the released deflation is commented out and never converges beyond the first).
+
+    Returns:
+        Steps of two products, and the vectors.
+    """
+    found, steps, g = reference[:0], 0, torch.Generator().manual_seed(seed)
     for i in range(len(reference)):
-        v = torch.randn(h0.numel(), generator=g).to(h0)
+        v = torch.randn(1, d, generator=g).to(reference)
         for _ in range(GIVE_UP):
-            with Meter(device) as meter:
-                if found:
-                    basis = torch.stack(found)
-                    v = v - basis.T @ (basis @ v)
-                v = (v / v.norm()).detach()
-                # J v by double backward, then J^T, each from scratch.
-                h = h0.clone().requires_grad_(True)
-                with torch.enable_grad():
-                    y = f(h) * root
-                    dummy = torch.zeros_like(y, requires_grad=True)
-                    (pulled,) = torch.autograd.grad(y, h, dummy, create_graph=True)
-                    (w,) = torch.autograd.grad(pulled, dummy, v.view_as(pulled))
-                    y = f(h) * root
-                    (back,) = torch.autograd.grad(y, h, w.detach())
-                v = back.reshape(-1)
-            products, seconds, peak = products + 2, seconds + meter.seconds, max(peak, meter.megabytes)
-            unit = v / v.norm()
+            v = v - (v @ found.T) @ found
+            v = gram(v / v.norm()).to(reference)
+            v, steps = v / v.norm(), steps + 1
             # Its own vector is right when it lies in the span of the first i + 1; the last one settles the subspace.
-            if angle(torch.stack([*found, unit]), reference[: i + 1]) < ANGLE:
+            if angle(torch.cat([found, v]), reference[: i + 1]) < ANGLE:
                 break
-        found.append(v / v.norm())
-    return {"products": products, "passes": products, "seconds": seconds, "MB": peak, "angle": angle(torch.stack(found), reference)}
+        found = orthonormal(torch.cat([found, v]))
+    return steps, found
 
 
-def park(model, x: Tensor, sigma: float, weights: Tensor, reference: Tensor, device: torch.device) -> dict:
-    """(b) A block of k, forward mode in one chunk, k backward passes, QR."""
-    f = whole(model, x, sigma)
-    h0 = model.split(x, x.new_full((1,), sigma)).h.detach()
-    v = orthonormal(torch.randn(K, h0.numel(), generator=torch.Generator().manual_seed(0))).to(h0)
-    products, passes, seconds, peak = 0, 0, 0.0, 0.0
+def together(gram: Gram, d: int, reference: Tensor, seed: int = 0) -> tuple[int, Tensor]:
+    """(b) A block of k and QR. Returns steps of 2 k products, and the vectors."""
+    v, steps = orthonormal(torch.randn(K, d, generator=torch.Generator().manual_seed(seed)).to(reference)), 0
+    while steps < GIVE_UP and (not steps or angle(v, reference) >= ANGLE):
+        v, steps = orthonormal(gram(v).to(reference)), steps + 1
+    return steps, v
+
+
+def lanczos(J, weights: Tensor, reference: Tensor, seed: int = 0) -> float:
+    """Single-vector Lanczos with full reorthogonalisation; J counts what it takes. Returns the angle."""
+    q = orthonormal(torch.randn(1, J.shape[1], generator=torch.Generator().manual_seed(seed)).to(reference))
+    b, away = J.jvp(q).double(), 1.0
     for _ in range(GIVE_UP):
+        top = torch.linalg.eigh((b * weights.double()) @ b.T)[1].flip(1)[:, :K].T @ q
+        away = angle(top, reference) if len(top) == K else 1.0
+        if away < ANGLE:
+            break
+        new = orthonormal(J.vjp((b[-1:] * weights).to(weights)), q)
+        q, b = torch.cat([q, new]), torch.cat([b, J.jvp(new).double()])
+    return away
+
+
+def ours(J, weights: Tensor, blocks: int) -> Tensor:
+    """(c) Stage 1 of the pack's engine, stopped after so many blocks."""
+    space = Space(J, weights)
+    return leading_directions(space, rows_to_begin(space, K, seed=0), K, blocks=blocks, tol=0)[0]
+
+
+class StandIn:
+    """The operator of a converged Krylov basis, written in its singular vectors: a diagonal, and zero elsewhere."""
+
+    def __init__(self, values: Tensor, d: int):
+        # Directions beyond the basis carry nothing; some of them are kept, so that a random start is as far off as in h-space.
+        self.root = torch.cat([values.sqrt(), values.new_zeros(min(d - len(values), 4 * len(values)))])
+        self.shape, self.algebra, self.h0 = (len(self.root), len(self.root)), values.device, values
+        self.chunk, self.jvps, self.vjps, self.passes, self.weights = 8, 0, 0, 0, torch.ones_like(self.root)
+        self.reference = torch.eye(K, len(self.root), dtype=values.dtype, device=values.device)
+
+    def jvp(self, v: Tensor) -> Tensor:
+        """Rows."""
+        self.jvps, self.passes = self.jvps + len(v), self.passes - (-len(v) // self.chunk)
+        return v.to(self.root) * self.root
+
+    def vjp(self, v: Tensor) -> Tensor:
+        """Rows."""
+        self.vjps, self.passes = self.vjps + len(v), self.passes - (-len(v) // self.chunk)
+        return v.to(self.root) * self.root
+
+    def gram(self, v: Tensor) -> Tensor:
+        """Rows."""
+        return v.to(self.root) * self.root**2
+
+
+def one_state(model, x: Tensor, sigma: float, mask: Tensor, device: torch.device, large: bool) -> dict[str, dict]:
+    """Figures of each way at one state."""
+    weights, rows = output_weights(mask, tuple(x.shape[1:])).to(device), x.new_full((1,), sigma)
+
+    def operator() -> DecoderJacobian:
+        return DecoderJacobian(model.split(x, rows))
+
+    def f(h: Tensor) -> Tensor:
+        """The whole U-Net, encoder and all, as every released code runs it."""
+        part = model.split(x, rows)
+        return (part.smooth or part.decode)(h).reshape(-1)
+
+    exact = block_krylov(operator(), weights, K, blocks=16 if large else 40, widen=0, tol=1e-3 if large else 1e-4)
+    values, turn = torch.linalg.eigh(exact.gram()[0])
+    reference = turn.flip(1)[:, :K].T @ exact.q
+    stand_in = StandIn(values.flip(0).clamp_min(0), exact.q.shape[1])
+    h0 = model.split(x, rows).h.detach()
+    print(f"reference: {len(exact.q)} vectors, residual {exact.residual:.1e}", flush=True)
+    model(x, rows)
+    with Meter(device) as forward:
+        for _ in range(TIMED):
+            model(x, rows)
+    unit, found = forward.seconds / TIMED, {}
+    # (a) and (b)
+    for way, make, run, products, passes in (
+        ("a", double_backward, one_by_one, 2, 2), ("b", forward_mode, together, 2 * K, 1 + K),
+    ):  # fmt: skip
+        gram, peak, seconds, calls = make(f, h0, weights), [0.0], [0.0], [0]
+
+        def metered(v: Tensor, gram=gram, peak=peak, seconds=seconds, calls=calls) -> Tensor:
+            with Meter(device) as meter:
+                out = gram(v)
+            peak[0], seconds[0], calls[0] = max(peak[0], meter.megabytes), seconds[0] + meter.seconds, calls[0] + 1
+            return out
+
+        counted = sum(run(stand_in.gram, stand_in.shape[1], stand_in.reference, seed)[0] for seed in range(SEEDS)) / SEEDS
+        if large:
+            v = torch.randn(products // 2, h0.numel(), generator=torch.Generator().manual_seed(0))
+            for _ in range(TIMED):
+                v = metered(v / v.norm(dim=1, keepdim=True)).cpu()
+            steps, away = counted, ANGLE
+        else:
+            steps, vectors = run(metered, h0.numel(), reference)
+            away = angle(vectors, reference)
+        found[way] = {
+            "products": products * steps, "passes": passes * steps, "seconds": seconds[0] / calls[0] * steps, "MB": peak[0],
+            "angle": away, "steps counted on the stand-in": counted, "steps": steps,
+        }  # fmt: skip
+        print(way, found[way], flush=True)
+    # (c)
+    blocks = next(n for n in range(1, GIVE_UP) if angle(ours(stand_in, stand_in.weights, n), stand_in.reference) < ANGLE) if large else 1
+    for n in range(blocks, GIVE_UP):
         with Meter(device) as meter:
-            y = vmap(lambda row: jvp(f, (h0,), (row.view_as(h0),))[1])(v)
-            pull = vjp(f, h0)[1]
-            w = torch.stack([pull(row)[0].reshape(-1) for row in y * weights])
-            v = orthonormal(w).to(h0)
-        products, passes, seconds, peak = products + 2 * K, passes + 1 + K, seconds + meter.seconds, max(peak, meter.megabytes)
-        if angle(v, reference) < ANGLE:
+            J = operator()
+            top = ours(J, weights, n)
+        away = angle(top, reference) if len(top) == K else 1.0
+        if away < ANGLE:
             break
-    return {"products": products, "passes": passes, "seconds": seconds, "MB": peak, "angle": angle(v, reference)}
+    found["c"] = {"products": J.products, "passes": J.passes, "seconds": meter.seconds, "MB": meter.megabytes, "angle": away}
+    # the least products there can be
+    J = stand_in if large else operator()
+    J.jvps = J.vjps = J.passes = 0
+    seeds = range(SEEDS if large else 1)
+    away = max(lanczos(J, stand_in.weights if large else weights, stand_in.reference if large else reference, seed) for seed in seeds)
+    found["Lanczos"] = {"products": (J.jvps + J.vjps) / len(seeds), "passes": J.passes / len(seeds), "angle": away}
+    for way in "abc":
+        found[way]["U-Net forwards"] = found[way]["seconds"] / unit
+        found[way]["times (c)"] = found[way]["seconds"] / found["c"]["seconds"]
+    found["reference"] = {"residual": exact.residual, "vectors": len(exact.q), "forward, seconds": unit}
+    print(found, flush=True)
+    return found
 
 
-def krylov(model, x: Tensor, sigma: float, weights: Tensor, reference: Tensor, device: torch.device, width: int | None = None) -> dict:
-    """(c) Block Krylov on the decoder half; ``width`` 1 is single-vector Lanczos, the least products there can be."""
-    for blocks in range(1, GIVE_UP):
-        with Meter(device) as meter:
-            J = DecoderJacobian(model.split(x, x.new_full((1,), sigma)))
-            if width is None:
-                basis = block_krylov(J, weights, K, blocks=blocks, widen=0, tol=0)
-            else:
-                basis = _lanczos(J, weights, blocks)
-            top = torch.linalg.eigh(basis.gram()[0])[1].flip(1)[:, :K].T @ basis.q
-        if len(top) == K and angle(top, reference) < ANGLE:
-            break
-    return {"products": J.products, "passes": J.passes, "seconds": meter.seconds, "MB": meter.megabytes, "angle": angle(top, reference)}
+WAYS = {"a": "power iteration, whole U-Net", "b": "subspace iteration, whole U-Net", "c": "block Davidson, decoder"}
 
 
-def _lanczos(J: DecoderJacobian, weights: Tensor, steps: int):
-    """Single-vector Lanczos with full reorthogonalisation."""
-    q = orthonormal(torch.randn(1, J.shape[1], generator=torch.Generator().manual_seed(0)).to(J.algebra))
-    b = J.jvp(q)
-    for _ in range(steps + K):
-        new = orthonormal(J.vjp(b[-1:] * weights), q)
-        if not len(new):
-            break
-        q, b = torch.cat([q, new]), torch.cat([b, J.jvp(new)])
-    return KrylovBasis(q, b, weights, len(q), 1.0, (), None, J.products, J.passes)
+def measure(name: str, device: torch.device, side: int) -> tuple[list[dict], list[dict], list[dict]]:
+    """Rows of the table, bars, and the raw figures of every state."""
+    if name == "sd15":
+        raw = sd15(device, side // 8, lambda model, x: one_state(model, x, 3.4, mouth_box(side // 8), device, True))
+    else:
+        states = embedded(device) if name == "embedded" else celebahq(device, side)
+        raw = [one_state(*state, device, name != "embedded") for state in states]
+    label = name if name == "embedded" else f"{name}, {side} px"
 
+    def mean(way: str, key: str) -> float:
+        return sum(r[way][key] for r in raw) / len(raw)
 
-def measure(name: str, device: torch.device) -> tuple[list[dict], dict]:
-    """Rows of one model, and its ratios."""
-    model, x, sigma, mask = {"embedded": embedded, "celebahq": celebahq}[name](device)
-    weights = output_weights(mask, tuple(x.shape[1:])).to(device)
-    J = DecoderJacobian(model.split(x, x.new_full((1,), sigma)))
-    exact = block_krylov(J, weights, K, blocks=40, widen=0, tol=1e-5)
-    reference = torch.linalg.eigh(exact.gram()[0])[1].flip(1)[:, :K].T @ exact.q
-    rows = x.new_full((1,), sigma)
-    with torch.no_grad():
-        model(x, rows)
-        with Meter(device) as forward:
-            for _ in range(5):
-                model(x, rows)
-    unit = forward.seconds / 5
-    found = {}
-    for way, run in (
-        ("c: block Krylov, decoder", krylov),
-        ("b: subspace iteration, whole U-Net", park),
-        ("a: power iteration, whole U-Net", released),
-    ):
-        found[way[0]] = {"model": name, "way": way, **run(model, x, sigma, weights, reference, device)}
-        print(found[way[0]], flush=True)
-    least = krylov(model, x, sigma, weights, reference, device, width=1)
-    for row in found.values():
-        row["U-Net forwards"] = row["seconds"] / unit
-        row["times (c)"] = row["seconds"] / found["c"]["seconds"]
-    figures = {"residual of the reference": exact.residual, "single-vector Lanczos": least, "forward, seconds": unit}
-    return [found[key] for key in "abc"], figures
+    keys = ("products", "passes", "seconds", "U-Net forwards", "times (c)", "MB")
+    rows = [
+        {"model": label, "way": f"{way}: {text}", **{k: round(mean(way, k), 1) for k in keys}, "angle": round(mean(way, "angle"), 4),
+         "steps": "run" if name == "embedded" or way == "c" else "counted"} for way, text in WAYS.items()
+    ]  # fmt: skip
+    least = [{key: r["c"][key] / r["Lanczos"][key] for key in ("products", "passes")} for r in raw]
+    bars = [
+        bar(f"{label}: time of the released way / ours", mean("a", "times (c)"), ">=", 10),
+        bar(f"{label}: time of subspace iteration / ours", mean("b", "times (c)"), ">=", 5),
+        bar(f"{label}: products / those of single-vector Lanczos", sum(r["products"] for r in least) / len(least), "<=", 2),
+        bar(f"{label}: passes / those of single-vector Lanczos", sum(r["passes"] for r in least) / len(least), "<=", 1 / 3),
+    ]
+    return rows, bars, raw
 
 
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=["embedded"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--pixels", type=int, default=256, help="picture size of the large models")
     a = parser.parse_args()
     torch.set_grad_enabled(False)
-    device, rows, facts, bars = torch.device(a.device), [], {}, []
+    device, rows, bars, raw = torch.device(a.device), [], [], {}
     for name in a.models:
-        found, facts[name] = measure(name, device)
-        rows += found
-        released_way, park_way, ours = found
-        least = facts[name]["single-vector Lanczos"]
-        bars += [
-            bar(f"{name}: time of the released way / ours", released_way["times (c)"], ">=", 10),
-            bar(f"{name}: time of subspace iteration / ours", park_way["times (c)"], ">=", 5),
-            bar(f"{name}: products / those of single-vector Lanczos", ours["products"] / least["products"], "<=", 2),
-            bar(f"{name}: passes / those of single-vector Lanczos", ours["passes"] / least["passes"], "<=", 1 / 3),
-        ]
-    rounded = [{k: round(v, 4 if k == "angle" else 1) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-    write("jacobian_gpu" if a.device == "cuda" else "jacobian", {"rows": rounded, "k": K, "wanted angle": ANGLE, **facts}, bars)
+        more_rows, more_bars, raw[name] = measure(name, device, a.pixels)
+        rows, bars = rows + more_rows, bars + more_bars
+    write("jacobian_gpu" if a.device == "cuda" else "jacobian", {"rows": rows, "k": K, "wanted angle": ANGLE, "raw": raw}, bars)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 
 from benchmarks import _report
 
-from . import env
+from . import env, testing
 from .console import ROOT, StepFailed, say
 
 README = ROOT / "README.md"
@@ -37,10 +37,7 @@ def run(options: argparse.Namespace) -> int:
     unknown = set(options.names) - set(names())
     if unknown:
         raise StepFailed("bench", f"no benchmark is called {', '.join(sorted(unknown))}", f"Choose from: {', '.join(names())}.")
-    env.ensure_venv()
-    env.ensure_torch()
-    env.install("pack-requirements", env.pack_requirements(), "the pack's requirements")
-    env.install("dev-requirements", env.extra_requirements("dev"), "development requirements")
+    testing.prepare()
     failed = []
     for name in options.names or names():
         say("bench", name)

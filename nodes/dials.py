@@ -68,7 +68,7 @@ HOW = (
     io.Int.Input("image_index", default=0, min=0, max=4095, advanced=True, optional=True, tooltip="Which image of a batch."),
     io.Int.Input(
         "iterations",
-        default=6,
+        default=8,
         min=1,
         max=64,
         advanced=True,

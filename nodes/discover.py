@@ -40,7 +40,7 @@ class HSpaceDiscoverRegion(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, k, mode, tau, rank, sigma, layer="middle", image_index=0, iterations=6, seed=0, mask=None
+        cls, model, trajectory, k, mode, tau, rank, sigma, layer="middle", image_index=0, iterations=8, seed=0, mask=None
     ) -> io.NodeOutput:
         """Discover."""
         prompts, x, level, region = looked_at(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)
@@ -100,7 +100,7 @@ class HSpaceRegionBasis(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, max_k, max_rank, sigma, layer="middle", image_index=0, iterations=6, seed=0, mask=None
+        cls, model, trajectory, max_k, max_rank, sigma, layer="middle", image_index=0, iterations=8, seed=0, mask=None
     ) -> io.NodeOutput:
         """Compute it."""
         prompts, x, level, region = looked_at(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)

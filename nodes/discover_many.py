@@ -74,7 +74,7 @@ class HSpaceTrackDirections(io.ComfyNode):
         levels,
         layer="middle",
         image_index=0,
-        iterations=6,
+        iterations=8,
         seed=0,
         mask=None,
     ) -> io.NodeOutput:
@@ -151,7 +151,7 @@ class HSpaceGlobalDirections(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, k, mode, tau, rank, how, sigma, layer=("middle",), iterations=(6,), seed=(0,), mask=None
+        cls, model, trajectory, k, mode, tau, rank, how, sigma, layer=("middle",), iterations=(8,), seed=(0,), mask=None
     ) -> io.NodeOutput:
         """Discover on each, then average."""
         model, layer, iterations = model[0], layer[0], iterations[0]

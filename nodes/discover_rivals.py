@@ -43,7 +43,7 @@ class HSpaceBaselineDirections(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, method, k, rank, sigma, layer="middle", image_index=0, iterations=6, seed=0, mask=None
+        cls, model, trajectory, method, k, rank, sigma, layer="middle", image_index=0, iterations=8, seed=0, mask=None
     ) -> io.NodeOutput:
         """Find them."""
         prompts, x, level, region = looked_at(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)

@@ -50,7 +50,7 @@ class RegionBasis:
 
 
 def krylov_basis(
-    model: Denoiser, x: Tensor, sigma: float, mask: Tensor | None = None, *, layer: str = "middle", k: int = 5, iterations: int = 6,
+    model: Denoiser, x: Tensor, sigma: float, mask: Tensor | None = None, *, layer: str = "middle", k: int = 5, iterations: int = 8,
     size: int = 0, outside_k: int = 0, widen: int = WIDEN, tau: float = 0.01, tol: float = 1e-2, seed: int = 0, solver: str = "krylov",
     chunk: int | None = None, start: Tensor | None = None, callback: Callback | None = None,
 ) -> RegionBasis:  # fmt: skip

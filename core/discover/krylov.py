@@ -1,9 +1,10 @@
 """Block Krylov basis of the masked Jacobian (Musco and Musco 2015, arXiv 1504.05477), widened towards quiet directions.
 
-Stage 1 is block Lanczos with full reorthogonalisation on ``J^T diag(M) J``. Stage 2, if asked for, does the same on
-``J^T diag(1 - M) J``. Stage 3 adds, block by block, the residuals of the best region directions so far, ``J^T diag(M - q (1 - M)) J v``
-less the part along v, with q the quotient of v: a block Davidson method on the pencil of ``region.py``. It stops when the quotients
-have stopped growing. ``B = J Q`` is stored, so every mode, rank and tau afterwards is small algebra without the network.
+Stage 1 finds the strongest directions of the region, those of ``J^T diag(M) J`` (``davidson.py``). Stage 2, if asked for, is block
+Lanczos on ``J^T diag(1 - M) J``. Stage 3 adds, block by block, the residuals of the best region directions so far,
+``J^T diag(M - q (1 - M)) J v`` less the part along v, with q the quotient of v: a block Davidson method on the pencil of ``region.py``.
+It stops when the quotients have stopped growing. ``B = J Q`` is stored, so every mode, rank and tau afterwards is small algebra
+without the network.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .davidson import GUARDS, Space, block_width, leading_directions, rows_to_begin
 from .jacobian import DecoderJacobian
 from .power import power_iteration
-from .subspace import Singular, orthonormal, subspace_iteration
+from .subspace import Singular, subspace_iteration
 
 SOLVERS = ("krylov", "subspace", "power")
-GUARDS = 3  # vectors of a block beyond the k wanted; they make the last of the k converge
 _OUTSIDE_BLOCKS = 3  # the leading outside directions are far apart; three blocks hold them
 _FULL = 1 - 1e-3
 _SLOWEST = 0.95  # ratio of successive gains beyond which extrapolation means nothing
@@ -56,29 +57,8 @@ class KrylovBasis:
         return (inside + inside.T) / 2, (outside + outside.T) / 2
 
 
-class _Space:
-    """A basis that grows, with its images and both Gram matrices kept up to date."""
-
-    def __init__(self, J: DecoderJacobian, weights: Tensor):
-        self.J, (m, d) = J, J.shape
-        self.weights = weights.to(J.algebra, J.h0.dtype)
-        self.q = torch.zeros(0, d, dtype=torch.float64, device=J.algebra)
-        self.b = self.weights.new_zeros(0, m)
-        self.inside = self.outside = self.q.new_zeros(0, 0)
-
-    def add(self, rows: Tensor) -> int:
-        """Extend the basis by what is new in ``rows`` `[b d]`; returns how many vectors that was."""
-        x = orthonormal(rows, self.q)
-        if len(x):
-            y = self.J.jvp(x)
-            self.q, self.b = torch.cat([self.q, x]), torch.cat([self.b, y])
-            b, y, m = self.b.double(), y.double(), self.weights.double()
-            self.inside, self.outside = _bordered(self.inside, (y * m) @ b.T), _bordered(self.outside, (y * (1 - m)) @ b.T)
-        return len(x)
-
-
 def block_krylov(
-    J: DecoderJacobian, weights: Tensor, k: int = 5, *, blocks: int = 6, size: int = 0, outside_k: int = 0, widen: int = 24,
+    J: DecoderJacobian, weights: Tensor, k: int = 5, *, blocks: int = 8, size: int = 0, outside_k: int = 0, widen: int = 24,
     tau: float = 0.01, tol: float = 1e-2, seed: int = 0, start: Tensor | None = None,
 ) -> KrylovBasis:  # fmt: skip
     """Build the basis.
@@ -99,36 +79,24 @@ def block_krylov(
     Returns:
         The basis.
     """
-    width = min(k + GUARDS, J.shape[1])
+    width = block_width(k, J.shape[1])
     blocks = max(blocks, -(-size // width))
     if is_full(weights):
         outside_k = widen = 0
     stages = ((blocks, width), (widen, k), (_OUTSIDE_BLOCKS if outside_k else 0, outside_k + GUARDS))
-    J.planned = J.passes + sum(2 * steps * -(-block // J.chunk) for steps, block in stages)
-    g = torch.Generator().manual_seed(seed)
-    space = _Space(J, weights)
+    J.planned = J.passes + 1 + sum(2 * steps * -(-block // J.chunk) for steps, block in stages)
+    space = Space(J, weights)
     inner, outer = space.weights, 1 - space.weights
-    begin = torch.randn(width, J.shape[1], generator=g, dtype=torch.float64).to(space.q)
-    if start is not None:
-        begin = torch.cat([start.to(begin), begin])[: max(width, len(start) + GUARDS)]
-    fresh = space.add(begin)
-    images, residual = space.q[:0], 1.0
-    for i in range(blocks):
-        images = torch.cat([images, J.vjp(space.b[len(images) :] * inner).double()])
-        residual = _angle(space, images, k)
-        if (residual < tol and len(space.q) >= size) or i == blocks - 1:
-            break
-        fresh = space.add(images[-fresh:])
-        if not fresh:
-            break
+    leading, residual = leading_directions(space, rows_to_begin(space, k, seed=seed, start=start), k, blocks=blocks, size=size, tol=tol)
+    space.add(leading)
     core = len(space.q)
     if outside_k:
-        start = torch.randn(min(outside_k + GUARDS, core), core, generator=g).to(space.b) @ space.b
+        most = torch.linalg.eigh(space.outside)[1].flip(1)[:, : outside_k + GUARDS].T.to(space.b) @ space.b
         for _ in range(_OUTSIDE_BLOCKS):
-            fresh = space.add(J.vjp(start * outer))
+            fresh = space.add(J.vjp(most * outer))
             if not fresh:
                 break
-            start = space.b[-fresh:]
+            most = space.b[-fresh:]
     history: list[tuple[int, float]] = []
     for i in range(widen + 1 if widen else 0):
         quotients, s, shift = pencil(space.inside, space.outside, tau)
@@ -156,7 +124,7 @@ def solved_basis(
     run = power_iteration if solver == "power" else subspace_iteration
     sides = [weights] if is_full(weights) else [weights, 1 - weights]
     parts: list[Singular] = [run(J, side, k, iterations=iterations, tol=tol, seed=seed + i) for i, side in enumerate(sides)]
-    space = _Space(J, weights)
+    space = Space(J, weights)
     for part in parts:
         space.add(part.vectors)
     return KrylovBasis(space.q, space.b, space.weights, len(space.q), max(p.turned for p in parts), (), None, J.products, J.passes)
@@ -200,20 +168,3 @@ def shortfall(history: list[tuple[int, float]]) -> float:
         return 0.0
     ratio = min(gain / before, _SLOWEST) if before > 0 else _SLOWEST
     return gain * ratio / (1 - ratio) / last
-
-
-def _bordered(old: Tensor, edge: Tensor) -> Tensor:
-    """A symmetric matrix `[n n]` grown to `[n+b n+b]` by its last rows ``edge`` `[b n+b]`."""
-    n = len(old)
-    new = torch.cat([torch.cat([old, edge[:, :n].T], 1), edge])
-    return (new + new.T) / 2
-
-
-def _angle(space: _Space, images: Tensor, k: int) -> float:
-    """Residual of the top-k Ritz vectors of ``J^T M J`` over the gap below them, at most 1. ``images`` `[n d]`: of the whole basis."""
-    values, turn = torch.linalg.eigh(space.inside)
-    values, turn = values.flip(0), turn.flip(1)
-    if len(values) <= k:
-        return 1.0
-    r = turn[:, :k].T @ images - values[:k, None] * (turn[:, :k].T @ space.q)
-    return min(1.0, float(torch.linalg.matrix_norm(r, 2)) / max(float(values[k - 1] - values[k]), 1e-300))

@@ -9,6 +9,7 @@ import torch
 from scipy.sparse.linalg import svds
 from torch.func import jacrev
 
+from core.discover.davidson import Space, leading_directions, rows_to_begin
 from core.discover.jacobian import DecoderJacobian
 from core.discover.krylov import block_krylov, pencil, shortfall, solved_basis
 from core.discover.power import power_iteration
@@ -96,6 +97,18 @@ def test_krylov_reaches_the_angle_it_claims(bottleneck, weights, exact):
     assert off_orthonormal(basis.q) < 1e-12
     torch.testing.assert_close(basis.b, J.jvp(basis.q), rtol=1e-9, atol=1e-9)
     assert basis.products + len(basis.q) == J.products
+
+
+@pytest.mark.parametrize("blocks", [3, 5])
+def test_directions_read_backwards_are_ahead_of_the_basis_they_come_from(bottleneck, weights, exact, blocks):
+    J = DecoderJacobian(bottleneck)
+    space = Space(J, weights)
+    leading, residual = leading_directions(space, rows_to_begin(space, K), K, blocks=blocks, tol=0)
+    ritz = torch.linalg.eigh(space.inside)[1].flip(1)[:, :K].T @ space.q
+    assert off_orthonormal(leading) < 1e-12
+    assert angle(leading, exact[1][:K]) < 0.9 * angle(ritz, exact[1][:K])
+    assert angle(leading, exact[1][:K]) <= residual
+    assert J.jvps == J.vjps == len(space.q)
 
 
 def test_krylov_needs_fewer_products_than_what_the_papers_run(bottleneck, weights, exact):

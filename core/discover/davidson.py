@@ -1,0 +1,98 @@
+"""Block Davidson for the top of ``J^T diag(M) J`` (Crouzeix, Philippe and Sadkane 1994, "The Davidson method", algorithm 1).
+
+Each block is the residuals of the best Ritz vectors so far. While none is dropped that spans what block Lanczos with full
+reorthogonalisation does; dropping what has converged saves the rest of its products.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .jacobian import DecoderJacobian
+from .subspace import orthonormal
+
+GUARDS = 3  # random rows beyond those to start from
+# Vectors beyond the k wanted, in the first block and in the others: with more the products grow, with fewer the passes. The figures are
+# in benchmarks/results/jacobian.json.
+_FIRST, _OTHERS = 2, 1
+_NARROWEST = 4  # block; narrower ones only cost passes
+_CONVERGED = 3e-3  # residual over Ritz value of a direction that is no longer refined
+
+
+class Space:
+    """A basis that grows, with its images and both Gram matrices kept up to date."""
+
+    def __init__(self, J: DecoderJacobian, weights: Tensor):
+        self.J, (m, d) = J, J.shape
+        self.weights = weights.to(J.algebra, J.h0.dtype)
+        self.q = torch.zeros(0, d, dtype=torch.float64, device=J.algebra)
+        self.b = self.weights.new_zeros(0, m)
+        self.inside = self.outside = self.q.new_zeros(0, 0)
+
+    def add(self, rows: Tensor) -> int:
+        """Extend the basis by what is new in ``rows`` `[b d]`; returns how many vectors that was."""
+        x = orthonormal(rows, self.q)
+        if len(x):
+            y = self.J.jvp(x)
+            self.q, self.b = torch.cat([self.q, x]), torch.cat([self.b, y])
+            b, y, m = self.b.double(), y.double(), self.weights.double()
+            self.inside, self.outside = _bordered(self.inside, (y * m) @ b.T), _bordered(self.outside, (y * (1 - m)) @ b.T)
+        return len(x)
+
+
+def block_width(k: int, d: int, more: int = _OTHERS) -> int:
+    """Vectors of a block for ``k`` directions among ``d``."""
+    return min(max(k + more, _NARROWEST), d)
+
+
+def rows_to_begin(space: Space, k: int, *, seed: int = 0, start: Tensor | None = None) -> Tensor:
+    """Rows `[b d]` that stage 1 begins with: random ones, after those of ``start``. Arguments as in :func:`block_krylov`."""
+    width = block_width(k, space.q.shape[1], _FIRST)
+    rows = torch.randn(width, space.q.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(space.q)
+    return rows if start is None else torch.cat([start.to(rows), rows])[: max(width, len(start) + GUARDS)]
+
+
+def leading_directions(space: Space, begin: Tensor, k: int, *, blocks: int, size: int = 0, tol: float = 1e-2) -> tuple[Tensor, float]:
+    """Stage 1 of :func:`block_krylov`: grow ``space`` until the top ``k`` of the region are known.
+
+    They are read from the last products backwards, ``J^T M J q``, and so are one power step ahead of the basis.
+
+    Args:
+        space: empty.
+        begin: rows to start from, `[b d]`.
+        k, blocks, size, tol: see ``block_krylov``.
+
+    Returns:
+        Orthonormal rows `[k d]`, and an estimate of the sine of the angle to the true ones, at most 1, which errs on the safe side.
+    """
+    J, inner, width = space.J, space.weights, block_width(k, space.q.shape[1])
+    space.add(begin)
+    images = space.q[:0]
+    for i in range(blocks):
+        images = torch.cat([images, J.vjp(space.b[len(images) :] * inner).double()])
+        values, turn = torch.linalg.eigh(space.inside)
+        values, turn = values.flip(0), turn.flip(1)
+        behind = turn.T @ images - values[:, None] * (turn.T @ space.q)  # of every Ritz pair, G v - value v
+        size_of = behind.norm(dim=1)
+        residual = 1.0
+        if len(values) > k:
+            residual = min(1.0, float(torch.linalg.matrix_norm(behind[:k], 2)) / max(float(values[k - 1] - values[k]), 1e-300))
+        if (residual < tol and len(space.q) >= size) or i == blocks - 1:
+            break
+        ahead = slice(None if residual < tol else width)  # where size asks for more, the next ones come in
+        open_ = (size_of[ahead] > _CONVERGED * values[ahead]).nonzero()[:width, 0]
+        if not space.add(behind[ahead][open_] if len(open_) else behind[:width]):
+            break
+    # Singular vectors of U^T M^1/2 J, where U spans M^1/2 J Q.
+    kept = values > values[0] * 1e-12
+    w = (turn[:, kept] / values[kept].sqrt()).T @ images
+    lead = torch.linalg.eigh(w @ w.T)[1].flip(1)[:, :k].T @ w
+    return orthonormal(lead), residual
+
+
+def _bordered(old: Tensor, edge: Tensor) -> Tensor:
+    """A symmetric matrix `[n n]` grown to `[n+b n+b]` by its last rows ``edge`` `[b n+b]`."""
+    n = len(old)
+    new = torch.cat([torch.cat([old, edge[:, :n].T], 1), edge])
+    return (new + new.T) / 2
