@@ -6,7 +6,7 @@ from ..core.directions import Directions
 from ..core.discover.find import MODES
 from ..core.edit.schedule import EditSchedule
 from ..core.plots import spectrum_plot
-from ..core.schedule import rescale_sigma
+from ..core.schedule import Schedule, rescale_sigma
 from ..core.trajectory import Trajectory as Path
 from .host.api import Trajectory, io
 from .host.denoiser import Prompts, is_latent
@@ -42,15 +42,26 @@ LATENT_T = 700  # of 1000, where Park et al. 2023 (arXiv 2307.12868) and LOCO Ed
 
 def default_sigma(model, pixels: int) -> float:
     """The papers' noise level: rescaled to a picture of ``pixels`` pixels, or t = 700 for models that work in latents."""
+    return sigma_at(model, LATENT_T, pixels) if is_latent(model) else rescale_sigma(RBE_SIGMA, RBE_PIXELS, pixels)
+
+
+def sigma_at(model, t: float, pixels: int) -> float:
+    """The noise level that a paper calls t (of 1000): the model's own in latents; otherwise that of its 256 pixels, rescaled."""
     if is_latent(model):
-        return float(model.get_model_object("model_sampling").sigma(torch.tensor([float(LATENT_T)])))
-    return rescale_sigma(RBE_SIGMA, RBE_PIXELS, pixels)
+        return float(model.get_model_object("model_sampling").sigma(torch.tensor([float(t)])))
+    return rescale_sigma(float(Schedule("linear").sigma(t)), RBE_PIXELS, pixels)
 
 
 LOOK = (
     io.Model.Input("model", tooltip=MODEL),
     Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
     io.Mask.Input("mask", optional=True, tooltip="The region to change. Without one, the whole picture."),
+)
+THROUGH = io.Vae.Input(
+    "vae",
+    optional=True,
+    tooltip="Stable Diffusion only, and only if the mask is finer than a latent (8 pixels): the derivative then goes through the decoder of "
+    "this VAE into pixels, several times as slow. Without it the mask is averaged to latents. Pixel models ignore it.",
 )
 SIGMA = io.Float.Input(
     "sigma", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001,

@@ -8,7 +8,22 @@ from ..core.faces.regressor import load_regressor
 from ..core.measure.names import names as name_ends
 from ..core.payload import basis_from_payload, basis_to_payload, directions_from_payload, directions_to_payload, trajectory_from_payload
 from ..core.plots import strip
-from .dials import HOW, LOOK, MODE, MODEL, REPORT, SIGMA, SPECTRUM, VAE, WINDOW_END, WINDOW_START, edit_schedule, looked_at, plotted
+from .dials import (
+    HOW,
+    LOOK,
+    MODE,
+    MODEL,
+    REPORT,
+    SIGMA,
+    SPECTRUM,
+    THROUGH,
+    VAE,
+    WINDOW_END,
+    WINDOW_START,
+    edit_schedule,
+    looked_at,
+    plotted,
+)
 from .host import paths
 from .host.api import Basis, Directions, Trajectory, io, ui
 from .host.denoiser import Prompts, check_network, edits_of, is_latent, with_denoiser
@@ -34,13 +49,13 @@ class HSpaceDiscoverRegion(io.ComfyNode):
                 "and the rest least: singular vectors of the masked Jacobian of the decoder."
             ),
             search_aliases=["jacobian", "rbe", "region based editing", "unsupervised", "h-space", "semantic directions"],
-            inputs=[*LOOK, *MODE, SIGMA, *HOW],
+            inputs=[*LOOK, *MODE, SIGMA, THROUGH, *HOW],
             outputs=[Directions.Output(display_name="directions"), SPECTRUM, REPORT],
         )
 
     @classmethod
     def execute(
-        cls, model, trajectory, k, mode, tau, rank, sigma, layer="middle", image_index=0, iterations=8, seed=0, mask=None
+        cls, model, trajectory, k, mode, tau, rank, sigma, layer="middle", image_index=0, iterations=8, seed=0, mask=None, vae=None
     ) -> io.NodeOutput:
         """Discover."""
         prompts, x, level, region = looked_at(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)
@@ -62,7 +77,7 @@ class HSpaceDiscoverRegion(io.ComfyNode):
                 callback=report,
             )
 
-        found, facts = with_denoiser(model, x.shape, prompts, work, gradients=True)
+        found, facts = with_denoiser(model, x.shape, prompts, work, gradients=True, vae=vae)
         plot = plotted(found)
         return io.NodeOutput(directions_to_payload(found), plot, facts["text"], ui=ui.PreviewImage(plot, cls=cls))
 
@@ -93,6 +108,7 @@ class HSpaceRegionBasis(io.ComfyNode):
                     tooltip="Largest rank of post and constrained; 0 saves time if neither is wanted.",
                 ),
                 SIGMA,
+                THROUGH,
                 *HOW,
             ],
             outputs=[Basis.Output(display_name="basis"), REPORT],
@@ -100,7 +116,7 @@ class HSpaceRegionBasis(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, max_k, max_rank, sigma, layer="middle", image_index=0, iterations=8, seed=0, mask=None
+        cls, model, trajectory, max_k, max_rank, sigma, layer="middle", image_index=0, iterations=8, seed=0, mask=None, vae=None
     ) -> io.NodeOutput:
         """Compute it."""
         prompts, x, level, region = looked_at(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)
@@ -112,7 +128,7 @@ class HSpaceRegionBasis(io.ComfyNode):
                 iterations=iterations, seed=seed, callback=report,
             )  # fmt: skip
 
-        basis = with_denoiser(model, x.shape, prompts, work, gradients=True)
+        basis = with_denoiser(model, x.shape, prompts, work, gradients=True, vae=vae)
         text = (
             f"{len(basis.krylov.q)} vectors at layer {layer}, sigma {level:.3g}: {basis.products} Jacobian products, {basis.seconds:.1f} s"
         )

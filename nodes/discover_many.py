@@ -5,7 +5,7 @@ from ..core.discover.find import discover
 from ..core.discover.track import track
 from ..core.discover.transport import transport
 from ..core.payload import basis_from_payload, directions_from_payload, directions_to_payload, trajectory_from_payload
-from .dials import HOW, LOOK, MODE, MODEL, REPORT, SIGMA, SPECTRUM, default_sigma, looked_at, pixels, plotted
+from .dials import HOW, LOOK, MODE, MODEL, REPORT, SIGMA, SPECTRUM, THROUGH, default_sigma, looked_at, pixels, plotted
 from .host.api import Basis, Directions, Trajectory, io, ui
 from .host.denoiser import Prompts, with_denoiser
 from .host.fingerprint import model_fingerprint
@@ -55,6 +55,7 @@ class HSpaceTrackDirections(io.ComfyNode):
                     max=64,
                     tooltip="How many levels between the two. Each costs about as much as one discovery.",
                 ),
+                THROUGH,
                 *HOW,
             ],
             outputs=[Directions.Output(display_name="directions"), SPECTRUM, REPORT],
@@ -77,6 +78,7 @@ class HSpaceTrackDirections(io.ComfyNode):
         iterations=8,
         seed=0,
         mask=None,
+        vae=None,
     ) -> io.NodeOutput:
         """Follow them."""
         path = trajectory_from_payload(trajectory)
@@ -106,7 +108,7 @@ class HSpaceTrackDirections(io.ComfyNode):
                 callback=report,
             )
 
-        found, facts = with_denoiser(model, path.x0.shape, Prompts.of(path), work, gradients=True)
+        found, facts = with_denoiser(model, path.x0.shape, Prompts.of(path), work, gradients=True, vae=vae)
         lines = [
             f"{found.method}",
             *(f"sigma {float(s):.3g}: {n} Jacobian products" for s, n in zip(found.sigmas, facts["products"], strict=True)),
@@ -144,6 +146,7 @@ class HSpaceGlobalDirections(io.ComfyNode):
                     tooltip="match: pairs the directions of the pictures and averages each. subspace: averages what they span together.",
                 ),
                 SIGMA,
+                THROUGH,
                 *(i for i in HOW if i.id != "image_index"),
             ],
             outputs=[Directions.Output(display_name="directions"), SPECTRUM, REPORT],
@@ -151,7 +154,7 @@ class HSpaceGlobalDirections(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, k, mode, tau, rank, how, sigma, layer=("middle",), iterations=(8,), seed=(0,), mask=None
+        cls, model, trajectory, k, mode, tau, rank, how, sigma, layer=("middle",), iterations=(8,), seed=(0,), mask=None, vae=(None,)
     ) -> io.NodeOutput:
         """Discover on each, then average."""
         model, layer, iterations = model[0], layer[0], iterations[0]
@@ -169,7 +172,7 @@ class HSpaceGlobalDirections(io.ComfyNode):
             def work(denoiser, x=x, level=level, region=region, options=options):
                 return discover(denoiser, x, level, region, k=k[0], mode=mode[0], rank=rank[0], tau=tau[0], **options)[0]
 
-            sets.append(with_denoiser(model, x.shape, prompts, work, gradients=True))
+            sets.append(with_denoiser(model, x.shape, prompts, work, gradients=True, vae=vae[0]))
         found, agreement = average(sets, how[0])
         lines = [
             f"{found.method}, {sets[0].method}",

@@ -1,17 +1,18 @@
 """Discover, the other published ways: for comparison, in the same sockets."""
 
 from ..core.discover.difference import difference
-from ..core.discover.loco import loco
+from ..core.discover.loco import PRESETS, loco
 from ..core.discover.pca import BATCH, h_of, pca
 from ..core.discover.pullback import pullback
 from ..core.edit.state import WAYS, edit_state
 from ..core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload, trajectory_to_payload
-from .dials import HOW, LOOK, MODEL, SIGMA, SPECTRUM, default_sigma, looked_at, plotted
+from .dials import HOW, LOOK, MODEL, SIGMA, SPECTRUM, THROUGH, default_sigma, looked_at, plotted, sigma_at
 from .host.api import Directions, Trajectory, io, ui
 from .host.denoiser import Prompts, with_denoiser
 from .host.fingerprint import model_fingerprint
 from .host.progress import reporter
 
+OWN = "values above"
 LOCO, PULLBACK, PCA = "LOCO Edit (x)", "pullback (x)", "PCA of h"
 
 
@@ -36,16 +37,26 @@ class HSpaceBaselineDirections(io.ComfyNode):
                 io.Int.Input("k", default=5, min=1, max=64, tooltip="How many directions."),
                 io.Int.Input("rank", default=5, min=0, max=64, tooltip="LOCO: vectors of the outside that are projected away (5 or 10 in the paper)."),
                 SIGMA,
+                THROUGH,
                 *HOW,
+                io.Combo.Input("preset", options=[OWN, *PRESETS], advanced=True, optional=True, tooltip="LOCO: level, k and rank that the paper uses on this data set, in place of the values above."),
             ],
-            outputs=[Directions.Output(display_name="directions"), SPECTRUM],
+            outputs=[
+                Directions.Output(display_name="directions"),
+                SPECTRUM,
+                io.Float.Output(display_name="strength", tooltip="LOCO: the paper's, for Edit State (that of the preset, or 8)."),
+            ],
         )  # fmt: skip
 
     @classmethod
     def execute(
-        cls, model, trajectory, method, k, rank, sigma, layer="middle", image_index=0, iterations=8, seed=0, mask=None
+        cls, model, trajectory, method, k, rank, sigma, layer="middle", image_index=0, iterations=8, seed=0, mask=None, vae=None, preset=OWN
     ) -> io.NodeOutput:
         """Find them."""
+        strength = PRESETS["CelebA-HQ"].strength
+        if method == LOCO and preset != OWN:
+            t, k, rank, strength = PRESETS[preset]
+            sigma = sigma_at(model, 1000 * t, max(trajectory_from_payload(trajectory).states.shape[-2:]))
         prompts, x, level, region = looked_at(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)
         report = reporter(model, None, preview=False)
         path = trajectory_from_payload(trajectory)
@@ -58,9 +69,9 @@ class HSpaceBaselineDirections(io.ComfyNode):
             return pca(denoiser, path.states[path.nearest(level)].to(x), level, k=k, layer=layer)
 
         shape = (min(path.x0.shape[0], BATCH), *x.shape[1:]) if method == PCA else x.shape
-        found = with_denoiser(model, shape, prompts, work, gradients=method != PCA)
+        found = with_denoiser(model, shape, prompts, work, gradients=method != PCA, vae=vae if method == LOCO else None)
         plot = plotted(found)
-        return io.NodeOutput(directions_to_payload(found), plot, ui=ui.PreviewImage(plot, cls=cls))
+        return io.NodeOutput(directions_to_payload(found), plot, strength, ui=ui.PreviewImage(plot, cls=cls))
 
 
 class HSpaceMeanDifference(io.ComfyNode):

@@ -16,6 +16,7 @@ GUARDS = 3  # random rows beyond those to start from
 # Vectors beyond the k wanted, in the first block and in the others: with more the products grow, with fewer the passes. The figures are
 # in benchmarks/results/jacobian.json.
 _FIRST, _OTHERS = 2, 1
+_PART = 2**16  # numbers of an output that are widened at a time
 _NARROWEST = 4  # block; narrower ones only cost passes
 _CONVERGED = 3e-3  # residual over Ritz value of a direction that is no longer refined
 
@@ -36,8 +37,8 @@ class Space:
         if len(x):
             y = self.J.jvp(x)
             self.q, self.b = torch.cat([self.q, x]), torch.cat([self.b, y])
-            b, y, m = self.b.double(), y.double(), self.weights.double()
-            self.inside, self.outside = _bordered(self.inside, (y * m) @ b.T), _bordered(self.outside, (y * (1 - m)) @ b.T)
+            self.inside = _bordered(self.inside, weighted(y, self.b, self.weights))
+            self.outside = _bordered(self.outside, weighted(y, self.b, 1 - self.weights))
         return len(x)
 
 
@@ -89,6 +90,12 @@ def leading_directions(space: Space, begin: Tensor, k: int, *, blocks: int, size
     w = (turn[:, kept] / values[kept].sqrt()).T @ images
     lead = torch.linalg.eigh(w @ w.T)[1].flip(1)[:, :k].T @ w
     return orthonormal(lead), residual
+
+
+def weighted(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
+    """``a diag(weights) b^T`` in float64, `[n m]` and `[l m]` -> `[n l]`; of pictures, which are long, only a part is widened at a time."""
+    parts = [t.split(_PART, -1) for t in (a, b, weights)]
+    return sum(((x.double() * w.double()) @ y.double().T for x, y, w in zip(*parts, strict=True)), a.new_zeros((), dtype=torch.float64))
 
 
 def _bordered(old: Tensor, edge: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class RegionBasis:
     Attributes:
         krylov: the basis.
         shape: `(c, h, w)` of h.
-        image: `(c, h, w)` of the picture.
+        image: `(c, h, w)` of what the Jacobian ends in: the denoised state, or a picture made of it.
         sigma, layer, fingerprint, mask: as in ``Directions``.
         seconds: spent on it.
     """
@@ -94,7 +94,7 @@ def krylov_basis(
         krylov = solved_basis(J, weights, k, solver=solver, iterations=iterations, tol=tol, seed=seed)
     seconds = time.perf_counter() - started
     painted = None if mask is None else mask.float().cpu()
-    return RegionBasis(krylov, _sides(J.h0), _sides(x), float(sigma), layer, model.fingerprint, painted, seconds)
+    return RegionBasis(krylov, _sides(J.h0), _sides(J.y0), float(sigma), layer, model.fingerprint, painted, seconds)
 
 
 def region_result(
@@ -219,9 +219,9 @@ def _operator(
         raise ValueError("the state holds NaN or infinite values; invert the image again")
     if not (sigma > 0 and math.isfinite(sigma)):
         raise ValueError(f"sigma must be above 0, got {sigma}; a clean image has no noise level to look at")
-    weights = output_weights(mask, (x.shape[1], x.shape[2], x.shape[3]))
-    bottleneck = model.split(x, x.new_full((1,), sigma), layer)
-    return DecoderJacobian(bottleneck, chunk, callback), weights
+    weights = output_weights(mask, _sides(x))
+    J = DecoderJacobian(model.split(x, x.new_full((1,), sigma), layer), chunk, callback)
+    return J, weights if J.y0.shape[1:] == x.shape[1:] else output_weights(mask, _sides(J.y0))
 
 
 __all__ = ["MODES", "RegionBasis", "discover", "krylov_basis", "output_weights", "region_result", "true_response"]

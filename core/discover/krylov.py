@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .davidson import GUARDS, Space, block_width, leading_directions, rows_to_begin
+from .davidson import GUARDS, Space, block_width, leading_directions, rows_to_begin, weighted
 from .jacobian import DecoderJacobian
 from .power import power_iteration
 from .subspace import Singular, subspace_iteration
@@ -52,8 +52,8 @@ class KrylovBasis:
 
     def gram(self, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``G = B diag(M) B^T`` inside and ``N = B diag(1 - M) B^T`` outside, `[n n]` float64 each, for this or another mask."""
-        b, m = self.b.double(), (self.weights if weights is None else weights).to(self.b).double()
-        inside, outside = (b * m) @ b.T, (b * (1 - m)) @ b.T
+        m = (self.weights if weights is None else weights).to(self.b)
+        inside, outside = weighted(self.b, self.b, m), weighted(self.b, self.b, 1 - m)
         return (inside + inside.T) / 2, (outside + outside.T) / 2
 
 
@@ -104,7 +104,7 @@ def block_krylov(
         history.append((J.products, float(quotients.sum())))
         if i == widen or shortfall(history) < tol:
             break
-        y = s.T @ space.b.double()
+        y = s.T.to(space.b) @ space.b
         # the gradient of the Rayleigh quotient; widths beyond k would cost products and bring the k little
         residuals = J.vjp(y * (inner - quotients[:, None] * outer)).double() - (quotients * shift)[:, None] * (s.T @ space.q)
         if not space.add(residuals):

@@ -6,6 +6,8 @@ is weak, because a handful of vectors out of all of x-space hardly meet the regi
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,27 @@ from .jacobian import DecoderJacobian
 from .krylov import block_krylov, is_full
 from .mask import output_weights
 
+
+class Preset(NamedTuple):
+    """What the paper's code uses on one data set: level t (share of T), k, rank, and the length of the whole step."""
+
+    t: float
+    k: int
+    rank: int
+    strength: float
+
+
+PRESETS = {
+    "CelebA-HQ": Preset(0.6, 1, 5, 16 * 0.5),
+    "AFHQ": Preset(0.7, 1, 10, 16 * 0.2),
+    "FFHQ": Preset(0.2, 3, 5, 12.0),
+    "Flower": Preset(0.7, 5, 5, 16 * 0.5),
+    "MetFaces": Preset(0.7, 1, 0, 3 * 2.0),
+    "LSUN Church": Preset(0.6, 5, 5, 4.0),
+    "Stable Diffusion": Preset(0.7, 1, 5, 8.0),
+    "LCM": Preset(0.5, 1, 5, 5.0),
+    "DeepFloyd IF": Preset(0.75, 1, 5, 10.0),
+}
 STATE = "x"
 """The layer name of directions that live in the state rather than in h."""
 
@@ -45,7 +68,7 @@ def loco(
         raise ValueError(f"k must be at least 1 and rank at least 0, got {k} and {rank}")
     J = DecoderJacobian(model.split(x, x.new_full((1,), sigma), STATE), chunk, callback)
     J.check(seed)
-    weights = output_weights(mask, (x.shape[1], x.shape[2], x.shape[3])).to(J.algebra, J.h0.dtype)
+    weights = output_weights(mask, (J.y0.shape[1], J.y0.shape[2], J.y0.shape[3])).to(J.algebra, J.h0.dtype)
     v, spectrum = _top(J, weights, k, iterations, seed)
     if rank and not is_full(weights):
         away, _ = _top(J, 1 - weights, rank, iterations, seed + 1)

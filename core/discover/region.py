@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .davidson import weighted
 from .krylov import KrylovBasis, pencil
 
 MODES = ("generalized", "constrained", "post", "single", "none")
@@ -83,8 +84,8 @@ def region_directions(
     else:
         s = top[:, :k]
     s = s / s.norm(dim=0).clamp_min(1e-300)
-    m = (basis.weights if weights is None else weights).to(basis.b).double()
-    response = (s.T @ basis.b[:inner].double()) @ m
+    m = (basis.weights if weights is None else weights).to(basis.b)
+    response = s.T @ weighted(basis.b[:inner], torch.ones_like(m)[None], m)[:, 0]
     s = s * torch.where(response < 0, -1.0, 1.0)
     gain, leak = (((s.T @ g) * s.T).sum(1).clamp_min(0).sqrt() for g in (inside, outside))
     return RegionResult(s.T @ basis.q[:inner], gain, leak, values.clamp_min(0).sqrt())

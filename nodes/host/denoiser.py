@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import comfy.model_management
 import comfy.samplers
@@ -14,10 +13,12 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...core.denoiser import Bottleneck
+from ...core.denoiser import Bottleneck, Denoiser
 from ...core.discover.precision import Widened
 from .fingerprint import model_fingerprint
+from .memory import held_in_place
 from .model import PixelUNet, no_conditioning
+from .pictures import Pictures
 from .steering import EDITS, PLAIN
 from .unet import OVERRIDE, STATE, Half, chained, cut, layers_of
 
@@ -25,7 +26,6 @@ _SPLIT_TOLERANCE = 1e-3
 _HALF_TOLERANCE = 3e-2  # of half-precision networks, whose kernels depend on the size of the batch
 _KEY = "hspace"
 _GRAPH = 8  # forward passes whose memory a graph with room for a chunk of vectors takes, roughly
-_DELEGATES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 T = TypeVar("T")
 
 
@@ -48,7 +48,7 @@ class Prompts:
 
 
 def with_denoiser(
-    model, shape: torch.Size | tuple[int, ...], prompts: Prompts, work: Callable[[HostDenoiser], T], gradients: bool = False
+    model, shape: torch.Size | tuple[int, ...], prompts: Prompts, work: Callable[[Denoiser], T], gradients: bool = False, vae=None
 ) -> T:
     """Load the model as a sampler does, prepare the prompts for latents of ``shape``, and call ``work`` with the denoiser.
 
@@ -58,16 +58,18 @@ def with_denoiser(
         prompts: see :class:`Prompts`.
         work: everything that needs the model.
         gradients: work differentiates; weights that the host pages in and out are then held in place.
+        vae: of a latent model, if what it denoises is to come as pictures. Pixel models ignore it.
 
     Raises:
-        ValueError: the network has no bottleneck, or its weights are quantised.
+        ValueError: the network has no bottleneck, its weights are quantised, or the VAE is another model's.
     """
     check_network(model)
     done: list[T] = []
     fingerprint, loaded = model_fingerprint(model), _held(model) if gradients else model
 
     def sampler(call, x: Tensor, sigmas: Tensor, extra_args: dict | None = None, callback=None, disable=None) -> Tensor:
-        done.append(work(HostDenoiser(call, loaded, prompts, extra_args or {}, fingerprint, gradients)))
+        denoiser = HostDenoiser(call, loaded, prompts, extra_args or {}, fingerprint, gradients)
+        done.append(work(Pictures(denoiser, loaded, vae, shape) if vae is not None and is_latent(model) else denoiser))
         return x
 
     guider = comfy.samplers.CFGGuider(loaded)
@@ -79,24 +81,8 @@ def with_denoiser(
 
 
 def _held(model):
-    """A clone for derivatives: more memory asked for, and weights that the host pages in and out held in place.
-
-    Raises:
-        ValueError: the host cannot load this model in another way.
-    """
-    if getattr(model, "is_dynamic", bool)():
-        # A kept graph would refer to memory that has been given away. The host loads such a model anew; clones share it.
-        model.non_dynamic_delegate_model = _DELEGATES.get(model.model, model.non_dynamic_delegate_model)
-        try:
-            held = model.get_non_dynamic_delegate()
-        except RuntimeError as error:
-            raise ValueError(
-                f"the host cannot hold this model in place for derivatives ({error}); load it with a stock loader, or start "
-                "ComfyUI with --highvram"
-            ) from error
-        _DELEGATES[model.model] = model.non_dynamic_delegate_model
-    else:
-        held = model.clone()
+    """A clone for derivatives: more memory asked for, and weights held in place."""
+    held = held_in_place(model)
 
     def more(executor, patcher, shape, *args, **kwargs):
         return executor(patcher, [shape[0] * _GRAPH, *shape[1:]], *args, **kwargs)

@@ -215,6 +215,13 @@ def test_the_other_published_ways(server):
                 "inputs": {**render("model")["inputs"], "trajectory": [f"edit {name}{part}", 0]},
             }
             prompt[f"save {name}{part}"] = save([f"render {name}{part}", 0], name)
+    prompt["preset"] = node("HSpaceBaselineDirections", **look, **advanced, method="LOCO Edit (x)", preset="MetFaces")
+    edit |= {"directions": ["preset", 0], "how": "step", "strength": ["preset", 2]}
+    prompt["edit preset"] = node("HSpaceEditState", **edit)
+    prompt["render preset"] = {**render("model"), "inputs": {**render("model")["inputs"], "trajectory": ["edit preset", 0]}}
+    prompt["save preset"] = save(["render preset", 0], "preset")
+    prompt["render lagged"] = render("steer pca", lagged=True)
+    prompt["save lagged"] = save(["render lagged", 0], "lagged")
     prompt["pca"] = node("HSpaceBaselineDirections", **look, **advanced, method="PCA of h")
     prompt["difference"] = node(
         "HSpaceMeanDifference", model=["model", 0], positive=["invert", 0], negative=["other", 0], sigma=1.0, layer="middle"
@@ -226,10 +233,11 @@ def test_the_other_published_ways(server):
     prompt |= {"plain": save(["invert", 2], "plain"), "faces": save(["face", 0], "faces")}
     result = server.queue(prompt, timeout=300)
     plain, faces, off = pictures(server, result, "plain"), pictures(server, result, "faces"), ("loco off", "pullback off")
-    for name in ("loco", "pullback", "pca", "difference"):
+    for name in ("loco", "preset", "pullback", "pca", "lagged", "difference"):
         edited = pictures(server, result, f"save {name}")
         change = [np.abs(a.astype(float) - b).mean() for a, b in zip(edited, plain, strict=True)]
         assert change[0] > 0.3, (name, change)
+    assert any((a != b).any() for a, b in zip(pictures(server, result, "save lagged"), pictures(server, result, "save pca"), strict=True))
     # With strength 0 the way back begins at a stored state instead of the noisiest one, so it misses the picture by no more.
     away = {
         name: [np.abs(a.astype(float) - b).mean() for a, b in zip(pictures(server, result, f"save {name}"), faces, strict=True)]

@@ -1,6 +1,7 @@
 """The host's own U-Nets: the cut is exact, its derivatives are right, and it lives with what else is in a graph."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,18 @@ def test_every_family(server, network, layer):
     assert found["layers"] == ["middle", "up.0", "up.1", "up.2", "up.3", "up.4"]
     assert found["h"][:2] == ([1, 4] if layer == "x" else [1, 128])
     exact(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "step", "tolerance"), [("tiny", "middle", 0.1, 3e-2), ("tiny", "x", 0.02, 5e-2), ("kl", "middle", 0.5, 5e-3)]
+)
+def test_derivatives_through_the_vae(server, kind, layer, step, tolerance):
+    """Of the picture, not of the latent, and nothing is left in the VAE. The tiny one is made of rectifiers, which differences do not see."""
+    prompt = {**unet(), "vae": node("HSpaceTestVAE", network=kind)}
+    found = split(server, prompt, vae=["vae", 0], layer=layer, height=8, width=8, step=step)
+    assert found["out"] == [1, 3, 64, 64] and not found["attention left"]
+    assert found["split"] < 1e-5 and found["smooth"] < 1e-5
+    assert found["adjoint"] < 1e-5 and found["difference"] < tolerance
 
 
 def test_guidance_batches_and_shapes_that_do_not_halve(server):
@@ -163,6 +176,26 @@ def picture(server, outputs, name) -> torch.Tensor:
 
     data = server.view(outputs[name]["images"][0])
     return torch.from_numpy(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).copy()).float() / 255
+
+
+def test_discovery_in_pixels(server):
+    """With the VAE the derivative ends in pixels, in every node alike; a VAE of another family is refused."""
+    prompt = {**latent_base(), **latent_discover(mode="none")}
+    pixels = {**prompt["discover"]["inputs"], "vae": ["vae", 0]}
+    look = {key: pixels[key] for key in ("model", "trajectory", "mask", "sigma", "layer", "image_index", "iterations", "seed", "vae")}
+    prompt |= {
+        "through": node("HSpaceDiscoverRegion", **pixels),
+        "basis": node("HSpaceRegionBasis", max_k=2, max_rank=0, **look),
+        "from": node("HSpaceBasisDirections", basis=["basis", 0], k=2, mode="none", tau=0.01, rank=0),
+    }
+    prompt["plot"] = node("SaveImage", images=["from", 1], filename_prefix="plot")
+    for name in ("discover", "through"):
+        prompt[f"text {name}"] = node("PreviewAny", source=[name, 2])
+    outputs = server.queue(prompt, timeout=600).outputs
+    gain = {name: [float(g) for g in re.findall(r"gain ([\d.]+)", str(outputs[f"text {name}"]))] for name in ("discover", "through")}
+    assert abs(gain["through"][0] / gain["discover"][0] - 1) > 0.1  # not the same units
+    prompt |= {"wide": node("HSpaceTestVAE", network="wide"), "through": node("HSpaceDiscoverRegion", **{**pixels, "vae": ["wide", 0]})}
+    refused(server, prompt, "4 latent channels", "has 16")
 
 
 @pytest.mark.parametrize("network", ["sd15", "sdxl"])

@@ -9,6 +9,7 @@ import sys
 import comfy.controlnet
 import comfy.latent_formats
 import comfy.ldm.flux.model
+import comfy.ldm.models.autoencoder
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -81,14 +82,30 @@ class TestUNet(io.ComfyNode):
 
 
 class TestVAE(io.ComfyNode):
-    """The host's tiny autoencoder with random weights: 8 pixels a latent, four channels."""
+    """Autoencoders of the host with random weights: 8 pixels a latent, four channels. ``kl`` is Stable Diffusion's at full size."""
 
     @classmethod
     def define_schema(cls):
-        return io.Schema(node_id="HSpaceTestVAE", category="tests", inputs=[], outputs=[io.Vae.Output()])
+        kinds = ["tiny", "kl", "wide"]
+        return io.Schema(
+            node_id="HSpaceTestVAE",
+            category="tests",
+            inputs=[io.Combo.Input("network", options=kinds, optional=True)],
+            outputs=[io.Vae.Output()],
+        )
 
     @classmethod
-    def execute(cls):
+    def execute(cls, network="tiny"):
+        if network == "kl":
+            config = {"double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4],
+                      "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}  # fmt: skip
+            network = comfy.ldm.models.autoencoder.AutoencoderKL(ddconfig=config, embed_dim=4)
+            _fill(network, 7)
+            return io.NodeOutput(comfy.sd.VAE(sd=network.state_dict()))
+        if network == "wide":
+            network = comfy.taesd.taesd.TAESD(latent_channels=16)
+            _fill(network, 7)
+            return io.NodeOutput(comfy.sd.VAE(sd=network.state_dict()))
         network = comfy.taesd.taesd.TAESD(latent_channels=4)
         _fill(network, 7)
         network.vae_scale.data.fill_(0.05)  # latents of the size that Stable Diffusion's have
@@ -178,12 +195,13 @@ class TestSplit(io.ComfyNode):
                 io.Model.Input("model"), io.Conditioning.Input("positive"), io.Conditioning.Input("negative", optional=True),
                 io.Float.Input("cfg", default=1.0), io.String.Input("layer", default="middle"), io.Int.Input("batch", default=1),
                 io.Int.Input("height", default=16), io.Int.Input("width", default=16), io.Boolean.Input("jacobian", default=True),
+                io.Vae.Input("vae", optional=True), io.Float.Input("step", default=0.5),
             ],
             outputs=[io.String.Output()],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, positive, cfg, layer, batch, height, width, jacobian, negative=None):
+    def execute(cls, model, positive, cfg, layer, batch, height, width, jacobian, negative=None, vae=None, step=0.5):
         host, engine = _pack("nodes.host.denoiser"), _pack("core.discover.jacobian")
         g = torch.Generator().manual_seed(5)
         x = 3 * torch.randn(batch, 4, height, width, generator=g)
@@ -196,24 +214,26 @@ class TestSplit(io.ComfyNode):
             part = denoiser.split(x, sigma, layer)
             scale = float(whole.abs().max())
             found = {
-                "layers": list(denoiser.layers), "fingerprint": denoiser.fingerprint, "h": list(part.h.shape),
+                "layers": list(denoiser.layers), "fingerprint": denoiser.fingerprint, "h": list(part.h.shape), "out": list(whole.shape),
                 "repeats": bool(torch.equal(whole, again)),
                 "split": float((part.decode(part.h) - whole).abs().max()) / scale,
-                "smooth": float((part.smooth(part.h) - whole).abs().max()) / scale,
+                "smooth": float(((part.smooth or part.decode)(part.h) - whole).abs().max()) / scale,
             }  # fmt: skip
             if jacobian:
                 one = denoiser.split(x[:1], sigma[:1], layer)
                 J = engine.DecoderJacobian(one, chunk=2)
                 v = torch.randn(2, J.shape[1], generator=g)
                 v /= v.norm(dim=1, keepdim=True)
-                step = 0.5
                 shifted = [J.decode(J.h0 + s * step * v[1].view_as(J.h0)) for s in (1, -1)]
                 by_difference = (shifted[0] - shifted[1]).reshape(-1) / (2 * step)
                 push = J.jvp(v)[1]
                 found |= {"adjoint": J.check(), "difference": float((push - by_difference).norm() / push.norm()), "products": J.products}
             return found
 
-        found = host.with_denoiser(model, x.shape, host.Prompts(positive, negative or [], cfg), work)
+        found = host.with_denoiser(model, x.shape, host.Prompts(positive, negative or [], cfg), work, vae=vae)
+        if vae is not None:
+            blocks = [m for m in vae.first_stage_model.modules() if hasattr(m, "optimized_attention")]
+            found["attention left"] = sum("hspace" in getattr(m.optimized_attention, "__module__", "").lower() for m in blocks)
         after = model.model_options.get("transformer_options", {}).get("patches", {})
         found["left behind"] = {name: len(those) for name, those in after.items()} != before or "hspace" in str(
             model.model_options.get("transformer_options", {}).get("wrappers", {})
