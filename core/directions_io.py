@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import torch
@@ -19,9 +17,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from .directions import Directions
+from .own_file import MAX_HEADER, write_bytes
 
 FORMAT, VERSION = "hspace.directions", 1
-MAX_BYTES, MAX_HEADER = 512 * 2**20, 2**20
+MAX_BYTES = 512 * 2**20
 MAX_T, MAX_K, MAX_CHANNELS, MAX_SIDE, MAX_MASK, MAX_SPECTRUM = 1000, 256, 8192, 1024, 8192, 65536
 MAX_LABEL, MAX_METHOD = 64, 300
 _LAYER, _FINGERPRINT = re.compile(r"middle|up\.\d{1,3}"), re.compile(r"[0-9a-f]{6,64}")
@@ -62,16 +61,7 @@ def save_directions(path: Path | str, directions: Directions, half: bool = False
     }
     data = save({k: v.clone() for k, v in tensors.items()}, {"hspace": json.dumps(facts)})
     read_directions(data)
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path
+    return write_bytes(path, data)
 
 
 def load_directions(path: Path | str) -> Directions:

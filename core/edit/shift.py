@@ -7,14 +7,45 @@ the first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..directions import Directions
 from .schedule import EditSchedule
+
+
+class Shift(Protocol):
+    """Anything that is added to h: directions (:class:`Edit`), a trained block (``core.edit.delta``)."""
+
+    @property
+    def layer(self) -> str:
+        """Where it is added."""
+        ...
+
+    @property
+    def schedule(self) -> EditSchedule:
+        """How far, and at which noise levels."""
+        ...
+
+    def check_model(self, fingerprint: str, layers: tuple[str, ...]) -> None:
+        """Refuse a model that it was not made for."""
+        ...
+
+    def on(self, sigmas: Tensor, asymmetric: bool) -> Shift:
+        """Itself, its strength fitted to a run on the grid ``sigmas`` `[n+1]`."""
+        ...
+
+    def acts(self, sigma: float) -> bool:
+        """Whether it adds anything at ``sigma``."""
+        ...
+
+    def shift(self, sigma: float, h: Tensor) -> Tensor:
+        """What it adds to ``h`` `[b c h w]`; broadcastable to it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,6 +76,21 @@ class Edit:
         nested = bool(self.weights) and isinstance(self.weights[0], tuple)
         return self.weights if nested else (self.weights,)  # type: ignore[return-value]
 
+    @property
+    def layer(self) -> str:
+        """Where the directions live."""
+        return self.directions.layer
+
+    def check_model(self, fingerprint: str, layers: tuple[str, ...]) -> None:
+        """See :meth:`core.directions.Directions.check_model`."""
+        self.directions.check_model(fingerprint, layers)
+
+    def on(self, sigmas: Tensor, asymmetric: bool) -> Edit:
+        """Itself; in an asymmetric run its strength times :func:`asymmetric_factor`."""
+        if not asymmetric:
+            return self
+        return replace(self, schedule=replace(self.schedule, strength=self.schedule.strength * asymmetric_factor([self], sigmas)))
+
     def acts(self, sigma: float) -> bool:
         """Whether it adds anything at ``sigma``."""
         return self.schedule.acts(sigma) and any(any(row) for row in self._rows)
@@ -67,12 +113,12 @@ class Edit:
         return self.schedule.length(sigma, h) * torch.einsum("bk,kchw->bchw", rows, u.to(h))
 
 
-def in_window(edits: Iterable[Edit], sigma: float) -> bool:
+def in_window(edits: Iterable[Shift], sigma: float) -> bool:
     """Whether any edit acts at ``sigma``."""
     return any(e.acts(sigma) for e in edits)
 
 
-def h_shift(edits: Iterable[Edit], sigma: float, h: Tensor) -> Tensor | None:
+def h_shift(edits: Iterable[Shift], sigma: float, h: Tensor) -> Tensor | None:
     """Sum of the edits at ``sigma``, broadcastable to ``h`` `[b c h w]`, or None if none acts there.
 
     The edits must all live at the layer of ``h``.
@@ -88,7 +134,7 @@ def h_shift(edits: Iterable[Edit], sigma: float, h: Tensor) -> Tensor | None:
     return total
 
 
-def asymmetric_factor(edits: Sequence[Edit], sigmas: Tensor) -> float:
+def asymmetric_factor(edits: Sequence[Shift], sigmas: Tensor) -> float:
     """Factor on the strength with which an asymmetric run has the first-order effect of a symmetric one.
 
     A change dD of the prediction moves the next state by ``(1 - sigma'/sigma) dD`` if the direction follows it (symmetric) and by
@@ -106,13 +152,13 @@ def asymmetric_factor(edits: Sequence[Edit], sigmas: Tensor) -> float:
     return sum(ratios) / len(ratios) if ratios else 1.0
 
 
-def layer_at(edits: Iterable[Edit], levels: Sequence[float]) -> str | None:
+def layer_at(edits: Iterable[Shift], levels: Sequence[float]) -> str | None:
     """The layer at which edits act on any of these noise levels, None if none does.
 
     Raises:
         ValueError: two layers at once.
     """
-    layers = sorted({e.directions.layer for e in edits if any(e.acts(s) for s in levels)})
+    layers = sorted({e.layer for e in edits if any(e.acts(s) for s in levels)})
     if len(layers) > 1:
         raise ValueError(
             f"edits that act at the same noise level must share a layer, got {' and '.join(layers)}; "

@@ -11,9 +11,9 @@ from ..denoiser import Bottleneck, Callback, Denoiser
 from ..trajectory import Trajectory
 from .protect import blend_weight
 from .sample import check_eta, edited_step, fresh_noise
-from .shift import Edit, asymmetric_factor, h_shift, in_window, layer_at
+from .shift import Edit, Shift, asymmetric_factor, h_shift, in_window, layer_at
 
-__all__ = ["Edit", "Steered", "asymmetric_factor", "edited_step", "h_shift", "in_window", "layer_at", "steer_trajectory"]
+__all__ = ["Edit", "Shift", "Steered", "asymmetric_factor", "edited_step", "h_shift", "in_window", "layer_at", "steer_trajectory"]
 
 
 class Steered:
@@ -29,9 +29,9 @@ class Steered:
         ValueError: directions of another model or of a layer that it lacks.
     """
 
-    def __init__(self, model: Denoiser, edits: Sequence[Edit]):
+    def __init__(self, model: Denoiser, edits: Sequence[Shift]):
         for edit in edits:
-            edit.directions.check_model(model.fingerprint, model.layers)
+            edit.check_model(model.fingerprint, model.layers)
         self.model, self.edits = model, tuple(edits)
         self.layers, self.fingerprint = model.layers, model.fingerprint
 
@@ -65,7 +65,7 @@ class Steered:
 def steer_trajectory(
     model: Denoiser,
     trajectory: Trajectory,
-    edits: Sequence[Edit],
+    edits: Sequence[Shift],
     *,
     asymmetric: bool = False,
     eta: float = 0.0,
@@ -74,6 +74,7 @@ def steer_trajectory(
     protect: float = 0.0,
     mask: Tensor | None = None,
     dilate: int = 2,
+    boost: float = 0.0,
     anchor: Tensor | None = None,
     start: str = "top",
     callback: Callback | None = None,
@@ -81,7 +82,7 @@ def steer_trajectory(
     """Sample an inverted image back with edits of h.
 
     If no edit acts (strength 0), the result is that of :func:`core.edit.sample.reconstruct`, bit for bit (with ``start="top"`` and
-    without ``anchor``): neither eta, nor protection, nor the lag then apply.
+    without ``anchor``): neither eta, nor boost, nor protection, nor the lag then apply.
 
     Args:
         model: the denoiser that was inverted.
@@ -96,6 +97,7 @@ def steer_trajectory(
             At 1 it ends in the inverted image itself.
         mask: `[h w]` in 0..1, the region that may change; any resolution.
         dilate: by how many pixels of the state the mask is widened for the protection.
+        boost: from this noise level down every step draws its noise anew (eta 1): Asyrp's quality boosting. 0 is off.
         anchor: what :func:`core.edit.anchor.drift` returned for this trajectory, or None; takes the inversion's own error out.
         start: ``top``, the noisiest state, or ``window``, the stored state at the first edited level: fewer calls, and the same
             picture in so far as the trajectory is consistent.
@@ -108,6 +110,7 @@ def steer_trajectory(
         ValueError: model, trajectory and edits do not belong together, an option out of range, or no step within any window.
     """
     trajectory.check_model(model.fingerprint)
+    edits = [edit.on(trajectory.sigmas, asymmetric) for edit in edits]
     steered = Steered(model, edits)
     sigmas = trajectory.sigmas.tolist()
     acting = [in_window(edits, s) for s in sigmas[:-1]]
@@ -115,10 +118,10 @@ def steer_trajectory(
     _check_protection(protect, mask)
     first = _first_step(sigmas, edits, start)
     layer = layer_at(edits, sigmas[:-1]) if lagged else None
-    factor = asymmetric_factor(edits, trajectory.sigmas) if asymmetric else 1.0
     keep = blend_weight(mask, trajectory.noisiest, protect, dilate) if mask is not None and protect and any(acting) else None
     generator = torch.Generator().manual_seed(seed)
     x, n = trajectory.states[first], len(acting) - first
+    boosted = any(acting)
     lag = _h_below(model, trajectory, first, layer) if layer else None
     for i in range(first, len(acting)):
         sigma, nxt = sigmas[i], sigmas[i + 1]
@@ -127,13 +130,14 @@ def steer_trajectory(
             bottleneck = model.split(x, rows, layer or layer_at(edits, [sigma]) or "middle")
             base = bottleneck.h if lag is None else lag
             shift = h_shift(steered.edits, sigma, bottleneck.h)
-            denoised = bottleneck.decode(bottleneck.h if shift is None else base + factor * shift)
+            denoised = bottleneck.decode(bottleneck.h if shift is None else base + shift)
             plain = bottleneck.decode(bottleneck.h) if asymmetric and acting[i] else denoised
             lag = bottleneck.h if layer else None
         else:
             denoised = plain = model(x, rows)
-        noise = fresh_noise(x, generator) if eta and acting[i] and nxt else None
-        x = edited_step(x, sigma, nxt, denoised, plain, eta=eta if acting[i] else 0.0, noise=noise)
+        share = 1.0 if boosted and sigma <= boost else eta if acting[i] else 0.0
+        noise = fresh_noise(x, generator) if share and nxt else None
+        x = edited_step(x, sigma, nxt, denoised, plain, eta=share, noise=noise)
         if anchor is not None:
             x = x + anchor[i].to(x)
         if keep is not None and any(acting[: i + 1]):
@@ -150,7 +154,7 @@ def _check_protection(protect: float, mask: Tensor | None) -> None:
         raise ValueError("'protect' holds everything outside a mask, but there is no mask; give one, or set protect to 0")
 
 
-def _first_step(sigmas: list[float], edits: Sequence[Edit], start: str) -> int:
+def _first_step(sigmas: list[float], edits: Sequence[Shift], start: str) -> int:
     """Index of the first step of a run; refuses an edit that no step would carry out."""
     if start not in ("top", "window"):
         raise ValueError(f"start must be 'top' (the noisiest state) or 'window' (the first edited level), got {start!r}")

@@ -113,16 +113,46 @@ def load_denoiser(path: str | Path, device: torch.device | str = "cpu", dtype: t
         return VPDenoiser(net.to(device), info["schedule"], info["prediction"], info["fingerprint"])
 
 
+def read_tensors(path: str | Path) -> Any:
+    """The nested content of a foreign file that is no network by itself; nothing but tensors and plain values is ever made.
+
+    Raises:
+        ValueError: as :func:`read_checkpoint`.
+    """
+    path = Path(path)
+    try:
+        _check_file(path)
+        if path.suffix.lower() in SAFE:
+            return _open_safetensors(path)[0]
+        return _open_pickle(path, path.stat().st_size)
+    except FileError as error:
+        raise FileError(f"{path.name}: {error}") from error
+    except Exception as error:  # torch, zipfile and safetensors raise dozens of types on hostile bytes
+        raise FileError(_unreadable(path, error)) from error
+
+
+def _check_file(path: Path) -> None:
+    if path.suffix.lower() not in SAFE + PICKLED:
+        raise FileError(f"cannot be read; expected one of {', '.join(SAFE + PICKLED)}")
+    if not path.is_file():
+        raise FileError("there is no such file; choose one that exists")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise FileError(f"{size / 2**30:.1f} GiB is more than a pixel model can be ({MAX_BYTES / 2**30:.0f} GiB); {LATENT}")
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return (
+        f"{path.name}: not a readable {path.suffix} file ({type(error).__name__}: {str(error)[:160]}); "
+        "it is damaged, incomplete or misnamed, download it again"
+    )
+
+
 def _read(path: Path) -> _File:
     """Everything that touches the bytes of the file; whatever they provoke leaves as a ValueError."""
     try:
-        if path.suffix.lower() not in SAFE + PICKLED:
-            raise FileError(f"cannot be read; expected one of {', '.join(SAFE + PICKLED)}")
-        if not path.is_file():
-            raise FileError("there is no such file; choose one that exists")
+        _check_file(path)
         size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise FileError(f"{size / 2**30:.1f} GiB is more than a pixel model can be ({MAX_BYTES / 2**30:.0f} GiB); {LATENT}")
         content, own = _open_safetensors(path) if path.suffix.lower() in SAFE else (_open_pickle(path, size), {})
         raw, found_in = unwrap(content)
         _check_tensors(raw, size)
@@ -133,10 +163,7 @@ def _read(path: Path) -> _File:
     except FileError as error:
         raise FileError(f"{path.name}: {error}") from error
     except Exception as error:  # torch, zipfile and safetensors raise dozens of types on hostile bytes
-        raise FileError(
-            f"{path.name}: not a readable {path.suffix} file ({type(error).__name__}: {str(error)[:160]}); "
-            "it is damaged, incomplete or misnamed, download it again"
-        ) from error
+        raise FileError(_unreadable(path, error)) from error
 
 
 def _open_safetensors(path: Path) -> tuple[State, dict[str, Any]]:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ...core.edit.sample import fresh_noise
-from ...core.edit.steer import asymmetric_factor, edited_step, in_window
+from ...core.edit.steer import edited_step, in_window
 from ...core.trajectory import Trajectory
 from .fingerprint import model_fingerprint
-from .steering import EDITS, PLAIN, SCALE
+from .steering import EDITS, PLAIN
 
 
 def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float):
@@ -37,18 +37,17 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float):
         start = trajectory.noisiest.to(x)
         x = start.expand(x.shape[0], *start.shape[1:]).clone() if len(start) == 1 else start.clone()
         options = extra.get("model_options", {})
-        edits = options.get("transformer_options", {}).get(EDITS, ())
-        scale = asymmetric_factor(edits, grid) if asymmetric else 1.0
+        edits = [edit.on(grid, asymmetric) for edit in options.get("transformer_options", {}).get(EDITS, ())]
         generator = torch.Generator("cpu").manual_seed(int(extra.get("seed") or 0))
         rows = x.new_ones(x.shape[0])
 
         def run(x: Tensor, sigma: float, **flags) -> Tensor:
-            seen = {**options, "transformer_options": {**options.get("transformer_options", {}), **flags}}
+            seen = {**options, "transformer_options": {**options.get("transformer_options", {}), EDITS: edits, **flags}}
             return model(x, sigma * rows, **{**extra, "model_options": seen})
 
         for i, (sigma, nxt) in enumerate(zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True)):
             edited = in_window(edits, sigma)
-            denoised = run(x, sigma, **({SCALE: scale} if asymmetric else {}))
+            denoised = run(x, sigma)
             plain = run(x, sigma, **{PLAIN: True}) if asymmetric and edited else denoised
             noise = fresh_noise(x, generator) if eta and edited and nxt else None
             x = edited_step(x, sigma, nxt, denoised, plain, eta=eta if edited else 0.0, noise=noise)

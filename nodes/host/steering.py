@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...core.edit.steer import Edit, h_shift
+from ...core.edit.steer import Shift, h_shift
 
-EDITS, PLAIN, SCALE = "hspace_edits", "hspace_plain", "hspace_scale"
+EDITS, PLAIN = "hspace_edits", "hspace_plain"
 
 
 def _shifted(layer: str, h: Tensor, options: dict) -> Tensor:
     if options.get(PLAIN):
         return h
-    edits = [e for e in options.get(EDITS, ()) if e.directions.layer == layer]
+    edits = [e for e in options.get(EDITS, ()) if e.layer == layer]
     shift = h_shift(edits, float(options["sigmas"].max()), h) if edits else None
-    return h if shift is None else h + options.get(SCALE, 1.0) * shift
+    return h if shift is None else h + shift
 
 
 def _middle(args: dict) -> dict:
@@ -26,7 +26,7 @@ def _output(h: Tensor, skip: Tensor, options: dict) -> tuple[Tensor, Tensor]:
     return (_shifted(f"up.{number - 1}", h, options) if number else h), skip
 
 
-def add_steering(model, edit: Edit):
+def add_steering(model, edit: Shift):
     """A clone of MODEL that also carries ``edit``. Patches are installed once, however many edits there are."""
     clone = model.clone()
     options = clone.model_options["transformer_options"]

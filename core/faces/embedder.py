@@ -1,0 +1,98 @@
+"""The image-text embedder of the face world: two small towers (CLIP, arXiv 2103.00020), trained by ``train_embedder``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .words import ATTRIBUTES, HUES, SUBJECTS
+
+SIZE = 64
+WIDTHS = (32, 64, 96, 128)
+DIM, LONGEST = 128, 48
+SPACE = "hspace face world 1"
+_GLUE = ("a", "an", "the", "of", "with", "and", "in", "wearing", "has", "having")
+WORDS = tuple(sorted({w for a in ATTRIBUTES for phrases in a.phrases for p in phrases for w in p.split()} | {*SUBJECTS, *_GLUE, *HUES}))
+_NUMBER = {word: i + 1 for i, word in enumerate(WORDS)}  # 0 pads
+
+
+def tokens(prompts: Sequence[str]) -> Tensor:
+    """Word numbers `[b n]`, padded with 0. Words that the face world has not are left out.
+
+    Raises:
+        ValueError: no prompt, or one without a single known word that says something.
+    """
+    if not prompts:
+        raise ValueError("there is no prompt to embed")
+    rows = []
+    for prompt in prompts:
+        row = [_NUMBER[w] for w in re.findall(r"[a-z]+", prompt.lower()) if w in _NUMBER][:LONGEST]
+        if not any(WORDS[i - 1] not in _GLUE for i in row):
+            known = ", ".join(w for w in WORDS if w not in _GLUE)
+            raise ValueError(f"the face embedder knows none of the words of {prompt!r}; it knows {known}")
+        rows.append(row)
+    width = max(map(len, rows))
+    return torch.tensor([row + [0] * (width - len(row)) for row in rows])
+
+
+class FaceEmbedder(nn.Module):
+    """Pictures of 64 pixels and sentences about them in one space of 128 dimensions."""
+
+    space = SPACE
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i, (inp, out) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
+            layers += [nn.Conv2d(inp, out, 5 if i == 0 else 3, 2, 2 if i == 0 else 1), nn.GroupNorm(8, out), nn.SiLU()]
+        self.features = nn.Sequential(*layers)
+        self.picture = nn.Sequential(nn.Flatten(), nn.Linear(WIDTHS[-1] * 16, 256), nn.SiLU(), nn.Linear(256, DIM))
+        self.words = nn.Embedding(len(WORDS) + 1, DIM, padding_idx=0)
+        self.places = nn.Parameter(0.02 * torch.randn(LONGEST, DIM))
+        layer = nn.TransformerEncoderLayer(DIM, 4, 2 * DIM, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.sentence = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.meaning = nn.Linear(DIM, DIM)
+        self.scale = nn.Parameter(torch.tensor(2.5))
+        self.info: dict = {}
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """See :class:`core.embedder.Embedder`."""
+        if images.shape[-1] != SIZE or images.shape[-2] != SIZE:
+            images = F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
+        return F.normalize(self.picture(self.features(images)), dim=-1)
+
+    def sentences(self, numbers: Tensor) -> Tensor:
+        """Word numbers `[b n]` -> unit vectors `[b d]`, with a graph."""
+        seen = numbers > 0
+        x = self.sentence(self.words(numbers) + self.places[: numbers.shape[1]], src_key_padding_mask=~seen)
+        mean = (x * seen[..., None]).sum(1) / seen.sum(1, keepdim=True)
+        return F.normalize(self.meaning(mean), dim=-1)
+
+    @torch.no_grad()
+    def embed_text(self, prompts: Sequence[str]) -> Tensor:
+        """See :class:`core.embedder.Embedder`."""
+        return self.sentences(tokens(prompts).to(self.places.device))
+
+
+def load_embedder(path: str | Path, device: torch.device | str = "cpu") -> FaceEmbedder:
+    """The shipped embedder.
+
+    Raises:
+        ValueError: the file is missing or is not an embedder of this version.
+    """
+    net = FaceEmbedder()
+    try:
+        with safe_open(path, "pt") as f:
+            net.info = json.loads((f.metadata() or {}).get("hspace", "{}"))
+            state = {k: f.get_tensor(k).float() for k in f.keys()}
+        net.load_state_dict(state)
+    except Exception as error:  # safetensors, JSON and torch each raise their own
+        raise ValueError(f"{path} is not the face embedder of this version ({error}); restore it from the repository") from error
+    return net.to(device).eval().requires_grad_(False)

@@ -1,0 +1,120 @@
+"""Train the face embedder on the renderer's stream: ``python -m core.faces.train_embedder``.
+
+Contrastive loss (arXiv 2103.00020) with soft targets: a sentence that leaves something out is true of several faces of a batch, and all
+of these count as its partners.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from .captions import caption
+from .embedder import SIZE, FaceEmbedder, tokens
+from .factors import Factors, sample
+from .render import render
+from .train_regressor import augment
+from .words import attributes, describe
+
+
+def true_of(values: Tensor, said: list[list[int]]) -> Tensor:
+    """Which sentence holds for which face: `[b b]` bool, row = sentence. ``values`` `[b a]`; ``said``: attributes of each sentence."""
+    rows = [(values[:, about] == values[i, about]).all(1) for i, about in enumerate(said)]
+    return torch.stack(rows)
+
+
+def loss_of(net: FaceEmbedder, images: Tensor, texts: list[str], match: Tensor) -> Tensor:
+    """Cross entropy both ways, each row of targets spread over what matches."""
+    scores = net.scale.exp().clamp(max=50) * net.sentences(tokens(texts).to(images.device)) @ net.embed_image(images).T
+    wanted = match.to(scores)
+    both = (
+        F.cross_entropy(scores, wanted / wanted.sum(1, keepdim=True)),
+        F.cross_entropy(scores.T, wanted.T / wanted.T.sum(1, keepdim=True)),
+    )
+    return (both[0] + both[1]) / 2
+
+
+@torch.no_grad()
+def retrieval(net: FaceEmbedder, faces: Factors, n: int = 256) -> dict[str, float]:
+    """Share of pictures whose own caption is the nearest of ``n`` different ones, and the other way round."""
+    chosen: dict[str, int] = {}
+    for i in range(len(faces["smile"])):
+        chosen.setdefault(caption(faces, i), i)
+        if len(chosen) == n:
+            break
+    rows = torch.tensor(list(chosen.values()))
+    device = net.places.device
+    images = render({k: v[rows] for k, v in faces.items()}, SIZE, device=device)[0] * 2 - 1
+    scores = net.embed_image(images) @ net.embed_text(list(chosen)).T
+    own = torch.arange(len(rows), device=device)
+    return {
+        "captions": len(rows),
+        "image to text R@1": float((scores.argmax(1) == own).float().mean()),
+        "text to image R@1": float((scores.argmax(0) == own).float().mean()),
+    }
+
+
+def main() -> None:
+    """Command line entry."""
+    p = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    p.add_argument("--out", type=Path, default=Path("weights/face_embedder.safetensors"))
+    p.add_argument("--images", type=int, default=500_000)
+    p.add_argument("--batch", type=int, default=256)
+    p.add_argument("--lr", type=float, default=2e-3)
+    p.add_argument("--seed", type=int, default=5)
+    p.add_argument("--resume", action="store_true", help="start from the weights in --out, where their stream stopped")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    a = p.parse_args()
+    torch.manual_seed(a.seed)
+    net, first = FaceEmbedder().to(a.device), 0
+    if a.resume and a.out.exists():
+        from .embedder import load_embedder
+
+        net.load_state_dict(load_file(a.out))
+        first = load_embedder(a.out).info["images"] // a.batch
+    optimiser = torch.optim.AdamW(net.parameters(), a.lr, weight_decay=0.01, foreach=True)
+    total, started = a.images // a.batch, time.perf_counter()
+    for step in range(first, total):
+        for group in optimiser.param_groups:
+            group["lr"] = a.lr * min(1.0, (step - first + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / total)))
+        g, rng = torch.Generator().manual_seed(a.seed * 1_000_003 + step), random.Random(a.seed * 1_000_003 + step)  # noqa: S311
+        faces = sample(a.batch, g)
+        values = attributes(faces)
+        texts, said = zip(*(describe(v, rng) for v in values), strict=True)
+        with torch.no_grad():
+            x = augment(render(faces, SIZE, device=a.device)[0], g) * 2 - 1
+        loss = loss_of(net, x, list(texts), true_of(values, list(said)))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0, foreach=True)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        if (step + 1) % 100 == 0 or step + 1 == total:
+            rate = (step + 1 - first) * a.batch / (time.perf_counter() - started)
+            print(f"step {step + 1}/{total}  loss {loss.item():.4f}  {rate:.0f} images/s", flush=True)
+        if (step + 1) % 500 == 0 or step + 1 == total:
+            _save(net, a.out, (step + 1) * a.batch)
+
+
+def _save(net: FaceEmbedder, path: Path, images: int) -> None:
+    net.eval()
+    found = retrieval(net, sample(4096, torch.Generator().manual_seed(78), held_out=True))
+    net.train()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    info = {"format": "hspace_face_embedder", "version": 1, "images": images, **found}
+    part = path.with_suffix(".part")
+    save_file({k: v.half().cpu().contiguous() for k, v in net.state_dict().items()}, part, metadata={"hspace": json.dumps(info)})
+    part.replace(path)
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

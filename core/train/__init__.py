@@ -1,0 +1,1 @@
+"""Small networks fitted to a frozen diffusion model."""

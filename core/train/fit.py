@@ -1,0 +1,95 @@
+"""What every training loop shares: the optimiser's step, the best state so far, a state to resume from, and the one callback."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..denoiser import Callback
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+_SMOOTH = 0.95
+_CLIP = 1.0
+
+
+class Fit:
+    """Weights being fitted.
+
+    Args:
+        module: its parameters that require a gradient are trained.
+        lr: learning rate.
+        total: steps of the whole run.
+        optimiser: one of :data:`OPTIMISERS`.
+        clip: longest gradient; 0 leaves it as it is.
+        callback: called after every step with ``{"i", "n", "loss", "smooth"}`` and what :meth:`step` is given; may raise to cancel.
+
+    Attributes:
+        i: steps done.
+        losses: of every step done.
+        best: state of the module where the smoothed loss was least, for whoever catches a cancelled run.
+    """
+
+    def __init__(
+        self, module: nn.Module, lr: float, total: int, optimiser: str = "adam", clip: float = _CLIP, callback: Callback | None = None
+    ):
+        if total < 1:
+            raise ValueError(f"training needs at least one step, got {total}; raise steps or epochs, or connect pictures")
+        if not (lr > 0 and math.isfinite(lr)):
+            raise ValueError(f"the learning rate must be above 0, got {lr}")
+        if optimiser not in OPTIMISERS:
+            raise ValueError(f"optimiser must be one of {', '.join(OPTIMISERS)}, got {optimiser!r}")
+        self.module, self.total, self.callback, self.clip = module, total, callback, clip
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.optimiser = OPTIMISERS[optimiser](self.parameters, lr)
+        self.lr, self.i = lr, 0
+        self.losses: list[float] = []
+        self._smooth, self._least = math.nan, math.inf
+        self.best = _copied(module)
+
+    def step(self, loss: Tensor, **seen: Any) -> None:
+        """One step down the gradient of ``loss``.
+
+        Raises:
+            RuntimeError: the loss is not finite; the weights are those of before.
+        """
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RuntimeError(
+                f"the loss became {value} at step {self.i + 1} of {self.total}; lower the learning rate. The best state before is kept"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.optimiser.step()
+        self.i += 1
+        self.losses.append(value)
+        weight = min(_SMOOTH, 1 - 1 / self.i)
+        self._smooth = value if self.i == 1 else weight * self._smooth + (1 - weight) * value
+        if self._smooth < self._least or self.i == self.total:
+            self._least, self.best = self._smooth, _copied(self.module)
+        if self.callback is not None:
+            self.callback({"i": self.i - 1, "n": self.total, "loss": value, "smooth": self._smooth, **seen})
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later."""
+        return {
+            "module": _copied(self.module), "optimiser": copy.deepcopy(self.optimiser.state_dict()), "i": self.i,
+            "losses": list(self.losses), "smooth": self._smooth, "least": self._least, "best": self.best,
+        }  # fmt: skip
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state` of a run with the same settings."""
+        self.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.i, self.losses, self.best = state["i"], list(state["losses"]), state["best"]
+        self._smooth, self._least = state["smooth"], state["least"]
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in module.state_dict().items()}
