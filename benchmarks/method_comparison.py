@@ -2,7 +2,8 @@
 
 For every face, region and method: directions are found as the method's paper has it, the first three are turned both ways until the
 mask has changed by the same amount, and the pictures are measured: how much changed outside, how far the region's own factors moved, and
-how much every other factor stayed. The best of the six by the region's own factors is what a user would pick.
+how much every other factor stayed ("identity": 1 less their mean change). These are means over the six; "best" is the one of the six that
+a user would pick, by its own factor less the largest other.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from core.measure.image import psnr
 from core.plots import strip
 from core.trajectory import Trajectory
 
-CHANGE, K = 0.12, 3
+CHANGE, K, SECANTS = 0.12, 3, 2
+START = {"LOCO Edit": 4.0, "pullback": 3.0, "PCA of h": 50.0, "mean difference": 45.0, "random": 200.0}
+"""Where the search for the strength begins; 12 for the others."""
 EXAMPLES = 200
 """Faces behind PCA and behind each side of the mean difference (500 and 100 in the paper)."""
 REGIONS = {
@@ -121,12 +124,12 @@ def rendered(method: str, path: Trajectory, directions: Directions, pairs: list[
 
 
 def calibrated(method: str, path: Trajectory, directions: Directions, base: Tensor, mask: Tensor) -> list[tuple[int, float]]:
-    """(direction, strength) both ways, so that the mask changes by ``CHANGE``; three secant steps in the logarithm."""
-    start = {"LOCO Edit": 4.0, "pullback": 0.3}.get(method, 20.0)
+    """(direction, strength) both ways, so that the mask changes by ``CHANGE``; ``SECANTS`` steps in the logarithm."""
+    start = START.get(method, 12.0)
     pairs = [(i, s * start) for s in (1, -1) for i in range(len(directions))]
-    for _ in range(3):
+    for _ in range(SECANTS):
         got, _ = inside_and_outside(rendered(method, path, directions, pairs), base, mask)
-        pairs = [(i, a * min(max(CHANGE / max(float(c), 1e-6), 0.25), 4.0)) for (i, a), c in zip(pairs, got, strict=True)]
+        pairs = [(i, a * min(max(CHANGE / max(float(c), 1e-6), 0.2), 5.0)) for (i, a), c in zip(pairs, got, strict=True)]
     return pairs
 
 
@@ -160,7 +163,9 @@ def one_face(index: int, faces: int) -> dict:
             turned = float(moved[0]) if name in ("hair_color", "eye_color") else float(moved[0] - moved[1])
             rows[region][method] = {
                 "leak": float((outside / inside).mean()), "inside": float(inside.mean()), "seconds": seconds, "factor": name,
-                "moved": float(target[best]), "identity": 1 - float(others[:, best].mean()), "largest other": float(others[:, best].max()),
+                "moved": float(target.mean()), "identity": 1 - float(others.mean()),
+                "best moved": float(target[best]), "best identity": 1 - float(others[:, best].mean()),
+                "best largest other": float(others[:, best].max()),
                 "transfer": turned * float(change[name][best]) > 0 and abs(turned) >= 0.05, "pair": list(pairs[best]),
                 "psnr outside": float(psnr(y[best : best + 1] * (1 - mask), path.rebuilt * (1 - mask)).mean()),
             }  # fmt: skip
@@ -201,8 +206,8 @@ def main() -> None:
         for region in REGIONS:
             line[f"leak, {region}"] = round(sum(r[region][method]["leak"] for r in rows) / len(rows), 3)
         line["leak"] = round(sum(c["leak"] for c in cells) / len(cells), 3)
-        for key in ("moved", "identity"):
-            line[key] = round(sum(c[key] for c in cells) / len(cells), 3)
+        for key in ("inside", "moved", "identity", "best moved", "best identity"):
+            line[key] = round(sum(c[key] for c in cells) / len(cells), 4 if "identity" in key else 3)
         line["transfer, %"] = round(100 * sum(c["transfer"] for c in cells) / len(cells))
         line["CPU seconds"] = round(sum(c["seconds"] for c in cells) / len(cells), 2)
         lines.append(line)
@@ -214,6 +219,7 @@ def main() -> None:
         [
             bar("leak of ours / least leak of a rival", round(ours["leak"] / min(r["leak"] for r in rivals), 3), "<=", 1),
             bar("identity of ours - best identity of a rival", round(ours["identity"] - max(r["identity"] for r in rivals), 4), ">=", 0),
+            bar("the same for the best of six", round(ours["best identity"] - max(r["best identity"] for r in rivals), 4), ">=", 0),
         ],
     )
 
