@@ -103,6 +103,38 @@ def spectrum_plot(spectrum: Tensor, gain: Tensor, leak: Tensor, title: str = "")
     return _tensor(image.resize((wide, 432), Image.Resampling.BOX))
 
 
+def loss_plot(losses: Sequence[float], total: int, title: str = "", smooth: float = 0.95) -> Tensor:
+    """The losses of a training run, thin, and their running mean.
+
+    Args:
+        losses: of every step so far, finite.
+        total: steps of the whole run, the width of the axis.
+        title: one line.
+        smooth: share of the running mean that stays at every step.
+
+    Returns:
+        `[1 288 640 3]` in 0..1 on the CPU.
+    """
+    image = Image.new("RGB", (640 * _FINE, 288 * _FINE), PAPER)
+    pen, box = _Pen(ImageDraw.Draw(image)), (72, 64, 608, 236)
+    pen.text((32, 30), _fit(title, _font(15 * _FINE), 576 * _FINE), INK, 15, "lm")
+    left, top, right, bottom = box
+    every = max(1, len(losses) // 1000)  # more points than that cannot be told apart
+    high = pen.axis(box, max(losses, default=1.0))
+    mean, raw, slow = math.nan, [], []
+    for i, loss in enumerate(losses):
+        mean = loss if i == 0 else smooth * mean + (1 - smooth) * loss
+        if i % every == 0 or i == len(losses) - 1:
+            x = left + (i + 1) / max(total, 1) * (right - left)
+            raw.append((x, bottom - max(loss, 0) / high * (bottom - top)))
+            slow.append((x, bottom - max(mean, 0) / high * (bottom - top)))
+    if len(raw) > 1:
+        pen.line(raw, (190, 205, 235), 1)
+        pen.line(slow, GAIN, 2)
+    pen.text(((left + right) / 2, bottom + 16), f"step {len(losses)} of {total}", SOFT, 13, "mt")
+    return _tensor(image.resize((640, 288), Image.Resampling.BOX))
+
+
 def _bars(pen: _Pen, box: tuple[int, int, int, int], gain: list[float], leak: list[float]) -> None:
     left, top, right, bottom = box
     pen.legend((left, 66), [("gain inside the mask", GAIN), ("leak outside", LEAK)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ def train_asyrp(
     model: Denoiser, path: Trajectory, delta: Delta | DeltaTable, embedder: Embedder, source: str, target: str, *, sigma_edit: float,
     sigma_boost: float = 0.0, epochs: int = 1, batch: int = 1, lr: float = 0.5, optimiser: str = "sgd", clip_weight: float = 0.8,
     l1_weight: float = 3.0, seed: int = 0, decode: Decode | None = None, callback: Callback | None = None,
-    resume: dict[str, Any] | None = None, keep: Callable[[Fit], None] | None = None,
+    begin: Callable[[Fit], None] | None = None,
 ) -> TrainedDelta:  # fmt: skip
     """Fit a shift of h so that the pictures of a trajectory move from one prompt to another.
 
@@ -49,9 +48,9 @@ def train_asyrp(
         clip_weight, l1_weight: see above.
         seed: of the order of the pictures.
         decode: for models of latents.
-        callback: called after every step with ``denoised`` (the edited prediction) and ``loss``; may raise to cancel.
-        resume: what ``Fit.state`` of an earlier run returned.
-        keep: called with the run before its first step, so that a cancelled one can be read.
+        callback: called after every step with ``denoised`` (the edited prediction), ``loss``, and ``whole`` where a batch ends, which is
+            where a run may be stored; may raise to cancel.
+        begin: called with the run before its first step: to resume an earlier one, and to read it if it is cancelled.
 
     Returns:
         The edit, strength 1 being what was trained.
@@ -75,10 +74,8 @@ def train_asyrp(
     device, layer = path.states.device, "middle"
     delta.to(device)
     fit = Fit(delta, lr, epochs * -(-count // batch) * len(steps), optimiser, callback=callback)
-    if resume:
-        fit.resume(resume)
-    if keep is not None:
-        keep(fit)
+    if begin is not None:
+        begin(fit)
     with torch.no_grad():
         origin = torch.cat([embedder.embed_image(decode(part)) for part in path.x0.split(batch)])
     done = 0
@@ -99,7 +96,7 @@ def train_asyrp(
                     edited = (part.smooth or part.decode)(part.h + delta(part.h.float(), sigma.float()).to(part.h))
                     moved = directional(embedder, decode(edited), origin[rows], direction).mean()
                     loss = clip_weight * moved + l1_weight * cosine * F.l1_loss(edited, aim)
-                fit.step(loss, denoised=edited.detach(), sigma=grid[i])
+                fit.step(loss, denoised=edited.detach(), sigma=grid[i], whole=i == steps[-1])
                 x = edited_step(x, grid[i], grid[i + 1], edited.detach(), eps)
     delta.load_state_dict(fit.best)
     delta.requires_grad_(False)

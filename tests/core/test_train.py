@@ -23,6 +23,7 @@ from core.schedule import Schedule, grid_sigmas
 from core.train.asyrp import global_shift, train_asyrp
 from core.train.directional import directional, similarity, text_direction
 from core.train.fit import Fit
+from core.train.state import load_state, save_state
 
 NAMES = {"grey": (0.1, 0.1, 0.1), "red": (1.0, -0.6, -0.6), "blue": (-0.6, -0.6, 1.0)}
 
@@ -322,9 +323,35 @@ def test_a_cancelled_run_leaves_its_best_state(model, path):
             lr=1e-3,
             optimiser="adam",
             callback=stop,
-            keep=kept.append,
+            begin=kept.append,
         )
     assert kept[0].i == 6 and len(kept[0].losses) == 6 and kept[0].best.keys() == kept[0].module.state_dict().keys()
+
+
+def test_a_run_on_disk_goes_on_to_the_same_weights(model, path, tmp_path):
+    options = {"sigma_edit": 0.5, "epochs": 2, "batch": 2, "lr": 1e-3, "optimiser": "adam"}
+    whole = train_asyrp(model, path, delta_of(model), Colours(), "grey", "red", **options)
+    kept, facts, file = [], {"epochs": 2}, tmp_path / "run.safetensors"
+
+    def stop(state):
+        if state["i"] + 1 == whole.steps:  # between two batches
+            save_state(file, kept[0], facts)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_asyrp(model, path, delta_of(model), Colours(), "grey", "red", callback=stop, begin=kept.append, **options)
+    again = train_asyrp(
+        model, path, delta_of(model, 7), Colours(), "grey", "red", begin=lambda fit: load_state(file, fit, facts), **options
+    )
+    for name, value in whole.delta.state_dict().items():
+        torch.testing.assert_close(again.delta.state_dict()[name], value, rtol=1e-6, atol=1e-8)
+    with pytest.raises(ValueError, match=r"other settings \(epochs\)"):
+        load_state(file, kept[0], {"epochs": 3})
+    with pytest.raises(ValueError, match="does not fit"):
+        load_state(file, Fit(nn.Linear(2, 2), 0.1, 5), facts)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="not a usable"):
+        load_state(file, kept[0], facts)
 
 
 def test_asyrp_refuses(model, path):
