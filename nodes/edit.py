@@ -108,6 +108,7 @@ class HSpaceRenderTrajectory(io.ComfyNode):
                 io.Float.Input("protect", default=0.0, min=0.0, max=1.0, step=0.05, tooltip="How firmly to hold everything outside the mask at the original: 0 off, 1 exactly."),
                 io.Mask.Input("mask", optional=True, tooltip="The region that may change; needed by 'protect'."),
                 io.Vae.Input("vae", optional=True, tooltip=VAE),
+                io.Float.Input("boost", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, advanced=True, optional=True, tooltip="From this noise level down every step draws its noise anew: Asyrp's quality boosting. 0 is off."),
                 io.Boolean.Input("lagged", default=False, advanced=True, optional=True, tooltip="As the released RBE code: the direction is added to the h of the step before, which changes the picture by itself. Its eta is 0.5."),
             ],
             outputs=[
@@ -118,7 +119,9 @@ class HSpaceRenderTrajectory(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, trajectory, asymmetric, eta=0.0, seed=0, protect=0.0, mask=None, vae=None, lagged=False) -> io.NodeOutput:
+    def execute(
+        cls, model, trajectory, asymmetric, eta=0.0, seed=0, protect=0.0, mask=None, vae=None, boost=0.0, lagged=False
+    ) -> io.NodeOutput:
         """Render."""
         path = trajectory_from_payload(trajectory).to(model.load_device)
         path.check_model(model_fingerprint(model))
@@ -130,7 +133,7 @@ class HSpaceRenderTrajectory(io.ComfyNode):
         def work(denoiser):
             whole = path if path.reconstruction is not None else reconstruct(denoiser, path)
             edited = steer_trajectory(
-                denoiser, whole, edits_of(model), asymmetric=asymmetric, eta=eta, seed=seed, lagged=lagged, protect=protect, mask=region,
+                denoiser, whole, edits_of(model), asymmetric=asymmetric, eta=eta, seed=seed, lagged=lagged, boost=boost, protect=protect, mask=region,
                 callback=report,
             )  # fmt: skip
             return edited, whole.rebuilt

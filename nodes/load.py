@@ -1,8 +1,16 @@
 """Load: checkpoints and the embedded model become a MODEL."""
 
+import torch
+
+from ..core.edit.delta_io import delta_to_payload, load_released
+from ..core.faces.embedder import load_embedder
 from ..core.networks.read import load_denoiser
+from .dials import default_sigma
 from .host import paths
-from .host.api import io
+from .host.api import Delta, Embedder, io
+from .host.clip import HostEmbedder
+from .host.denoiser import check_network
+from .host.fingerprint import model_fingerprint
 from .host.model import make_model, no_conditioning, pixel_vae
 
 FACE_MODEL = "face_model.safetensors"
@@ -72,4 +80,92 @@ class HSpaceLoadPixelModel(io.ComfyNode):
         return io.NodeOutput(make_model(load_denoiser(paths.checkpoint_path(checkpoint))), pixel_vae(), no_conditioning())
 
 
-NODES = [HSpaceLoadFaceModel, HSpaceLoadPixelModel]
+class HSpaceLoadFaceEmbedder(io.ComfyNode):
+    """The embedder of the face world."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Schema."""
+        return io.Schema(
+            node_id="HSpaceLoadFaceEmbedder",
+            display_name="Load Face Embedder",
+            category="HSpace/load",
+            description="The small image-text embedder that comes with the pack: what CLIP is to photographs, for the faces of the embedded world.",
+            search_aliases=["clip", "tiny clip", "text image embedding"],
+            inputs=[],
+            outputs=[Embedder.Output(display_name="embedder")],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        """Load it."""
+        with torch.inference_mode(False):
+            return io.NodeOutput(load_embedder(paths.WEIGHTS / paths.EMBEDDER))
+
+
+class HSpaceClipEmbedder(io.ComfyNode):
+    """The host's CLIP as an embedder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Schema."""
+        return io.Schema(
+            node_id="HSpaceClipEmbedder",
+            display_name="CLIP Embedder",
+            category="HSpace/load",
+            description="The text and the picture tower of CLIP ViT-L/14 as one embedder, for training that is guided by prompts.",
+            search_aliases=["clip", "vit-l/14", "directional loss"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="Load CLIP with clip_l.safetensors. The CLIP inside a Stable Diffusion checkpoint lacks the projection that compares texts with pictures."),
+                io.ClipVision.Input("clip_vision", tooltip="Load CLIP Vision with clip-vit-large-patch14."),
+            ],
+            outputs=[Embedder.Output(display_name="embedder")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, clip, clip_vision) -> io.NodeOutput:
+        """Join the towers."""
+        return io.NodeOutput(HostEmbedder(clip, clip_vision))
+
+
+class HSpaceLoadAsyrp(io.ComfyNode):
+    """A released Asyrp checkpoint."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Schema."""
+        return io.Schema(
+            node_id="HSpaceLoadAsyrp",
+            display_name="Load Asyrp Checkpoint",
+            category="HSpace/load",
+            description="A checkpoint of the released Asyrp code (.pth) for the pixel model it was trained on. Files are read without running code.",
+            search_aliases=["asyrp", "pretrained", "smiling_LC_CelebA_HQ"],
+            inputs=[
+                io.Model.Input("model", tooltip="Load Pixel Diffusion Model with the base that the checkpoint was trained on: SDEdit's celeba_hq.ckpt for its faces."),
+                io.Combo.Input("checkpoint", options=paths.checkpoints(), tooltip="A file in models/hspace."),
+                io.Int.Input("index", default=1, min=1, max=64, tooltip="Which edit of the file, counted from 1; most hold one."),
+                io.Float.Input("sigma_edit", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, advanced=True, optional=True, tooltip="Lowest noise level that is edited; the file does not say. 0: t = 500, as for its faces."),
+                io.Int.Input("steps", default=40, min=1, max=1000, advanced=True, optional=True, tooltip="Steps it was trained with, from 999 to 0 (ngen in its name)."),
+            ],
+            outputs=[Delta.Output(display_name="trained"), io.String.Output(display_name="label")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, checkpoint, index, sigma_edit=0.0, steps=40) -> io.NodeOutput:
+        """Read it for this model."""
+        check_network(model)
+        net = getattr(model.model.diffusion_model, "net", None)
+        if net is None:
+            raise ValueError("Asyrp's checkpoints belong to pixel models; connect Load Pixel Diffusion Model")
+        channels, levels = net.config.channels[-1], model.get_model_object("model_sampling").sigmas
+        level = sigma_edit or default_sigma(model, 256)
+        edited = max(1, round(steps * float((levels >= level).sum()) / len(levels)))
+        found = load_released(
+            paths.checkpoint_path(checkpoint), net, levels, model_fingerprint(model), channels=channels, sigma_edit=level, steps=edited
+        )
+        if index > len(found):
+            raise ValueError(f"this checkpoint holds {len(found)} edits, got index {index}")
+        return io.NodeOutput(delta_to_payload(found[index - 1]), found[index - 1].label)
+
+
+NODES = [HSpaceLoadFaceModel, HSpaceLoadPixelModel, HSpaceLoadFaceEmbedder, HSpaceClipEmbedder, HSpaceLoadAsyrp]

@@ -5,5 +5,7 @@ from comfy_api.latest import ComfyExtension, io, ui
 Trajectory = io.Custom("HSPACE_TRAJECTORY")
 Directions = io.Custom("HSPACE_DIRECTIONS")
 Basis = io.Custom("HSPACE_BASIS")
+Embedder = io.Custom("HSPACE_EMBEDDER")
+Delta = io.Custom("HSPACE_DELTA")
 
-__all__ = ["Basis", "ComfyExtension", "Directions", "Trajectory", "io", "ui"]
+__all__ = ["Basis", "ComfyExtension", "Delta", "Directions", "Embedder", "Trajectory", "io", "ui"]

@@ -18,7 +18,7 @@ from ...core.discover.precision import Widened
 from .fingerprint import model_fingerprint
 from .memory import held_in_place
 from .model import PixelUNet, no_conditioning
-from .pictures import Pictures
+from .pictures import Decoder, Pictures
 from .steering import EDITS, PLAIN
 from .unet import OVERRIDE, STATE, Half, chained, cut, layers_of
 
@@ -69,7 +69,7 @@ def with_denoiser(
 
     def sampler(call, x: Tensor, sigmas: Tensor, extra_args: dict | None = None, callback=None, disable=None) -> Tensor:
         denoiser = HostDenoiser(call, loaded, prompts, extra_args or {}, fingerprint, gradients)
-        done.append(work(Pictures(denoiser, loaded, vae, shape) if vae is not None and is_latent(model) else denoiser))
+        done.append(work(Pictures(denoiser, Decoder(loaded, vae, shape)) if vae is not None and is_latent(model) else denoiser))
         return x
 
     guider = comfy.samplers.CFGGuider(loaded)

@@ -8,15 +8,16 @@ import folder_paths
 
 PACK = Path(__file__).resolve().parents[2]
 WEIGHTS = PACK / "weights"
-REGRESSOR = "face_regressor.safetensors"
-MODELS, DIRECTIONS = "hspace", "hspace_directions"
+REGRESSOR, EMBEDDER = "face_regressor.safetensors", "face_embedder.safetensors"
+MODELS, DIRECTIONS, EDITS = "hspace", "hspace_directions", "hspace_edits"
+STATE = ".training.safetensors"
 _SHIPPED = "hspace/"
 _CHECKPOINTS = {".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"}
 
 
 def register_folders() -> None:
-    """Add ``models/hspace`` (checkpoints) and ``models/hspace_directions`` to the host's model folders."""
-    for name, extensions in ((MODELS, _CHECKPOINTS), (DIRECTIONS, {".safetensors"})):
+    """Add ``models/hspace`` (checkpoints), ``hspace_directions`` and ``hspace_edits`` to the host's model folders."""
+    for name, extensions in ((MODELS, _CHECKPOINTS), (DIRECTIONS, {".safetensors"}), (EDITS, {".safetensors"})):
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name), is_default=True)
         folders, _ = folder_paths.folder_names_and_paths[name]
         folder_paths.folder_names_and_paths[name] = (folders, extensions)
@@ -56,6 +57,32 @@ def direction_path(name: str) -> Path:
     if name.startswith(_SHIPPED):
         return WEIGHTS / "directions" / name.removeprefix(_SHIPPED)
     return Path(folder_paths.get_full_path_or_raise(DIRECTIONS, name))
+
+
+def edit_choices() -> list[str]:
+    """Names offered by Load Trained Edit: those that come with the pack (``hspace/...``) and the user's own."""
+    shipped = sorted(f"{_SHIPPED}{p.name}" for p in (WEIGHTS / "edits").glob("*.safetensors"))
+    return [*shipped, *(n for n in _list(EDITS) if not n.endswith(STATE))]
+
+
+def edit_path(name: str) -> Path:
+    """Resolve a name of :func:`edit_choices`.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if name not in edit_choices():
+        raise ValueError(f"no trained edit {name!r} in models/{EDITS}; save one with Save Trained Edit and press R to refresh")
+    if name.startswith(_SHIPPED):
+        return WEIGHTS / "edits" / name.removeprefix(_SHIPPED)
+    return Path(folder_paths.get_full_path_or_raise(EDITS, name))
+
+
+def edits_root() -> Path:
+    """The folder that trained edits are written to (created if missing)."""
+    root = Path(folder_paths.get_folder_paths(EDITS)[0])
+    root.mkdir(parents=True, exist_ok=True)
+    return root
 
 
 def file_stamp(path: Path) -> str:

@@ -13,50 +13,71 @@ from torch import Tensor
 from ...core.denoiser import Bottleneck, Denoiser
 from ...core.discover.precision import Widened
 from .memory import held_in_place
+from .model import PixelUNet
 
 _GRAPH = 4  # decodings whose memory a graph with room for a few vectors takes, roughly
 
 
-class Pictures:
-    """A denoiser of latents whose outputs are pictures, `[b 3 8h 8w]` in about -1..1.
+class Decoder:
+    """Clean states -> pictures `[b 3 H W]` in about -1..1, differentiable in every mode; the identity for pixel models.
 
     Args:
-        denoiser: of latents.
-        patcher: its ModelPatcher as loaded.
-        vae: VAE of its checkpoint.
-        shape: of the latents.
+        patcher: MODEL, loaded.
+        vae: VAE of its checkpoint; pixel models ignore it.
+        shape: of the states.
 
     Raises:
-        ValueError: the VAE does not decode latents of these channels into pictures.
+        ValueError: a latent model lacks its VAE, or the VAE does not decode such latents into pictures.
     """
 
-    def __init__(self, denoiser: Denoiser, patcher, vae, shape: tuple[int, ...] | torch.Size):
+    def __init__(self, patcher, vae, shape: tuple[int, ...] | torch.Size):
+        self.networks: list[torch.nn.Module] = []
+        self._model = patcher.model
+        if isinstance(patcher.model.diffusion_model, PixelUNet):
+            return
+        if vae is None:
+            raise ValueError("this model works in latents; connect the VAE of its checkpoint to 'vae'")
         vae.throw_exception_if_invalid()
         if vae.latent_dim != 2 or vae.latent_channels != shape[1]:
             raise ValueError(
                 f"this model needs a VAE of pictures with {shape[1]} latent channels, the one connected has {vae.latent_channels}"
                 f"{'' if vae.latent_dim == 2 else ' and is not for pictures'}; connect the VAE of the same checkpoint"
             )
-        self.layers, self.fingerprint = denoiser.layers, denoiser.fingerprint
-        self._denoiser, self._model = denoiser, patcher.model
         held = held_in_place(vae.patcher)
         room = _GRAPH * vae.memory_used_decode(tuple(shape), torch.float32)
         comfy.model_management.load_models_gpu([patcher, held], memory_required=room)
-        self._vae, self._wide = held.model, Widened()
+        self.networks, self._wide = [held.model], Widened()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See the class."""
+        if not self.networks:
+            return x
+        vae: Any = self.networks[0]
+        with self._wide, _plain_attention(vae):
+            return vae.decode(self._model.process_latent_out(x.float()))
+
+
+class Pictures:
+    """A denoiser of latents whose outputs are pictures, `[b 3 H W]` in about -1..1.
+
+    Args:
+        denoiser: of latents.
+        decode: what makes a picture of them.
+    """
+
+    def __init__(self, denoiser: Denoiser, decode: Decoder):
+        self.layers, self.fingerprint = denoiser.layers, denoiser.fingerprint
+        self._denoiser, self._decode = denoiser, decode
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoised picture."""
-        return self._decoded(self._denoiser(x, sigma))
+        return self._decode(self._denoiser(x, sigma))
 
     def split(self, x: Tensor, sigma: Tensor, layer: str = "middle", smooth: bool = False) -> Bottleneck:
         """See :class:`core.denoiser.Denoiser`."""
         part = self._denoiser.split(x, sigma, layer, smooth)
         inner = part.smooth or part.decode
-        return Bottleneck(part.h, lambda h: self._decoded(inner(h)), layer)
-
-    def _decoded(self, latent: Tensor) -> Tensor:
-        with self._wide, _plain_attention(self._vae):
-            return self._vae.decode(self._model.process_latent_out(latent.float()))
+        return Bottleneck(part.h, lambda h: self._decode(inner(h)), layer)
 
 
 @contextmanager

@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import comfy.model_management
 import comfy.utils
 import latent_preview
+from PIL import Image
+
+from ...core.plots import loss_plot
+
+_EVERY = 2.0  # seconds between two drawings
+
+
+def training_reporter(model, title: str) -> Callable[[dict], None]:
+    """A callback for training loops: moves the node's bar, draws the loss with the latest picture, raises if the user cancelled."""
+    bar, losses, drawn = comfy.utils.ProgressBar(1), [], [0.0]
+    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+
+    def report(state: dict) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        losses.append(state["loss"])
+        done, total, shown = state["i"] + 1, state["n"], None
+        if done == total or time.monotonic() - drawn[0] > _EVERY:
+            drawn[0] = time.monotonic()
+            curve = Image.fromarray((loss_plot(losses, total, f"{title}: loss {state['smooth']:.4f}")[0] * 255).byte().numpy())
+            picture = previewer.decode_latent_to_preview_image("JPEG", state["denoised"])[1] if previewer else None
+            sheet = Image.new("RGB", (curve.width + (curve.height if picture else 0), curve.height))
+            sheet.paste(curve)
+            if picture:
+                sheet.paste(picture.resize((curve.height, curve.height)), (curve.width, 0))
+            shown = ("JPEG", sheet, sheet.width)
+        bar.update_absolute(done, total, shown)
+
+    return report
 
 
 def reporter(model, total: int | None, preview: bool = True) -> Callable[[dict], None]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ...core.trajectory import Trajectory
 from .denoiser import Prompts, with_denoiser
 
 T = TypeVar("T")
@@ -43,19 +45,30 @@ def gradients(*modules: nn.Module) -> Iterator[None]:
                 store[name] = value
 
 
-def with_training(model, shape: torch.Size | tuple[int, ...], prompts: Prompts, work: Callable[..., T], *others: nn.Module) -> T:
-    """As :func:`with_denoiser`, for work that trains.
+def with_training(model, shape: torch.Size | tuple[int, ...], prompts: Prompts, work: Callable[..., T]) -> T:
+    """As :func:`with_denoiser`, for work that trains something beside the frozen MODEL.
 
     Args:
-        model: MODEL, frozen.
+        model: MODEL.
         shape: of the largest batch.
         prompts: what the model is conditioned on.
-        work: called with the denoiser.
-        others: further frozen networks that a gradient runs through.
+        work: called with the denoiser, outside of inference mode. Further networks that a gradient runs through it wraps in
+            :func:`gradients` itself.
     """
 
     def inside(denoiser):
-        with gradients(model.model.diffusion_model, *others):
+        with gradients(model.model.diffusion_model):
             return work(denoiser)
 
     return with_denoiser(model, shape, prompts, inside, gradients=True)
+
+
+def ordinary_path(path: Trajectory, device: torch.device) -> Trajectory:
+    """A trajectory whose tensors autograd may save, on a device."""
+    moved = path.to(device)
+    return replace(moved, **{k: ordinary(v) for k, v in vars(moved).items() if isinstance(v, Tensor)})
+
+
+def networks_of(embedder) -> list[nn.Module]:
+    """What a gradient runs through in an embedder: itself, or the host's picture tower."""
+    return [embedder] if isinstance(embedder, nn.Module) else [embedder.network]
