@@ -195,7 +195,7 @@ class TestSplit(io.ComfyNode):
                 io.Model.Input("model"), io.Conditioning.Input("positive"), io.Conditioning.Input("negative", optional=True),
                 io.Float.Input("cfg", default=1.0), io.String.Input("layer", default="middle"), io.Int.Input("batch", default=1),
                 io.Int.Input("height", default=16), io.Int.Input("width", default=16), io.Boolean.Input("jacobian", default=True),
-                io.Vae.Input("vae", optional=True), io.Float.Input("step", default=0.5),
+                io.Vae.Input("vae", optional=True), io.Float.Input("step", default=0.5, optional=True),
             ],
             outputs=[io.String.Output()],
         )  # fmt: skip
