@@ -1,6 +1,7 @@
 """Files of trained shifts: ours (safetensors), and the released ones of Asyrp (arXiv 2210.10960) through the one reader.
 
-Ours: tensors ``delta.*``; facts ``format`` "hspace.delta", ``version`` 1, ``kind`` (ddpm, guided or table), ``fingerprint``, ``layer``,
+Ours: tensors ``delta.*`` (``block.*`` and ``step.*``, or ``shifts`` and ``levels``); facts ``format`` "hspace.delta", ``version`` 1,
+``kind`` (ddpm, guided or table), ``ddpm_step`` (which step embedding), ``fingerprint``, ``layer``,
 ``sigma_edit``, ``sigma_boost``, ``steps``, ``label`` and ``extra``.
 """
 
@@ -31,14 +32,9 @@ def save_delta(path: Path | str, trained: TrainedDelta, half: bool = True) -> Pa
     Raises:
         ValueError: weights that are not finite.
     """
-    kind = "table" if isinstance(trained.delta, DeltaTable) else trained.delta.form
-    facts: dict[str, Any] = {
-        "format": FORMAT, "version": VERSION, "kind": kind, "fingerprint": trained.fingerprint, "layer": trained.layer,
-        "sigma_edit": trained.sigma_edit, "sigma_boost": trained.sigma_boost, "steps": trained.steps, "label": trained.label,
-        "extra": trained.extra, "ddpm_step": isinstance(trained.delta, Delta) and trained.delta.step.ddpm,
-    }  # fmt: skip
-    tensors = {f"delta.{k}": v.half() if half and "levels" not in k else v.float() for k, v in trained.delta.state_dict().items()}
-    return write_own(path, tensors, facts)
+    facts = delta_to_payload(trained)
+    tensors = facts.pop("tensors")
+    return write_own(path, {f"delta.{k}": v.half() if half and "levels" not in k else v for k, v in tensors.items()}, facts)
 
 
 def load_delta(path: Path | str) -> TrainedDelta:
@@ -49,6 +45,34 @@ def load_delta(path: Path | str) -> TrainedDelta:
     """
     tensors, facts = read_own(path, FORMAT, VERSION, MAX_BYTES)
     try:
+        return delta_from_payload({**facts, "tensors": {k.removeprefix("delta."): v for k, v in tensors.items()}})
+    except ValueError as error:
+        raise ValueError(f"{Path(path).name!r}: {error}") from error
+
+
+def delta_to_payload(trained: TrainedDelta) -> dict[str, Any]:
+    """What goes onto an ``HSPACE_DELTA`` socket: the facts named above, and ``tensors`` by name, float32."""
+    kind = "table" if isinstance(trained.delta, DeltaTable) else trained.delta.form
+    return {
+        "format": FORMAT, "version": VERSION, "kind": kind, "fingerprint": trained.fingerprint, "layer": trained.layer,
+        "sigma_edit": trained.sigma_edit, "sigma_boost": trained.sigma_boost, "steps": trained.steps, "label": trained.label,
+        "extra": trained.extra, "ddpm_step": isinstance(trained.delta, Delta) and trained.delta.step.ddpm,
+        "tensors": {k: v.detach().float().cpu() for k, v in trained.delta.state_dict().items()},
+    }  # fmt: skip
+
+
+def delta_from_payload(payload: object) -> TrainedDelta:
+    """The trained shift that came in on a socket.
+
+    Raises:
+        ValueError: anything else, or damaged.
+    """
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT or payload.get("version") != VERSION:
+        raise ValueError(
+            f"expected a trained edit ({FORMAT}, version {VERSION}); connect Train Asyrp, Load Trained Edit or Load Asyrp Checkpoint"
+        )
+    try:
+        facts, state = payload, payload["tensors"]
         numbers = [facts[k] for k in ("sigma_edit", "sigma_boost")]
         good = (
             all(isinstance(v, (int, float)) and math.isfinite(v) and 0 <= v <= 1e6 for v in numbers)
@@ -60,7 +84,6 @@ def load_delta(path: Path | str) -> TrainedDelta:
         )  # fmt: skip
         if not good:
             raise ValueError("its metadata is out of range")
-        state = {k.removeprefix("delta."): v for k, v in tensors.items()}
         made: Delta | DeltaTable
         if facts["kind"] == "table":
             made = DeltaTable(state["shifts"], state["levels"])
@@ -74,9 +97,7 @@ def load_delta(path: Path | str) -> TrainedDelta:
         if not bool((made.state_dict()["levels" if facts["kind"] == "table" else "step.levels"] >= 0).all()):
             raise ValueError("its noise levels are negative")
     except Exception as error:  # missing keys and shapes raise their own kinds
-        raise ValueError(
-            f"{Path(path).name!r} is not a usable {FORMAT} file: {error}; train it again, or get it from where it came"
-        ) from error
+        raise ValueError(f"this is not a usable trained edit: {error}; train it again, or get it from where it came") from error
     return TrainedDelta(
         made.requires_grad_(False), facts["fingerprint"], float(facts["sigma_edit"]), facts["steps"], float(facts["sigma_boost"]),
         facts["layer"], facts["label"], facts["extra"],

@@ -31,7 +31,8 @@ class VPDenoiser:
     def __init__(self, net: DDPMUNet | GuidedUNet, schedule: Schedule, prediction: Prediction = "eps", fingerprint: str | None = None):
         if prediction not in ("eps", "v"):
             raise ValueError(f"prediction must be 'eps' or 'v', got {prediction!r}")
-        self.net, self.schedule, self.prediction = net, schedule, prediction
+        self.net, self.schedule = net, schedule
+        self.prediction: Prediction = prediction
         self.layers: tuple[str, ...] = net.layers
         self.fingerprint = fingerprint or state_fingerprint(net.state_dict())
 

@@ -1,0 +1,106 @@
+"""What fine-tuning added to the weights of a network, kept as a difference (LoRA, Hu et al. 2021, arXiv 2106.09685, where it is thin)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ..networks.vp import VPDenoiser, state_fingerprint
+
+
+@dataclass(frozen=True)
+class WeightDelta:
+    """Differences of weights.
+
+    Attributes:
+        full: name -> difference, as it is.
+        thin: name -> ``(up [o r], down [r i])``, whose product is the difference of the weight flattened to `[o i]`.
+        fingerprint: of the model they are added to.
+        label: for people, "face > red hair".
+        extra: figures of the training.
+    """
+
+    full: dict[str, Tensor]
+    thin: dict[str, tuple[Tensor, Tensor]]
+    fingerprint: str
+    label: str = ""
+    extra: dict = field(default_factory=dict)
+
+    def of(self, name: str, like: Tensor) -> Tensor | None:
+        """The difference of one weight, in the shape of ``like``, or None."""
+        if name in self.full:
+            return self.full[name].to(like)
+        if name in self.thin:
+            up, down = self.thin[name]
+            return (up.to(like) @ down.to(like)).reshape(like.shape)
+        return None
+
+
+def difference(
+    tuned: Mapping[str, Tensor], base: Mapping[str, Tensor], fingerprint: str, label: str = "", extra: dict | None = None
+) -> WeightDelta:
+    """What ``tuned`` has more than ``base``; weights that did not move are left out.
+
+    Raises:
+        ValueError: the two do not have the same weights.
+    """
+    if set(tuned) != set(base) or any(tuned[k].shape != base[k].shape for k in base):
+        odd = sorted(k for k in {*tuned, *base} if k not in base or k not in tuned or tuned[k].shape != base[k].shape)
+        raise ValueError(
+            f"these weights belong to another network: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''} differ in name or shape"
+        )
+    moved = {k: (v.detach().float() - base[k].float()).cpu() for k, v in tuned.items()}
+    return WeightDelta({k: v for k, v in moved.items() if bool(v.any())}, {}, fingerprint, label, extra or {})
+
+
+def thinned(delta: WeightDelta, rank: int) -> tuple[WeightDelta, float]:
+    """Matrices and convolutions replaced by their best approximation of ``rank``.
+
+    Returns:
+        The thin one, and the share of the squared difference that it keeps.
+
+    Raises:
+        ValueError: a rank below 1.
+    """
+    if rank < 1:
+        raise ValueError(f"rank must be at least 1, got {rank}; 8 is a good start")
+    full, thin, whole, kept = {}, dict(delta.thin), 0.0, 0.0
+    for name, value in delta.full.items():
+        flat = value.flatten(1) if value.dim() > 1 else value[None]
+        whole += float(flat.square().sum())
+        if value.dim() < 2 or rank * sum(flat.shape) >= flat.numel():
+            full[name] = value
+            kept += float(flat.square().sum())
+            continue
+        u, s, v = torch.linalg.svd(flat.double(), full_matrices=False)
+        root = s[:rank].sqrt()
+        thin[name] = ((u[:, :rank] * root).float(), (root[:, None] * v[:rank]).float())
+        kept += float(s[:rank].square().sum())
+    return replace(delta, full=full, thin=thin), kept / whole if whole else 1.0
+
+
+def with_weights(model: VPDenoiser, delta: WeightDelta, strength: float = 1.0) -> VPDenoiser:
+    """A model with the difference added; 0 is the model itself.
+
+    Raises:
+        ValueError: the difference belongs to another model.
+    """
+    if delta.fingerprint != model.fingerprint.partition("+")[0]:
+        raise ValueError(
+            f"these weights were trained on model {delta.fingerprint}, but the model connected here is {model.fingerprint}; connect "
+            "that model"
+        )
+    if not strength:
+        return model
+    net = copy.deepcopy(model.net)
+    with torch.no_grad():
+        for name, value in net.state_dict().items():
+            more = delta.of(name, value)
+            if more is not None:
+                value.add_(more, alpha=strength)
+    mark = state_fingerprint(net.state_dict())
+    return VPDenoiser(net, model.schedule, model.prediction, f"{delta.fingerprint}+{mark[:8]}")

@@ -1,0 +1,130 @@
+"""The rectifier of High-Fidelity Diffusion-based Image Editing (Hou et al. 2023, arXiv 2312.15707, section 3): a hypernetwork.
+
+A global encoder sees the clean picture and the current prediction; a branch for every 3x3 convolution of the middle and the decoder
+turns its features into a separable offset of that kernel, ``W' = W (1 + K)`` with ``K[o, i, p] = b[p, o] a[p, i]`` at each of the nine
+taps p. The paper gives neither layers nor widths; the form follows HyperStyle (Alaluf et al. 2022, arXiv 2111.15666), which its figure
+matches, with the step's embedding added, and without the learned mixes after the outer product: they are most of the parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .step import StepEmbedding
+
+Kernels = dict[str, tuple[Tensor, Tensor]]
+"""Name of a convolution -> ``a`` `[s r 9 i]` and ``b`` `[s r 9 o]`: a row for every sample, and the r terms of its offset."""
+_PLACES = re.compile(r"(mid|up|middle_block|output_blocks)\..*(conv1|conv2|in_layers\.2|out_layers\.3)")
+TAPS = 9
+
+
+def targets(net: nn.Module) -> dict[str, nn.Conv2d]:
+    """The 3x3 convolutions inside the residual blocks of a U-Net's middle and decoder.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = {
+        name: part
+        for name, part in net.named_modules()
+        if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3) and _PLACES.fullmatch(name)
+    }
+    if not found:
+        raise ValueError(f"a {type(net).__name__} has no middle and decoder of residual blocks; a rectifier needs a U-Net")
+    return found
+
+
+class Rectifier(nn.Module):
+    """``rectifier(x0, predicted, sigma)`` -> kernel offsets; all zero before training.
+
+    Args:
+        shapes: name of a target -> ``(out, in)`` channels.
+        step: embedding of the noise level.
+        channels: of the pictures.
+        width: of the encoder.
+        code: length of the code that the branches see.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, int]], step: StepEmbedding, channels: int = 3, width: int = 32, code: int = 32):
+        super().__init__()
+        self.shapes, self.step, self.width, self.code, self.channels = dict(shapes), step, width, code, channels
+        widths, layers = (2 * channels, width, 2 * width, 2 * width, 4 * width), []
+        for inp, out in pairwise(widths):
+            layers += [nn.Conv2d(inp, out, 3, 2, 1), nn.GroupNorm(8, out), nn.SiLU()]
+        self.encoder = nn.Sequential(*layers)
+        emb = step.second.weight.shape[0]
+        self.film = nn.Linear(emb, 2 * 4 * width)
+        # Four by four places are kept apart: where in the picture something is off matters.
+        self.summary = nn.Sequential(nn.Flatten(), nn.Linear(4 * width * 16, 4 * code), nn.SiLU(), nn.Linear(4 * code, code), nn.SiLU())
+        self.a = nn.ModuleDict({_key(n): nn.Linear(code, TAPS * i) for n, (_, i) in self.shapes.items()})
+        self.b = nn.ModuleDict({_key(n): nn.Linear(code, TAPS * o) for n, (o, _) in self.shapes.items()})
+        for branch in self.b.values():
+            assert isinstance(branch, nn.Linear)  # noqa: S101 (for the type checker)
+            nn.init.zeros_(branch.weight)
+            nn.init.zeros_(branch.bias)
+
+    @classmethod
+    def of(cls, net: nn.Module, levels: Tensor, channels: int = 3, width: int = 32, code: int = 32) -> Rectifier:
+        """For a network and the noise levels of its steps."""
+        shapes = {n: (c.out_channels, c.in_channels) for n, c in targets(net).items()}
+        return cls(shapes, StepEmbedding.of(net, levels), channels, width, code)
+
+    def forward(self, x0: Tensor, predicted: Tensor, sigma: Tensor) -> Kernels:
+        """``x0`` and ``predicted`` `[s c h w]`, ``sigma`` `[s]`."""
+        seen = self.encoder(torch.cat([x0, predicted - x0], 1))
+        scale, shift = self.film(F.silu(self.step(sigma)))[:, :, None, None].chunk(2, 1)
+        code = self.summary(F.adaptive_avg_pool2d(seen * (1 + scale) + shift, 4))
+        rows = len(x0)
+        return {
+            name: (self.a[_key(name)](code).reshape(rows, 1, TAPS, i), self.b[_key(name)](code).reshape(rows, 1, TAPS, o))
+            for name, (o, i) in self.shapes.items()
+        }
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "-")
+
+
+@contextmanager
+def rectified(net: nn.Module, kernels: Kernels) -> Iterator[None]:
+    """Inside, the named convolutions of ``net`` use ``W (1 + K)``, with a kernel of its own for every sample.
+
+    Raises:
+        ValueError: a target that the network lacks, or of another shape.
+    """
+    found = dict(net.named_modules())
+    changed: list[nn.Module] = []
+    try:
+        for name, (a, b) in kernels.items():
+            conv = found.get(name)
+            if not isinstance(conv, nn.Conv2d) or (conv.in_channels, conv.out_channels) != (a.shape[3], b.shape[3]):
+                raise ValueError(f"this rectifier was made for another network: {name!r} is missing or has other channels")
+            conv.forward = _Conv(conv, a, b)
+            changed.append(conv)
+        yield
+    finally:
+        for conv in changed:
+            del conv.forward
+
+
+class _Conv:
+    """A convolution with an offset of its own for every sample. Where the offset is zero the result is the convolution's, bit for bit."""
+
+    def __init__(self, conv: nn.Conv2d, a: Tensor, b: Tensor):
+        self.conv, self.a, self.b = conv, a, b
+
+    def __call__(self, input: Tensor) -> Tensor:
+        conv, x, rows = self.conv, input, len(input)
+        if rows != len(self.a):
+            raise ValueError(f"the kernels were made for {len(self.a)} samples, got {rows}")
+        offset = torch.einsum("srpo,srpi->soip", self.b, self.a).reshape(rows, conv.out_channels, conv.in_channels, 3, 3)
+        weight = (conv.weight[None] * offset.to(conv.weight)).flatten(0, 1)
+        more = F.conv2d(x.reshape(1, -1, *x.shape[2:]), weight, None, conv.stride, conv.padding, conv.dilation, groups=rows)
+        return F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation) + more.reshape(rows, -1, *more.shape[2:])

@@ -1,0 +1,139 @@
+"""Training of the rectifier (Hou et al. 2023, arXiv 2312.15707, section 3): first to rebuild, then to edit from the original trajectory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..denoiser import Callback
+from ..edit.sample import edited_step
+from ..embedder import Embedder
+from ..networks.rectifier import Rectifier, rectified
+from ..networks.vp import VPDenoiser
+from ..trajectory import Trajectory
+from .directional import directional, text_direction
+from .fit import Fit
+
+Begin = Callable[[Fit], None]
+
+
+def train_reconstruction(
+    model: VPDenoiser, path: Trajectory, rectifier: Rectifier, *, steps: int = 1000, batch: int = 4, lr: float = 1e-4, seed: int = 0,
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None, callback: Callback | None = None, begin: Begin | None = None,
+) -> Rectifier:  # fmt: skip
+    """Stage 1: on states of stored trajectories at random levels, the rectified prediction is to be the picture.
+
+    Args:
+        model: frozen.
+        path: of the training pictures, on a fine grid (50 steps in the paper).
+        rectifier: what is trained.
+        steps: of the optimiser (Adam).
+        batch: states at a time.
+        lr: learning rate.
+        seed: of the order of states.
+        perceptual: a further distance `[b]` of two pictures, such as LPIPS, weighted 0.8; None for none.
+        callback, begin: as in :func:`core.train.asyrp.train_asyrp`.
+
+    Returns:
+        The rectifier, frozen, at its best.
+
+    Raises:
+        ValueError: another model's trajectory, or a rectifier for another network.
+        RuntimeError: the loss is not finite.
+    """
+    path.check_model(model.fingerprint)
+
+    def loss_of(i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        x, x0 = path.states[i][rows], path.x0[rows]
+        shown = _predicted(model, rectifier, x, x0, float(path.sigmas[i]))
+        loss = F.mse_loss(shown, x0)
+        return (loss if perceptual is None else loss + 0.8 * perceptual(shown, x0).mean()), shown
+
+    return _run(path, rectifier, range(len(path.sigmas) - 1), loss_of, steps, batch, lr, seed, callback, begin)
+
+
+def train_edit(
+    model: VPDenoiser, path: Trajectory, rectifier: Rectifier, embedder: Embedder, source: str, target: str, *, sigma_start: float,
+    steps: int = 500, batch: int = 4, lr: float = 1e-4, clip_weight: float = 3.0, l1_weight: float = 1.0, seed: int = 0,
+    markov: bool = False, grid: int = 6, callback: Callback | None = None, begin: Begin | None = None,
+) -> Rectifier:  # fmt: skip
+    """Stage 2: a copy of the rectifier of stage 1 learns an edit, every step from the **original** trajectory.
+
+    Args:
+        model, path, batch, lr, seed, callback, begin: as in :func:`train_reconstruction`.
+        rectifier: of stage 1; it stays as it is.
+        embedder: of pictures and prompts.
+        source, target: what the pictures show, and what they are to show.
+        sigma_start: noisiest level of the edit (t0 = 500 in the paper).
+        steps: of the optimiser.
+        clip_weight, l1_weight: of the directional loss in its log form, and of ``|P - x0|_1``.
+        markov: for comparison, walk an edited chain of ``grid`` steps instead, as DiffusionCLIP's efficient way does.
+        grid: see ``markov``.
+
+    Returns:
+        The edited rectifier, frozen, at its best.
+
+    Raises:
+        ValueError: prompts that say nothing, or no step at or below ``sigma_start``.
+        RuntimeError: the loss is not finite.
+    """
+    path.check_model(model.fingerprint)
+    direction, _ = text_direction(embedder, source, target)
+    window = [i for i, s in enumerate(path.sigmas.tolist()[:-1]) if s <= sigma_start * (1 + 1e-5)]
+    if not window:
+        raise ValueError(f"no step of the trajectory lies at or below sigma_start {sigma_start:g}; raise it")
+    edited = copy.deepcopy(rectifier)
+    with torch.no_grad():
+        origin = torch.cat([embedder.embed_image(x) for x in path.x0.split(batch)])
+    picked = torch.linspace(window[0], window[-1], min(grid, len(window))).round().long().tolist()
+    chain: dict[str, Tensor] = {}
+
+    def loss_of(i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        n = picked.index(i) if markov else 0
+        if markov and n == 0:
+            chain["rows"], chain["x"] = rows, path.states[i][rows]
+        rows = chain["rows"] if markov else rows
+        x, x0 = chain["x"] if markov else path.states[i][rows], path.x0[rows]
+        shown = _predicted(model, edited, x, x0, float(path.sigmas[i]))
+        if markov and n + 1 < len(picked):
+            chain["x"] = edited_step(x, float(path.sigmas[i]), float(path.sigmas[picked[n + 1]]), shown.detach(), shown.detach())
+        moved = directional(embedder, shown, origin[rows], direction).mean()
+        return clip_weight * moved + l1_weight * F.l1_loss(shown, x0), shown
+
+    return _run(path, edited, picked if markov else window, loss_of, steps, batch, lr, seed, callback, begin, in_turn=markov)
+
+
+def _predicted(model: VPDenoiser, rectifier: Rectifier, x: Tensor, x0: Tensor, sigma: float) -> Tensor:
+    """Rectified prediction with a graph to the rectifier."""
+    rows = x.new_full((len(x),), sigma)
+    with torch.no_grad():
+        plain = model(x, rows)
+    with rectified(model.net, rectifier(x0, plain, rows)):
+        return model(x, rows)
+
+
+def _run(
+    path: Trajectory, rectifier: Rectifier, window, loss_of: Callable[[int, Tensor], tuple[Tensor, Tensor]], steps: int, batch: int,
+    lr: float, seed: int, callback: Callback | None, begin: Begin | None, in_turn: bool = False,
+) -> Rectifier:  # fmt: skip
+    count, levels = path.states.shape[1], list(window)
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    rectifier.to(path.states.device).requires_grad_(True)
+    rectifier.step.requires_grad_(False)
+    fit = Fit(rectifier, lr, steps, callback=callback)
+    if begin is not None:
+        begin(fit)
+    while fit.i < steps:
+        g = torch.Generator().manual_seed(seed * 1_000_003 + fit.i)
+        rows = torch.randint(0, count, (min(batch, count),), generator=g).to(path.states.device)
+        level = levels[fit.i % len(levels)] if in_turn else levels[int(torch.randint(0, len(levels), (1,), generator=g))]
+        with torch.enable_grad():
+            loss, shown = loss_of(level, rows)
+            fit.step(loss, denoised=shown.detach(), sigma=float(path.sigmas[level]), whole=True)
+    rectifier.load_state_dict(fit.best)
+    return rectifier.requires_grad_(False)

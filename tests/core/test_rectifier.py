@@ -1,0 +1,130 @@
+"""The rectifier: nothing before training, a kernel of its own for every sample, better pictures after, and an edit on top."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from core.directions import Directions
+from core.edit.rectify import Rectified, blended
+from core.edit.sample import reconstruct, sample_ddim
+from core.edit.schedule import EditSchedule
+from core.edit.steer import Edit, steer_trajectory
+from core.invert.ddim import invert_ddim
+from core.networks.ddpm import DDPMConfig, DDPMUNet
+from core.networks.guided import GuidedConfig, GuidedUNet
+from core.networks.rectifier import Rectifier, rectified, targets
+from core.networks.vp import VPDenoiser
+from core.schedule import Schedule, grid_sigmas
+from core.train.rectifier import train_edit, train_reconstruction
+
+from .test_train import Colours, redness
+
+
+@pytest.fixture(scope="module")
+def model(device):
+    torch.manual_seed(1)
+    net = DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True))).to(device).eval().requires_grad_(False)
+    net.conv_out.weight.mul_(2)
+    return VPDenoiser(net, Schedule())
+
+
+@pytest.fixture(scope="module")
+def path(model, device):
+    g = torch.Generator().manual_seed(2)
+    return reconstruct(
+        model, invert_ddim(model, (torch.rand(4, 3, 16, 16, generator=g) - 0.5).to(device), grid_sigmas(Schedule(), 8, t0=500))
+    )
+
+
+def fresh(model, seed=0, noise=0.0) -> Rectifier:
+    torch.manual_seed(seed)
+    made = Rectifier.of(model.net, model.schedule.sigmas, width=8, code=8).requires_grad_(False)
+    if noise:
+        for branch in made.b.values():
+            torch.nn.init.normal_(branch.bias, std=noise)
+    return made
+
+
+def test_targets_are_the_kernels_of_middle_and_decoder(model):
+    names = set(targets(model.net))
+    assert {"mid.block_1.conv1", "mid.block_2.conv2", "up.0.block.0.conv1", "up.1.block.1.conv2"} <= names
+    assert not any(n.startswith(("down", "conv_")) or "sample" in n or "shortcut" in n for n in names)
+    guided = GuidedUNet(GuidedConfig(3, 6, 32, 32, (32, 64), 1, (False, True), True, True, True, 16))
+    names = set(targets(guided))
+    assert {"middle_block.0.in_layers.2", "output_blocks.0.0.out_layers.3"} <= names and not any(n.startswith("input") for n in names)
+    with pytest.raises(ValueError, match="needs a U-Net"):
+        targets(torch.nn.Conv2d(3, 3, 3))
+
+
+def test_untrained_it_is_the_model(model, path):
+    off = Rectified(model, fresh(model), path.x0)
+    x, sigma = path.states[2], path.states.new_full((4,), float(path.sigmas[2]))
+    assert torch.equal(off(x, sigma), model(x, sigma))
+    strong = Rectified(model, fresh(model, noise=1.0), path.x0, amount=0.0)
+    assert torch.equal(strong(x, sigma), model(x, sigma))
+    assert not torch.allclose(Rectified(model, fresh(model, noise=1.0), path.x0)(x, sigma), model(x, sigma), atol=1e-3)
+
+
+def test_every_sample_has_its_own_kernel_and_nothing_stays(model, path):
+    before = {k: v.clone() for k, v in model.net.state_dict().items()}
+    made = Rectified(model, fresh(model, noise=0.5), path.x0)
+    x, sigma = path.states[1], path.states.new_full((4,), float(path.sigmas[1]))
+    together = made(x, sigma)
+    for i in range(4):
+        one = Rectified(model, made.rectifier, path.x0[i : i + 1])(x[i : i + 1], sigma[:1])
+        torch.testing.assert_close(one, together[i : i + 1], rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(v, before[k]) for k, v in model.net.state_dict().items())
+    conv = model.net.mid.block_1.conv1
+    a, b = made.kernels(x, sigma)["mid.block_1.conv1"]
+    weight = conv.weight * (1 + torch.einsum("po,pi->oip", b[0, 0], a[0, 0]).reshape(conv.weight.shape))
+    h = torch.randn(4, conv.in_channels, 8, 8, device=x.device)
+    with pytest.raises(KeyError), rectified(model.net, made.kernels(x, sigma)):
+        torch.testing.assert_close(conv(h)[:1], F.conv2d(h[:1], weight, conv.bias, padding=1), rtol=1e-4, atol=1e-5)
+        raise KeyError
+    assert "forward" not in vars(conv)
+    with pytest.raises(ValueError, match="another network"), rectified(model.net, {"mid.block_1.conv1": (a[..., :3], b)}):
+        pass
+    assert not any("forward" in vars(m) for m in model.net.modules())
+
+
+def test_two_rectifiers_blend(model, path):
+    x, sigma = path.states[1], path.states.new_full((4,), float(path.sigmas[1]))
+    rebuild, edit = fresh(model, noise=0.5), fresh(model, 1, noise=0.5)
+    for strength, only in ((0.0, rebuild), (1.0, edit)):
+        both = Rectified(model, rebuild, path.x0, edit, strength)(x, sigma)
+        torch.testing.assert_close(both, Rectified(model, only, path.x0)(x, sigma), rtol=1e-4, atol=1e-5)
+    ka, kb = (r(path.x0, model(x, sigma), sigma) for r in (rebuild, edit))
+    a, b = blended(ka, kb, 0.3, 0.5)["mid.block_2.conv1"]
+    mixed = torch.einsum("srpo,srpi->soip", b, a)
+    each = [torch.einsum("srpo,srpi->soip", k["mid.block_2.conv1"][1], k["mid.block_2.conv1"][0]) for k in (ka, kb)]
+    torch.testing.assert_close(mixed, 0.5 * (0.7 * each[0] + 0.3 * each[1]), rtol=1e-4, atol=1e-6)
+
+
+def test_it_learns_to_rebuild_and_then_to_edit(model, path):
+    before = {k: v.clone() for k, v in model.net.state_dict().items()}
+    rebuild = train_reconstruction(model, path, fresh(model), steps=150, batch=4, lr=3e-3)
+    plain = (path.reconstruction - path.x0).abs().mean()
+    better = sample_ddim(Rectified(model, rebuild, path.x0), path.noisiest, path.sigmas)
+    assert float((better - path.x0).abs().mean()) < 0.9 * float(plain)
+    options = {"sigma_start": 100.0, "steps": 60, "lr": 3e-3, "clip_weight": 1.0, "l1_weight": 0.3}
+    for markov in (False, True):
+        edit = train_edit(model, path, rebuild, Colours(), "grey", "red", markov=markov, grid=4, **options)
+        moved = [redness(sample_ddim(Rectified(model, rebuild, path.x0, edit, s), path.noisiest, path.sigmas)) for s in (0.0, 0.5, 1.0)]
+        assert moved[0] < moved[1] < moved[2] and moved[2] > moved[0] + 0.01
+    assert all(torch.equal(v, before[k]) for k, v in model.net.state_dict().items())
+    again = train_reconstruction(model, path, fresh(model), steps=5, batch=4, lr=3e-3)
+    same = train_reconstruction(model, path, fresh(model), steps=5, batch=4, lr=3e-3)
+    assert all(torch.equal(v, same.state_dict()[k]) for k, v in again.state_dict().items())
+
+
+def test_it_combines_with_steering(model, path):
+    x = path.noisiest[:1]
+    shape = model.split(x, x.new_ones(1)).h.shape[1:]
+    v = torch.randn(1, 1, *shape)
+    none = torch.zeros(1, 1)
+    found = Directions(v / v.norm(), torch.ones(1, dtype=torch.float64), none, none, "middle", model.fingerprint)
+    made = Rectified(model, fresh(model, noise=0.3), path.x0)
+    off = steer_trajectory(made, path, [Edit(found, EditSchedule(0.0))])
+    assert torch.equal(off, sample_ddim(made, path.noisiest, path.sigmas))
+    on = steer_trajectory(made, path, [Edit(found, EditSchedule(8.0))])
+    assert float((on - off).abs().mean()) > 1e-3
