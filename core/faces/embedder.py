@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..own_file import read_own
 from .words import ATTRIBUTES, HUES, SUBJECTS
 
-SIZE = 64
+SIZE, MAX_BYTES = 64, 8 * 2**20
 WIDTHS = (32, 64, 96, 128)
 DIM, LONGEST = 128, 48
 SPACE = "hspace face world 1"
@@ -89,10 +88,9 @@ def load_embedder(path: str | Path, device: torch.device | str = "cpu") -> FaceE
     """
     net = FaceEmbedder()
     try:
-        with safe_open(path, "pt") as f:
-            net.info = json.loads((f.metadata() or {}).get("hspace", "{}"))
-            state = {k: f.get_tensor(k).float() for k in f.keys()}
+        state, info = read_own(path, "hspace_face_embedder", 1, MAX_BYTES)
         net.load_state_dict(state)
-    except Exception as error:  # safetensors, JSON and torch each raise their own
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not the face embedder of this version ({error}); restore it from the repository") from error
+    net.info = info
     return net.to(device).eval().requires_grad_(False)

@@ -5,18 +5,17 @@ Its own error on held-out faces is stored in the metadata of its file and repeat
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..own_file import read_own
 from .factors import FACTORS, Factor, Factors
 
-SIZE = 64
+SIZE, MAX_BYTES = 64, 8 * 2**20
 WIDTHS = (24, 48, 64, 96)
 
 
@@ -71,11 +70,9 @@ def load_regressor(path: str | Path, device: torch.device | str = "cpu") -> Regr
     """
     net = Regressor()
     try:
-        with safe_open(path, "pt") as f:
-            info = json.loads((f.metadata() or {}).get("hspace", "{}"))
-            state = {k: f.get_tensor(k).float() for k in f.keys()}
+        state, info = read_own(path, "hspace_face_regressor", 1, MAX_BYTES)
         net.load_state_dict(state)
-    except Exception as error:  # safetensors, JSON and torch each raise their own
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not the face regressor of this version ({error}); restore it from the repository") from error
     net.error = info.get("error", {})
     return net.to(device).eval().requires_grad_(False)

@@ -25,3 +25,12 @@ def model(device) -> VPDenoiser:
     torch.manual_seed(1)
     net = DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True), patch=2)).to(device, torch.float64).eval().requires_grad_(False)
     return VPDenoiser(net, Schedule(), "v", "0" * 12)
+
+
+@pytest.fixture(scope="session")
+def small(device) -> VPDenoiser:
+    """A small network of random weights in float32."""
+    torch.manual_seed(1)
+    net = DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True))).to(device).eval().requires_grad_(False)
+    net.conv_out.weight.mul_(2)
+    return VPDenoiser(net, Schedule())

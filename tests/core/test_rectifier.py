@@ -10,10 +10,8 @@ from core.edit.sample import reconstruct, sample_ddim
 from core.edit.schedule import EditSchedule
 from core.edit.steer import Edit, steer_trajectory
 from core.invert.ddim import invert_ddim
-from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.guided import GuidedConfig, GuidedUNet
 from core.networks.rectifier import Rectifier, rectified, targets
-from core.networks.vp import VPDenoiser
 from core.schedule import Schedule, grid_sigmas
 from core.train.rectifier import train_edit, train_reconstruction
 
@@ -21,11 +19,8 @@ from .test_train import Colours, redness
 
 
 @pytest.fixture(scope="module")
-def model(device):
-    torch.manual_seed(1)
-    net = DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True))).to(device).eval().requires_grad_(False)
-    net.conv_out.weight.mul_(2)
-    return VPDenoiser(net, Schedule())
+def model(small):
+    return small
 
 
 @pytest.fixture(scope="module")
