@@ -1,51 +1,103 @@
-"""Predictions of several models mixed by noise level (DiffusionCLIP, Kim, Kwon and Ye 2022, arXiv 2110.02711, section 3.4)."""
+"""Predictions of a model and of fine-tuned ones, mixed by noise level (DiffusionCLIP, Kim et al. 2022, arXiv 2110.02711, section 3.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..denoiser import Denoiser
+from ..denoiser import Bottleneck, Denoiser
+from .schedule import EditSchedule
+from .weights import WeightDelta
+
+
+@dataclass(frozen=True)
+class Share:
+    """A fine-tuned model's share of the prediction: ``schedule.strength`` inside its window, the paper's degree of change."""
+
+    weights: WeightDelta
+    schedule: EditSchedule
 
 
 class Mixed:
-    """``sum_i r_i model_i(x, sigma)``, the ratios depending on the noise level.
+    """``(1 - r_1 - r_2 ...) model(x, sigma) + r_1 tuned_1(x, sigma) + r_2 ...``, the shares depending on the noise level.
 
-    Two models with ratios ``(1 - r, r)`` give the paper's degree of change; several fine-tuned ones combine attributes. As denoised
-    pictures mix as noise estimates do, this is the paper's sum of epsilons.
+    As denoised pictures mix as noise estimates do, this is the paper's sum of epsilons, for the degree of change as for several
+    attributes. Where no share acts it is the model itself, bit for bit.
 
     Args:
-        models: any denoisers of one picture size.
-        ratios: ``(sigma, (r_1, r_2, ...))``, each row valid from its noise level upwards to that of the row before; the last should
-            begin at 0. Rows are scaled to a sum of 1.
+        model: any denoiser.
+        net: the network inside of it, whose weights are exchanged during a call and put back.
+        shares: any number.
 
     Raises:
-        ValueError: no row at 0, rows out of order or of another length, or one that sums to 0.
+        ValueError: weights for another model.
     """
 
-    def __init__(self, models: Sequence[Denoiser], ratios: Sequence[tuple[float, Sequence[float]]]):
-        levels = [s for s, _ in ratios]
-        if not models or not levels or levels != sorted(levels, reverse=True) or len(set(levels)) != len(levels) or levels[-1] != 0:
-            raise ValueError(f"the noise levels of the ratios must descend to 0, got {levels}; the last row holds for the cleanest steps")
-        for sigma, row in ratios:
-            if len(row) != len(models) or sum(row) == 0:
-                raise ValueError(
-                    f"each row needs a ratio for each of {len(models)} models and a sum other than 0, got {list(row)} at {sigma:g}"
-                )
-        self.models, self.ratios = tuple(models), tuple((s, tuple(r / sum(row) for r in row)) for s, row in ratios)
-
-    def at(self, sigma: float) -> tuple[float, ...]:
-        """The ratios at a noise level."""
-        return next(row for level, row in self.ratios if sigma >= level)
+    def __init__(self, model: Denoiser, net: nn.Module, shares: Sequence[Share]):
+        for share in shares:
+            share.weights.check_model(model.fingerprint, net)
+        self.model, self.net, self.shares = model, net, tuple(shares)
+        self.layers, self.fingerprint = model.layers, model.fingerprint
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Mixed denoised picture `[b c h w]`; models whose ratio is 0 are not run."""
-        rows = [self.at(s) for s in sigma.tolist()]
-        total = torch.zeros_like(x)
-        for i, model in enumerate(self.models):
-            share = x.new_tensor([row[i] for row in rows])[:, None, None, None]
-            if bool(share.any()):
-                total = total + share * model(x, sigma)
+        """Mixed denoised picture `[b c h w]`; models without a share are not run."""
+        own, acting = self._at(sigma)
+        total = own * self.model(x, sigma) if own or not acting else None
+        if not acting:
+            return self.model(x, sigma) if total is None else total
+        for share in acting:
+            with exchanged(self.net, share.weights):
+                part = share.schedule.strength * self.model(x, sigma)
+            total = part if total is None else total + part
+        assert total is not None  # noqa: S101 (for the type checker)
         return total
+
+    def split(self, x: Tensor, sigma: Tensor, layer: str = "middle", smooth: bool = False) -> Bottleneck:
+        """See :class:`core.denoiser.Denoiser`. h is the model's own; what moves it moves that of the fine-tuned ones as well."""
+        own, acting = self._at(sigma)
+        first = self.model.split(x, sigma, layer, smooth)
+        if not acting:
+            return first
+        parts = []
+        for share in acting:
+            with exchanged(self.net, share.weights):
+                parts.append((share, self.model.split(x, sigma, layer, smooth)))
+
+        def decode(h: Tensor) -> Tensor:
+            total = own * first.decode(h) if own else torch.zeros((), device=h.device, dtype=h.dtype)
+            for share, part in parts:
+                with exchanged(self.net, share.weights):
+                    total = total + share.schedule.strength * part.decode(part.h + (h - first.h))
+            return total
+
+        return Bottleneck(first.h, decode, layer)
+
+    def _at(self, sigma: Tensor) -> tuple[float, list[Share]]:
+        """The model's own share, and the others that act."""
+        level = float(sigma.max())
+        acting = [share for share in self.shares if share.schedule.acts(level)]
+        own = 1.0 - sum(share.schedule.strength for share in acting)
+        return (0.0 if abs(own) < 1e-9 else own), acting
+
+
+@contextmanager
+def exchanged(net: nn.Module, weights: WeightDelta) -> Iterator[None]:
+    """Inside, ``net`` has the fine-tuned weights; after, the very tensors that it had."""
+    before: list[tuple[dict, str, nn.Parameter]] = []
+    try:
+        for prefix, module in net.named_modules():
+            for name, value in module._parameters.items():
+                if value is None:
+                    continue
+                more = weights.of(f"{prefix}.{name}" if prefix else name, value)
+                if more is not None:
+                    before.append((module._parameters, name, value))
+                    module._parameters[name] = nn.Parameter(value.detach() + more, requires_grad=False)
+        yield
+    finally:
+        for store, name, value in before:
+            store[name] = value

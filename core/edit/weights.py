@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
-
-from ..networks.vp import VPDenoiser, state_fingerprint
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class WeightDelta:
     Attributes:
         full: name -> difference, as it is.
         thin: name -> ``(up [o r], down [r i])``, whose product is the difference of the weight flattened to `[o i]`.
-        fingerprint: of the model they are added to.
+        fingerprint: of the model they are added to; empty if nobody knows.
         label: for people, "face > red hair".
         extra: figures of the training.
     """
@@ -29,6 +27,29 @@ class WeightDelta:
     fingerprint: str
     label: str = ""
     extra: dict = field(default_factory=dict)
+
+    def check_model(self, fingerprint: str, net: nn.Module) -> None:
+        """Refuse a network of other weights.
+
+        Raises:
+            ValueError: the fingerprints differ (one that is not known passes), or names or shapes of weights do.
+        """
+        if self.fingerprint and self.fingerprint != fingerprint.partition("+")[0]:
+            raise ValueError(
+                f"these weights were trained on model {self.fingerprint}, but the model connected here is {fingerprint}; connect "
+                "that model"
+            )
+        have = {k: tuple(v.shape) for k, v in net.named_parameters()}
+        odd = [k for k, v in self.full.items() if have.get(k) != tuple(v.shape)]
+        for k, (up, down) in self.thin.items():
+            shape = have.get(k, ())
+            if len(shape) < 2 or up.shape[0] != shape[0] or down.shape[1] != math.prod(shape[1:]):
+                odd.append(k)
+        if odd:
+            raise ValueError(
+                f"these weights belong to another network: {', '.join(sorted(odd)[:3])}{' ...' if len(odd) > 3 else ''} are missing "
+                "here or have another shape; connect the model that they were trained on"
+            )
 
     def of(self, name: str, like: Tensor) -> Tensor | None:
         """The difference of one weight, in the shape of ``like``, or None."""
@@ -81,26 +102,3 @@ def thinned(delta: WeightDelta, rank: int) -> tuple[WeightDelta, float]:
         thin[name] = ((u[:, :rank] * root).float(), (root[:, None] * v[:rank]).float())
         kept += float(s[:rank].square().sum())
     return replace(delta, full=full, thin=thin), kept / whole if whole else 1.0
-
-
-def with_weights(model: VPDenoiser, delta: WeightDelta, strength: float = 1.0) -> VPDenoiser:
-    """A model with the difference added; 0 is the model itself.
-
-    Raises:
-        ValueError: the difference belongs to another model.
-    """
-    if delta.fingerprint != model.fingerprint.partition("+")[0]:
-        raise ValueError(
-            f"these weights were trained on model {delta.fingerprint}, but the model connected here is {model.fingerprint}; connect "
-            "that model"
-        )
-    if not strength:
-        return model
-    net = copy.deepcopy(model.net)
-    with torch.no_grad():
-        for name, value in net.state_dict().items():
-            more = delta.of(name, value)
-            if more is not None:
-                value.add_(more, alpha=strength)
-    mark = state_fingerprint(net.state_dict())
-    return VPDenoiser(net, model.schedule, model.prediction, f"{delta.fingerprint}+{mark[:8]}")

@@ -9,7 +9,7 @@ matches, with the step's embedding added, and without the learned mixes after th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -92,39 +92,56 @@ def _key(name: str) -> str:
     return name.replace(".", "-")
 
 
+def own_weight(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The kernel of a convolution; hosts whose weights are cast on the way have a way of their own."""
+    return conv.weight
+
+
 @contextmanager
-def rectified(net: nn.Module, kernels: Kernels) -> Iterator[None]:
+def rectified(net: nn.Module, kernels: Kernels, weight_of: Callable[[nn.Conv2d, Tensor], Tensor] = own_weight) -> Iterator[None]:
     """Inside, the named convolutions of ``net`` use ``W (1 + K)``, with a kernel of its own for every sample.
+
+    A batch that is a multiple of the samples holds them several times over (both prompts of a guided call, many h of one sample).
+
+    Args:
+        net: the network.
+        kernels: from a :class:`Rectifier`.
+        weight_of: convolution and its input -> kernel as it is used on that input.
 
     Raises:
         ValueError: a target that the network lacks, or of another shape.
     """
     found = dict(net.named_modules())
-    changed: list[nn.Module] = []
+    changed: list[tuple[nn.Module, object]] = []
     try:
         for name, (a, b) in kernels.items():
             conv = found.get(name)
             if not isinstance(conv, nn.Conv2d) or (conv.in_channels, conv.out_channels) != (a.shape[3], b.shape[3]):
                 raise ValueError(f"this rectifier was made for another network: {name!r} is missing or has other channels")
-            conv.forward = _Conv(conv, a, b)
-            changed.append(conv)
+            changed.append((conv, vars(conv).get("forward")))
+            conv.forward = _Conv(conv, a, b, weight_of)
         yield
     finally:
-        for conv in changed:
+        for conv, before in changed:
             del conv.forward
+            if before is not None:  # another pack's
+                conv.forward = before
 
 
 class _Conv:
     """A convolution with an offset of its own for every sample. Where the offset is zero the result is the convolution's, bit for bit."""
 
-    def __init__(self, conv: nn.Conv2d, a: Tensor, b: Tensor):
-        self.conv, self.a, self.b = conv, a, b
+    def __init__(self, conv: nn.Conv2d, a: Tensor, b: Tensor, weight_of: Callable[[nn.Conv2d, Tensor], Tensor]):
+        self.conv, self.a, self.b, self.weight_of, self.plain = conv, a, b, weight_of, conv.forward
 
     def __call__(self, input: Tensor) -> Tensor:
-        conv, x, rows = self.conv, input, len(input)
-        if rows != len(self.a):
-            raise ValueError(f"the kernels were made for {len(self.a)} samples, got {rows}")
-        offset = torch.einsum("srpo,srpi->soip", self.b, self.a).reshape(rows, conv.out_channels, conv.in_channels, 3, 3)
-        weight = (conv.weight[None] * offset.to(conv.weight)).flatten(0, 1)
-        more = F.conv2d(x.reshape(1, -1, *x.shape[2:]), weight, None, conv.stride, conv.padding, conv.dilation, groups=rows)
-        return F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation) + more.reshape(rows, -1, *more.shape[2:])
+        conv, x, rows, samples = self.conv, input, len(input), len(self.a)
+        if rows % samples:
+            raise ValueError(f"the kernels were made for {samples} samples, got {rows}")
+        offset = torch.einsum("srpo,srpi->soip", self.b, self.a).reshape(samples, conv.out_channels, conv.in_channels, 3, 3)
+        weight = self.weight_of(conv, x)
+        kernels = (weight[None] * offset.to(weight)).flatten(0, 1)
+        # Samples come in turn, so that a whole turn goes through the same kernels.
+        turns = x.reshape(rows // samples, -1, *x.shape[2:])
+        more = F.conv2d(turns, kernels, None, conv.stride, conv.padding, conv.dilation, groups=samples)
+        return self.plain(x) + more.reshape(rows, -1, *more.shape[2:])

@@ -76,6 +76,7 @@ def train_asyrp(
     fit = Fit(delta, lr, epochs * -(-count // batch) * len(steps), optimiser, callback=callback)
     if begin is not None:
         begin(fit)
+        fit.rewind(len(steps))
     with torch.no_grad():
         origin = torch.cat([embedder.embed_image(decode(part)) for part in path.x0.split(batch)])
     done = 0

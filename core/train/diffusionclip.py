@@ -64,6 +64,7 @@ def finetune(
     fit = Fit(net, lr, epochs * parts * (steps if efficient else 1), callback=callback)
     if begin is not None:
         begin(fit)
+        fit.rewind(steps if efficient else 1)
     with torch.no_grad():
         origin = torch.cat([embedder.embed_image(x) for x in path.x0.split(batch)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ class Fit:
         total: steps of the whole run.
         optimiser: one of :data:`OPTIMISERS`.
         clip: longest gradient; 0 leaves it as it is.
+        average: makes the gradients the mean over all processes of a run, in place; None for a single one.
         callback: called after every step with ``{"i", "n", "loss", "smooth"}`` and what :meth:`step` is given; may raise to cancel.
 
     Attributes:
@@ -35,15 +36,16 @@ class Fit:
     """
 
     def __init__(
-        self, module: nn.Module, lr: float, total: int, optimiser: str = "adam", clip: float = _CLIP, callback: Callback | None = None
-    ):
+        self, module: nn.Module, lr: float, total: int, optimiser: str = "adam", clip: float = _CLIP, callback: Callback | None = None,
+        average: Callable[[Sequence[Tensor]], None] | None = None,
+    ):  # fmt: skip
         if total < 1:
             raise ValueError(f"training needs at least one step, got {total}; raise steps or epochs, or connect pictures")
         if not (lr > 0 and math.isfinite(lr)):
             raise ValueError(f"the learning rate must be above 0, got {lr}")
         if optimiser not in OPTIMISERS:
             raise ValueError(f"optimiser must be one of {', '.join(OPTIMISERS)}, got {optimiser!r}")
-        self.module, self.total, self.callback, self.clip = module, total, callback, clip
+        self.module, self.total, self.callback, self.clip, self.average = module, total, callback, clip, average
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.optimiser = OPTIMISERS[optimiser](self.parameters, lr)
         self.lr, self.i = lr, 0
@@ -64,6 +66,8 @@ class Fit:
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if self.average is not None:
+            self.average([p.grad for p in self.parameters if p.grad is not None])
         if self.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
         self.optimiser.step()
@@ -75,6 +79,11 @@ class Fit:
             self._least, self.best = self._smooth, _copied(self.module)
         if self.callback is not None:
             self.callback({"i": self.i - 1, "n": self.total, "loss": value, "smooth": self._smooth, **seen})
+
+    def rewind(self, n: int) -> None:
+        """Forget the steps after the last multiple of ``n``, where a cancelled run was in the middle of a chain; the weights stay."""
+        self.i -= self.i % n
+        del self.losses[self.i :]
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later."""

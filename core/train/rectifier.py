@@ -6,14 +6,14 @@ import copy
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..denoiser import Callback
+from ..denoiser import Callback, Denoiser
 from ..edit.sample import edited_step
 from ..embedder import Embedder
-from ..networks.rectifier import Rectifier, rectified
-from ..networks.vp import VPDenoiser
+from ..edit.rectify import WeightOf
+from ..networks.rectifier import Rectifier, own_weight, rectified
 from ..trajectory import Trajectory
 from .directional import directional, text_direction
 from .fit import Fit
@@ -22,13 +22,15 @@ Begin = Callable[[Fit], None]
 
 
 def train_reconstruction(
-    model: VPDenoiser, path: Trajectory, rectifier: Rectifier, *, steps: int = 1000, batch: int = 4, lr: float = 1e-4, seed: int = 0,
-    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None, callback: Callback | None = None, begin: Begin | None = None,
+    model: Denoiser, net: nn.Module, path: Trajectory, rectifier: Rectifier, *, steps: int = 1000, batch: int = 4, lr: float = 1e-4,
+    seed: int = 0, perceptual: Callable[[Tensor, Tensor], Tensor] | None = None, weight_of: WeightOf = own_weight,
+    callback: Callback | None = None, begin: Begin | None = None,
 ) -> Rectifier:  # fmt: skip
     """Stage 1: on states of stored trajectories at random levels, the rectified prediction is to be the picture.
 
     Args:
         model: frozen.
+        net: the network inside of it.
         path: of the training pictures, on a fine grid (50 steps in the paper).
         rectifier: what is trained.
         steps: of the optimiser (Adam).
@@ -36,6 +38,7 @@ def train_reconstruction(
         lr: learning rate.
         seed: of the order of states.
         perceptual: a further distance `[b]` of two pictures, such as LPIPS, weighted 0.8; None for none.
+        weight_of: see :func:`core.networks.rectifier.rectified`.
         callback, begin: as in :func:`core.train.asyrp.train_asyrp`.
 
     Returns:
@@ -49,7 +52,7 @@ def train_reconstruction(
 
     def loss_of(i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         x, x0 = path.states[i][rows], path.x0[rows]
-        shown = _predicted(model, rectifier, x, x0, float(path.sigmas[i]))
+        shown = predicted(model, net, rectifier, x, x0, float(path.sigmas[i]), weight_of)
         loss = F.mse_loss(shown, x0)
         return (loss if perceptual is None else loss + 0.8 * perceptual(shown, x0).mean()), shown
 
@@ -57,14 +60,15 @@ def train_reconstruction(
 
 
 def train_edit(
-    model: VPDenoiser, path: Trajectory, rectifier: Rectifier, embedder: Embedder, source: str, target: str, *, sigma_start: float,
-    steps: int = 500, batch: int = 4, lr: float = 1e-4, clip_weight: float = 3.0, l1_weight: float = 1.0, seed: int = 0,
-    markov: bool = False, grid: int = 6, callback: Callback | None = None, begin: Begin | None = None,
+    model: Denoiser, net: nn.Module, path: Trajectory, rectifier: Rectifier, embedder: Embedder, source: str, target: str, *,
+    sigma_start: float, steps: int = 500, batch: int = 4, lr: float = 1e-4, clip_weight: float = 3.0, l1_weight: float = 1.0, seed: int = 0,
+    markov: bool = False, grid: int = 6, decode: Callable[[Tensor], Tensor] | None = None, weight_of: WeightOf = own_weight,
+    callback: Callback | None = None, begin: Begin | None = None,
 ) -> Rectifier:  # fmt: skip
     """Stage 2: a copy of the rectifier of stage 1 learns an edit, every step from the **original** trajectory.
 
     Args:
-        model, path, batch, lr, seed, callback, begin: as in :func:`train_reconstruction`.
+        model, net, path, batch, lr, seed, weight_of, callback, begin: as in :func:`train_reconstruction`.
         rectifier: of stage 1; it stays as it is.
         embedder: of pictures and prompts.
         source, target: what the pictures show, and what they are to show.
@@ -73,6 +77,7 @@ def train_edit(
         clip_weight, l1_weight: of the directional loss in its log form, and of ``|P - x0|_1``.
         markov: for comparison, walk an edited chain of ``grid`` steps instead, as DiffusionCLIP's efficient way does.
         grid: see ``markov``.
+        decode: for models of latents.
 
     Returns:
         The edited rectifier, frozen, at its best.
@@ -86,9 +91,9 @@ def train_edit(
     window = [i for i, s in enumerate(path.sigmas.tolist()[:-1]) if s <= sigma_start * (1 + 1e-5)]
     if not window:
         raise ValueError(f"no step of the trajectory lies at or below sigma_start {sigma_start:g}; raise it")
-    edited = copy.deepcopy(rectifier)
+    edited, decode = copy.deepcopy(rectifier), decode or (lambda x: x)
     with torch.no_grad():
-        origin = torch.cat([embedder.embed_image(x) for x in path.x0.split(batch)])
+        origin = torch.cat([embedder.embed_image(decode(x)) for x in path.x0.split(batch)])
     picked = torch.linspace(window[0], window[-1], min(grid, len(window))).round().long().tolist()
     chain: dict[str, Tensor] = {}
 
@@ -98,21 +103,23 @@ def train_edit(
             chain["rows"], chain["x"] = rows, path.states[i][rows]
         rows = chain["rows"] if markov else rows
         x, x0 = chain["x"] if markov else path.states[i][rows], path.x0[rows]
-        shown = _predicted(model, edited, x, x0, float(path.sigmas[i]))
+        shown = predicted(model, net, edited, x, x0, float(path.sigmas[i]), weight_of)
         if markov and n + 1 < len(picked):
             chain["x"] = edited_step(x, float(path.sigmas[i]), float(path.sigmas[picked[n + 1]]), shown.detach(), shown.detach())
-        moved = directional(embedder, shown, origin[rows], direction).mean()
+        moved = directional(embedder, decode(shown), origin[rows], direction).mean()
         return clip_weight * moved + l1_weight * F.l1_loss(shown, x0), shown
 
     return _run(path, edited, picked if markov else window, loss_of, steps, batch, lr, seed, callback, begin, in_turn=markov)
 
 
-def _predicted(model: VPDenoiser, rectifier: Rectifier, x: Tensor, x0: Tensor, sigma: float) -> Tensor:
-    """Rectified prediction with a graph to the rectifier."""
+def predicted(
+    model: Denoiser, net: nn.Module, rectifier: Rectifier, x: Tensor, x0: Tensor, sigma: float, weight_of: WeightOf = own_weight
+) -> Tensor:
+    """Rectified prediction, with a graph to the rectifier."""
     rows = x.new_full((len(x),), sigma)
     with torch.no_grad():
         plain = model(x, rows)
-    with rectified(model.net, rectifier(x0, plain, rows)):
+    with rectified(net, rectifier(x0, plain, rows), weight_of):
         return model(x, rows)
 
 
@@ -128,6 +135,7 @@ def _run(
     fit = Fit(rectifier, lr, steps, callback=callback)
     if begin is not None:
         begin(fit)
+        fit.rewind(len(levels) if in_turn else 1)
     while fit.i < steps:
         g = torch.Generator().manual_seed(seed * 1_000_003 + fit.i)
         rows = torch.randint(0, count, (min(batch, count),), generator=g).to(path.states.device)

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from core.directions import Directions
+from core.edit.rectifier_io import TrainedRectifier, load_rectifier, rectifier_from_payload, rectifier_to_payload, save_rectifier
 from core.edit.rectify import Rectified, blended
 from core.edit.sample import reconstruct, sample_ddim
 from core.edit.schedule import EditSchedule
@@ -15,7 +16,7 @@ from core.networks.rectifier import Rectifier, rectified, targets
 from core.schedule import Schedule, grid_sigmas
 from core.train.rectifier import train_edit, train_reconstruction
 
-from .test_train import Colours, redness
+from .tiny import Colours, redness
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +53,21 @@ def test_targets_are_the_kernels_of_middle_and_decoder(model):
 
 
 def test_untrained_it_is_the_model(model, path):
-    off = Rectified(model, fresh(model), path.x0)
+    off = Rectified(model, model.net, fresh(model), path.x0)
     x, sigma = path.states[2], path.states.new_full((4,), float(path.sigmas[2]))
     assert torch.equal(off(x, sigma), model(x, sigma))
-    strong = Rectified(model, fresh(model, noise=1.0), path.x0, amount=0.0)
+    strong = Rectified(model, model.net, fresh(model, noise=1.0), path.x0, amount=0.0)
     assert torch.equal(strong(x, sigma), model(x, sigma))
-    assert not torch.allclose(Rectified(model, fresh(model, noise=1.0), path.x0)(x, sigma), model(x, sigma), atol=1e-3)
+    assert not torch.allclose(Rectified(model, model.net, fresh(model, noise=1.0), path.x0)(x, sigma), model(x, sigma), atol=1e-3)
 
 
 def test_every_sample_has_its_own_kernel_and_nothing_stays(model, path):
     before = {k: v.clone() for k, v in model.net.state_dict().items()}
-    made = Rectified(model, fresh(model, noise=0.5), path.x0)
+    made = Rectified(model, model.net, fresh(model, noise=0.5), path.x0)
     x, sigma = path.states[1], path.states.new_full((4,), float(path.sigmas[1]))
     together = made(x, sigma)
     for i in range(4):
-        one = Rectified(model, made.rectifier, path.x0[i : i + 1])(x[i : i + 1], sigma[:1])
+        one = Rectified(model, model.net, made.rectifier, path.x0[i : i + 1])(x[i : i + 1], sigma[:1])
         torch.testing.assert_close(one, together[i : i + 1], rtol=1e-4, atol=1e-5)
     assert all(torch.equal(v, before[k]) for k, v in model.net.state_dict().items())
     conv = model.net.mid.block_1.conv1
@@ -86,8 +87,8 @@ def test_two_rectifiers_blend(model, path):
     x, sigma = path.states[1], path.states.new_full((4,), float(path.sigmas[1]))
     rebuild, edit = fresh(model, noise=0.5), fresh(model, 1, noise=0.5)
     for strength, only in ((0.0, rebuild), (1.0, edit)):
-        both = Rectified(model, rebuild, path.x0, edit, strength)(x, sigma)
-        torch.testing.assert_close(both, Rectified(model, only, path.x0)(x, sigma), rtol=1e-4, atol=1e-5)
+        both = Rectified(model, model.net, rebuild, path.x0, edit, strength)(x, sigma)
+        torch.testing.assert_close(both, Rectified(model, model.net, only, path.x0)(x, sigma), rtol=1e-4, atol=1e-5)
     ka, kb = (r(path.x0, model(x, sigma), sigma) for r in (rebuild, edit))
     a, b = blended(ka, kb, 0.3, 0.5)["mid.block_2.conv1"]
     mixed = torch.einsum("srpo,srpi->soip", b, a)
@@ -97,18 +98,19 @@ def test_two_rectifiers_blend(model, path):
 
 def test_it_learns_to_rebuild_and_then_to_edit(model, path):
     before = {k: v.clone() for k, v in model.net.state_dict().items()}
-    rebuild = train_reconstruction(model, path, fresh(model), steps=150, batch=4, lr=3e-3)
+    rebuild = train_reconstruction(model, model.net, path, fresh(model), steps=150, batch=4, lr=3e-3)
     plain = (path.reconstruction - path.x0).abs().mean()
-    better = sample_ddim(Rectified(model, rebuild, path.x0), path.noisiest, path.sigmas)
+    better = sample_ddim(Rectified(model, model.net, rebuild, path.x0), path.noisiest, path.sigmas)
     assert float((better - path.x0).abs().mean()) < 0.9 * float(plain)
     options = {"sigma_start": 100.0, "steps": 60, "lr": 3e-3, "clip_weight": 1.0, "l1_weight": 0.3}
     for markov in (False, True):
-        edit = train_edit(model, path, rebuild, Colours(), "grey", "red", markov=markov, grid=4, **options)
-        moved = [redness(sample_ddim(Rectified(model, rebuild, path.x0, edit, s), path.noisiest, path.sigmas)) for s in (0.0, 0.5, 1.0)]
+        edit = train_edit(model, model.net, path, rebuild, Colours(), "grey", "red", markov=markov, grid=4, **options)
+        both = [Rectified(model, model.net, rebuild, path.x0, edit, s) for s in (0.0, 0.5, 1.0)]
+        moved = [redness(sample_ddim(m, path.noisiest, path.sigmas)) for m in both]
         assert moved[0] < moved[1] < moved[2] and moved[2] > moved[0] + 0.01
     assert all(torch.equal(v, before[k]) for k, v in model.net.state_dict().items())
-    again = train_reconstruction(model, path, fresh(model), steps=5, batch=4, lr=3e-3)
-    same = train_reconstruction(model, path, fresh(model), steps=5, batch=4, lr=3e-3)
+    again = train_reconstruction(model, model.net, path, fresh(model), steps=5, batch=4, lr=3e-3)
+    same = train_reconstruction(model, model.net, path, fresh(model), steps=5, batch=4, lr=3e-3)
     assert all(torch.equal(v, same.state_dict()[k]) for k, v in again.state_dict().items())
 
 
@@ -118,8 +120,65 @@ def test_it_combines_with_steering(model, path):
     v = torch.randn(1, 1, *shape)
     none = torch.zeros(1, 1)
     found = Directions(v / v.norm(), torch.ones(1, dtype=torch.float64), none, none, "middle", model.fingerprint)
-    made = Rectified(model, fresh(model, noise=0.3), path.x0)
+    made = Rectified(model, model.net, fresh(model, noise=0.3), path.x0)
     off = steer_trajectory(made, path, [Edit(found, EditSchedule(0.0))])
     assert torch.equal(off, sample_ddim(made, path.noisiest, path.sigmas))
     on = steer_trajectory(made, path, [Edit(found, EditSchedule(8.0))])
     assert float((on - off).abs().mean()) > 1e-3
+
+
+def test_a_batch_of_several_turns_uses_the_kernels_in_turn(model, path):
+    made = Rectified(model, model.net, fresh(model, noise=0.5), path.x0[:2])
+    x, sigma = path.states[1][:2], path.states.new_full((2,), float(path.sigmas[1]))
+    kernels = made.kernels(x, sigma)
+    with rectified(model.net, kernels):
+        twice = model(torch.cat([x, x.flip(3)]), torch.cat([sigma, sigma]))
+        once = [model(x, sigma), model(x.flip(3), sigma)]
+    torch.testing.assert_close(twice, torch.cat(once), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="made for 2 samples, got 3"), rectified(model.net, kernels):
+        model(torch.cat([x, x[:1]]), torch.cat([sigma, sigma[:1]]))
+    with pytest.raises(ValueError, match="sample the pictures of the trajectory"):
+        Rectified(model, model.net, made.rectifier, path.x0[:3])(x, sigma)
+    with pytest.raises(ValueError, match="sample the pictures of the trajectory"):
+        Rectified(model, model.net, made.rectifier, path.x0[:2, :, :8])(x, sigma)
+
+
+def test_another_forward_stays_where_it_was(model, path):
+    conv = model.net.mid.block_1.conv1
+    x, sigma = path.states[1], path.states.new_full((4,), float(path.sigmas[1]))
+    kernels = Rectified(model, model.net, fresh(model, noise=0.5), path.x0).kernels(x, sigma)
+    plain = conv.forward
+    mark = lambda v: plain(v) + 1  # noqa: E731
+    conv.forward = mark
+    try:
+        with rectified(model.net, kernels):
+            inside = conv(torch.zeros(4, conv.in_channels, 4, 4, device=x.device))
+        assert conv.forward is mark
+        torch.testing.assert_close(inside, mark(torch.zeros(4, conv.in_channels, 4, 4, device=x.device)))
+    finally:
+        del conv.forward
+
+
+def test_files(model, path, tmp_path):
+    made = TrainedRectifier(fresh(model, noise=0.3), model.fingerprint, True, 3.0, "grey > red", {"steps": 3})
+    back = load_rectifier(save_rectifier(tmp_path / "r.safetensors", made, half=False))
+    x, sigma = path.states[1], path.states.new_full((4,), float(path.sigmas[1]))
+    a, b = (Rectified(model, model.net, m.rectifier, path.x0)(x, sigma) for m in (made, back))
+    assert torch.equal(a, b) and back.edit and back.sigma_start == 3 and back.label == made.label and back.extra == made.extra
+    half = load_rectifier(save_rectifier(tmp_path / "h.safetensors", made))
+    torch.testing.assert_close(Rectified(model, model.net, half.rectifier, path.x0)(x, sigma), a, rtol=1e-2, atol=1e-2)
+    with pytest.raises(ValueError, match="connect that model"):
+        back.check_model("f" * 12)
+    good = rectifier_to_payload(made)
+    wrong = [
+        ("sigma_start", float("nan")), ("edit", 1), ("code", 9), ("code", 10**9), ("shapes", {}), ("shapes", {"a": [10_000, 10_000]}),
+        ("fingerprint", "no"), ("label", "x\n"), ("version", 2), ("tensors", {}),
+    ]  # fmt: skip
+    for key, value in wrong:
+        with pytest.raises(ValueError, match=r"not a usable rectifier|expected a rectifier"):
+            rectifier_from_payload({**good, key: value})
+    data = (tmp_path / "r.safetensors").read_bytes()
+    for cut in (0, 7, 100, len(data) - 4):
+        (tmp_path / "cut.safetensors").write_bytes(data[:cut])
+        with pytest.raises(ValueError, match="not a usable"):
+            load_rectifier(tmp_path / "cut.safetensors")

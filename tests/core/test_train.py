@@ -9,12 +9,10 @@ from torch.nn import functional as F
 
 from core.edit.delta import DeltaEdit, TrainedDelta
 from core.edit.delta_io import load_delta, load_released, save_delta
-from core.edit.mix import Mixed
 from core.edit.sample import reconstruct, sample_ddim
 from core.edit.schedule import EditSchedule
 from core.edit.shift import asymmetric_factor
 from core.edit.steer import steer_trajectory
-from core.edit.weights import thinned, with_weights
 from core.invert.fixed_point import invert_fixed_point
 from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.delta import Delta, DeltaTable, new_delta
@@ -23,26 +21,11 @@ from core.networks.step import StepEmbedding
 from core.networks.vp import VPDenoiser
 from core.schedule import Schedule, grid_sigmas
 from core.train.asyrp import global_shift, train_asyrp
-from core.train.diffusionclip import finetune
 from core.train.directional import directional, similarity, text_direction
 from core.train.fit import Fit
 from core.train.state import load_state, save_state
 
-NAMES = {"grey": (0.1, 0.1, 0.1), "red": (1.0, -0.6, -0.6), "blue": (-0.6, -0.6, 1.0)}
-
-
-class Colours:
-    """An embedder whose space is plain: mean colour of a picture, or of a named colour."""
-
-    space = "colours"
-
-    def embed_image(self, images):
-        return F.normalize(torch.cat([images.mean((2, 3)), torch.full_like(images[:, :1, 0, 0], 0.5)], 1), dim=1)
-
-    def embed_text(self, prompts):
-        rows = [next(v for k, v in NAMES.items() if k in p) for p in prompts]
-        return F.normalize(torch.tensor([[*r, 0.5] for r in rows]), dim=1)
-
+from .tiny import NAMES, Colours, redness
 
 @pytest.fixture(scope="module")
 def model(small):
@@ -268,10 +251,6 @@ def test_released_files(model, tmp_path):
 # --- training ---------------------------------------------------------------------------------------------------------------------
 
 
-def redness(x) -> float:
-    return float((x[:, 0] - x[:, 2]).mean())
-
-
 def test_asyrp_moves_pictures_to_the_prompt_and_back(model, path, device):
     calls, before = [], {k: v.clone() for k, v in model.net.state_dict().items()}
     options = {"sigma_edit": 0.5, "epochs": 3, "batch": 4, "lr": 3e-3, "optimiser": "adam", "clip_weight": 1.0, "l1_weight": 0.3}
@@ -360,46 +339,3 @@ def test_asyrp_refuses(model, path):
         train_asyrp(model, path, delta_of(model), Colours(), "grey", "red", sigma_edit=100.0)
     with pytest.raises(ValueError, match="mean the same"):
         train_asyrp(model, path, delta_of(model), Colours(), "red", "red", sigma_edit=0.5)
-
-
-# --- whole networks ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("efficient", [True, False])
-def test_fine_tuning_moves_pictures_and_leaves_the_model(model, path, efficient):
-    before = {k: v.clone() for k, v in model.net.state_dict().items()}
-    options = {"steps": 3, "epochs": 3, "batch": 4, "lr": 5e-4, "l1_weight": 0.3, "efficient": efficient}
-    delta = finetune(model, path, Colours(), "grey", "red", **options)
-    assert all(torch.equal(v, before[k]) for k, v in model.net.state_dict().items())
-    assert with_weights(model, delta, 0.0) is model
-    whole = {s: sample_ddim(with_weights(model, delta, s), path.noisiest, path.sigmas) for s in (0.5, 1.0)}
-    assert redness(path.reconstruction) + 0.02 < redness(whole[0.5]) < redness(whole[1.0])
-    thin, kept = thinned(delta, 4)
-    exact, everything = thinned(delta, 64)
-    assert 0.3 < kept < 1 and everything == pytest.approx(1, abs=1e-6)
-    assert sum(v.numel() for v in thin.full.values()) + sum(u.numel() + d.numel() for u, d in thin.thin.values()) < 0.6 * sum(
-        v.numel() for v in delta.full.values()
-    )
-    for name, value in delta.full.items():
-        torch.testing.assert_close(exact.of(name, value), value, rtol=1e-4, atol=1e-7)
-    assert redness(sample_ddim(with_weights(model, thin), path.noisiest, path.sigmas)) > redness(path.reconstruction) + 0.02
-    again = finetune(model, path, Colours(), "grey", "red", **options)
-    assert all(torch.equal(v, again.full[k]) for k, v in delta.full.items())
-    tuned = with_weights(model, delta)
-    assert tuned.fingerprint.startswith(f"{model.fingerprint}+")
-    with pytest.raises(ValueError, match="connect that model"):
-        with_weights(VPDenoiser(model.net, Schedule(), fingerprint="f" * 12), delta)
-
-
-def test_mixed_predictions(model, path):
-    delta = finetune(model, path, Colours(), "grey", "red", steps=2, epochs=1, batch=4, lr=5e-4)
-    tuned, x, sigma = with_weights(model, delta), path.states[2], path.states.new_full((4,), float(path.sigmas[2]))
-    half = Mixed([model, tuned], [(0.0, (1, 1))])
-    torch.testing.assert_close(half(x, sigma), (model(x, sigma) + tuned(x, sigma)) / 2)
-    assert torch.equal(Mixed([model, tuned], [(0.0, (2, 0))])(x, sigma), model(x, sigma))
-    level = float(path.sigmas[3])
-    switched = Mixed([model, tuned], [(level, (1, 0)), (0.0, (0, 1))])
-    assert torch.equal(switched(x, sigma), model(x, sigma)) and switched.at(level / 2) == (0, 1)
-    for bad in ([], [(1.0, (1, 1))], [(0.0, (1, 1)), (1.0, (1, 1))], [(0.0, (1,))], [(0.0, (1, -1))]):
-        with pytest.raises(ValueError, match=r"levels|ratio"):
-            Mixed([model, tuned], bad)
