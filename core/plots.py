@@ -135,6 +135,44 @@ def loss_plot(losses: Sequence[float], total: int, title: str = "", smooth: floa
     return _tensor(image.resize((640, 288), Image.Resampling.BOX))
 
 
+def levels_plot(sigmas: Tensor, predicted: Tensor, noisy: Tensor, edit: float, boost: float, title: str = "") -> Tensor:
+    """Distances over the noise levels, and the two levels that follow from them.
+
+    Args:
+        sigmas: `[n]`, descending.
+        predicted: `[n]`, distance of the prediction from the picture.
+        noisy: `[n]`, distance of the noisy picture from it.
+        edit: lowest level that is edited.
+        boost: level from which noise is drawn; 0 for none.
+        title: what the distance is.
+
+    Returns:
+        `[1 288 640 3]` in 0..1 on the CPU.
+    """
+    image = Image.new("RGB", (640 * _FINE, 288 * _FINE), PAPER)
+    pen, box = _Pen(ImageDraw.Draw(image)), (72, 92, 608, 232)
+    pen.text((32, 30), _fit(f"distance from the picture: {title}", _font(15 * _FINE), 576 * _FINE), INK, 15, "lm")
+    pen.legend((left := box[0], 62), [("prediction", GAIN), ("noisy picture", LEAK)])
+    top, right, bottom = box[1:]
+    high = pen.axis(box, max(float(predicted.max()), float(noisy.max())))
+    levels = sigmas.double().cpu().tolist()
+
+    def across(sigma: float) -> float:
+        low, far = math.log(levels[-1]), math.log(levels[0])
+        return left + (math.log(sigma) - low) / max(far - low, 1e-9) * (right - left)
+
+    for level, name, colour in ((edit, "edit above", GAIN), (boost, "noise below", LEAK)):
+        if level:
+            pen.line([(across(level), top), (across(level), bottom)], colour, 1)
+            pen.text((across(level), bottom + 22), f"{name} {level:.2g}", colour, 12, "mt")
+    for values, colour in ((predicted, GAIN), (noisy, LEAK)):
+        pen.line([(across(s), bottom - v / high * (bottom - top)) for s, v in zip(levels, values.tolist(), strict=True)], colour, 2)
+    for level in (levels[-1], levels[0]):
+        pen.text((across(level), bottom + 6), f"{level:.2g}", SOFT, 12, "mt")
+    pen.text(((left + right) / 2, bottom + 40), "sigma, logarithmic", SOFT, 12, "mt")
+    return _tensor(image.resize((640, 288), Image.Resampling.BOX))
+
+
 def _bars(pen: _Pen, box: tuple[int, int, int, int], gain: list[float], leak: list[float]) -> None:
     left, top, right, bottom = box
     pen.legend((left, 66), [("gain inside the mask", GAIN), ("leak outside", LEAK)])

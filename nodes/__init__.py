@@ -13,6 +13,7 @@ class HSpaceExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The nodes, in the order of the pipeline."""
-        from . import discover, discover_many, discover_rivals, edit, faces, invert, load, measure
+        from . import discover, discover_many, discover_rivals, edit, edit_trained, faces, invert, load, measure, train, train_network
 
-        return [node for stage in (load, faces, invert, discover, discover_many, discover_rivals, edit, measure) for node in stage.NODES]
+        stages = (load, faces, invert, discover, discover_many, discover_rivals, train, train_network, edit, edit_trained, measure)
+        return [node for stage in stages for node in stage.NODES]

@@ -13,6 +13,7 @@ from .host.api import Directions, Trajectory, io, ui
 from .host.denoiser import Prompts, check_network, edits_of, with_denoiser
 from .host.fingerprint import model_fingerprint
 from .host.images import decode, one_mask
+from .host.model_edits import edited
 from .host.progress import reporter
 from .host.sampler import resume_sampler
 from .host.steering import add_steering
@@ -132,15 +133,15 @@ class HSpaceRenderTrajectory(io.ComfyNode):
 
         def work(denoiser):
             whole = path if path.reconstruction is not None else reconstruct(denoiser, path)
-            edited = steer_trajectory(
-                denoiser, whole, edits_of(model), asymmetric=asymmetric, eta=eta, seed=seed, lagged=lagged, boost=boost, protect=protect, mask=region,
+            result = steer_trajectory(
+                edited(denoiser, model), whole, edits_of(model), asymmetric=asymmetric, eta=eta, seed=seed, lagged=lagged, boost=boost, protect=protect, mask=region,
                 callback=report,
             )  # fmt: skip
-            return edited, whole.rebuilt
+            return result, whole.rebuilt
 
-        edited, rebuilt = with_denoiser(model, path.x0.shape, Prompts.of(path), work)
-        latent = {"samples": model.model.process_latent_out(edited).cpu()}
-        return io.NodeOutput(decode(model, vae, edited), decode(model, vae, rebuilt), latent)
+        result, rebuilt = with_denoiser(model, path.x0.shape, Prompts.of(path), work)
+        latent = {"samples": model.model.process_latent_out(result).cpu()}
+        return io.NodeOutput(decode(model, vae, result), decode(model, vae, rebuilt), latent)
 
 
 class HSpaceSelectDirections(io.ComfyNode):

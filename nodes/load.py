@@ -3,15 +3,18 @@
 import torch
 
 from ..core.edit.delta_io import delta_to_payload, load_released
+from ..core.edit.weights import difference, thinned
+from ..core.edit.weights_io import released_name, to_lora
 from ..core.faces.embedder import load_embedder
 from ..core.networks.read import load_denoiser
 from .dials import default_sigma
 from .host import paths
-from .host.api import Delta, Embedder, io
+from .host.api import Delta, Embedder, LoraModel, io
 from .host.clip import HostEmbedder
 from .host.denoiser import check_network
 from .host.fingerprint import model_fingerprint
 from .host.model import make_model, no_conditioning, pixel_vae
+from .host.model_edits import check_pixels
 
 FACE_MODEL = "face_model.safetensors"
 
@@ -168,4 +171,43 @@ class HSpaceLoadAsyrp(io.ComfyNode):
         return io.NodeOutput(delta_to_payload(found[index - 1]), found[index - 1].label)
 
 
-NODES = [HSpaceLoadFaceModel, HSpaceLoadPixelModel, HSpaceLoadFaceEmbedder, HSpaceClipEmbedder, HSpaceLoadAsyrp]
+class HSpaceLoadDiffusionCLIP(io.ComfyNode):
+    """A released DiffusionCLIP checkpoint."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Schema."""
+        return io.Schema(
+            node_id="HSpaceLoadDiffusionCLIP",
+            display_name="Load DiffusionCLIP Checkpoint",
+            category="HSpace/load",
+            description="A fine-tuned network of the released DiffusionCLIP code (such as curly_hair_t401.pth), as a difference to the model it was made from. Files are read without running code.",
+            search_aliases=["diffusionclip", "pretrained", "curly_hair_t401"],
+            inputs=[
+                io.Model.Input("model", tooltip="Load Pixel Diffusion Model with the network it was fine-tuned from, such as celeba_hq.ckpt."),
+                io.Combo.Input("checkpoint", options=paths.checkpoints(), tooltip="A file in models/hspace."),
+                io.Int.Input("rank", default=0, min=0, max=512, advanced=True, optional=True, tooltip="Thin the difference to this rank, for a small file; 0 keeps all of it."),
+            ],
+            outputs=[
+                LoraModel.Output(display_name="lora"),
+                io.Float.Output(display_name="sigma", tooltip="Noise level of its t0, up to which pictures are to be inverted; 0 if the name does not tell."),
+                io.String.Output(display_name="report"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, checkpoint, rank=0) -> io.NodeOutput:
+        """Read it and take the difference."""
+        base = check_pixels(model, "DiffusionCLIP")
+        tuned = load_denoiser(paths.checkpoint_path(checkpoint))
+        label, t0 = released_name(checkpoint)
+        found = difference(tuned.net.state_dict(), base.net.state_dict(), model_fingerprint(model).partition("+")[0], label)
+        kept = 1.0
+        if rank:
+            found, kept = thinned(found, rank)
+        sigma = float(base.schedule.sigma(t0)) if t0 else 0.0
+        text = f"{label}: {len(found.full) + len(found.thin)} weights differ; {f't0 {t0}, sigma {sigma:.3g}' if t0 else 'its name has no t0'}"
+        return io.NodeOutput(to_lora(found), sigma, text + (f"; rank {rank} keeps {kept:.0%}" if rank else ""))
+
+
+NODES = [HSpaceLoadFaceModel, HSpaceLoadPixelModel, HSpaceLoadFaceEmbedder, HSpaceClipEmbedder, HSpaceLoadAsyrp, HSpaceLoadDiffusionCLIP]

@@ -1,26 +1,28 @@
-"""Train: small networks fitted to a frozen MODEL, inside the graph."""
-
-import time
+"""Train: Asyrp's shift of h, fitted to a frozen MODEL inside the graph."""
 
 from ..core.edit.delta_io import delta_to_payload
 from ..core.networks.delta import new_delta
-from ..core.paths import safe_output_path
 from ..core.payload import trajectory_from_payload
-from ..core.plots import loss_plot
+from ..core.plots import levels_plot
 from ..core.train.asyrp import train_asyrp
-from ..core.train.fit import OPTIMISERS, Fit
-from ..core.train.state import load_state, save_state
+from ..core.train.directional import text_direction
+from ..core.train.fit import OPTIMISERS
+from ..core.train.levels import edit_levels, lpips_distance
+from ..core.train.memory import needed
 from .dials import MODEL, VAE, default_sigma
-from .host import paths
 from .host.api import Delta, Embedder, Trajectory, io, ui
 from .host.clip import HostEmbedder
-from .host.denoiser import Prompts
+from .host.denoiser import Prompts, with_denoiser
 from .host.fingerprint import model_fingerprint
+from .host.model import unet_of
 from .host.pictures import Decoder
-from .host.progress import training_reporter
-from .host.training import gradients, networks_of, ordinary_path, with_training
+from .host.progress import reporter
+from .host.training import Run, gradients, networks_of, ordinary_path, with_training
 
-_SAVE_EVERY = 60.0  # seconds
+PICTURES = "Invert Image of the training pictures (100 in the papers; 16 do for the face world), with the same MODEL."
+EMBEDDER = "From Load Face Embedder, or CLIP Embedder for photographs."
+SOURCE, TARGET = "What the pictures show now.", "What they are to show."
+SEED = "Same seed, same weights (on a CPU)."
 
 
 class HSpaceTrainAsyrp(io.ComfyNode):
@@ -33,23 +35,23 @@ class HSpaceTrainAsyrp(io.ComfyNode):
             node_id="HSpaceTrainAsyrp",
             display_name="Train Asyrp",
             category="HSpace/train",
-            description="Trains a small block that shifts h so that pictures move from one prompt to another. The model itself stays as it is.",
+            description="Trains a small block that shifts h so that pictures move from one prompt to another. The model itself stays as it is. A cancelled run goes on when it is queued again.",
             search_aliases=["asyrp", "h-space", "clip guided", "text guided training", "delta h"],
             inputs=[
                 io.Model.Input("model", tooltip=MODEL),
-                Trajectory.Input("trajectory", tooltip="Invert Image of the training pictures (100 in the paper; 16 do for the face world), with the same MODEL."),
-                Embedder.Input("embedder", tooltip="From Load Face Embedder, or CLIP Embedder for photographs."),
-                io.String.Input("source", default="face", tooltip="What the pictures show now."),
-                io.String.Input("target", default="smiling face", tooltip="What they are to show."),
-                io.Float.Input("sigma_edit", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, tooltip="Lowest noise level that is edited (t_edit). 0: t = 500 of the paper, rescaled to the picture's size."),
+                Trajectory.Input("trajectory", tooltip=PICTURES),
+                Embedder.Input("embedder", tooltip=EMBEDDER),
+                io.String.Input("source", default="face", tooltip=SOURCE),
+                io.String.Input("target", default="smiling face", tooltip=TARGET),
+                io.Float.Input("sigma_edit", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, tooltip="Lowest noise level that is edited (t_edit), for example from Asyrp Levels. 0: t = 500 of the paper, rescaled to the picture's size."),
                 io.Int.Input("epochs", default=2, min=1, max=1000, tooltip="How often every picture is seen."),
                 io.Int.Input("batch", default=4, min=1, max=64, tooltip="Pictures at a time."),
                 io.Float.Input("lr", default=0.002, min=1e-6, max=10.0, step=1e-4, round=1e-6, tooltip="Learning rate: about 0.002 with adam, 0.5 with sgd as in the released code."),
                 io.Combo.Input("optimiser", options=list(OPTIMISERS), tooltip="adam is quick; sgd as in the released code."),
+                io.Float.Input("sigma_boost", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, advanced=True, optional=True, tooltip="Kept with the result: from this level down the paper draws noise anew (t_boost). Set 'boost' of Render Trajectory to it."),
                 io.Float.Input("clip_weight", default=1.0, min=0.0, max=100.0, step=0.1, advanced=True, optional=True, tooltip="Pull towards the target."),
                 io.Float.Input("l1_weight", default=1.0, min=0.0, max=100.0, step=0.1, advanced=True, optional=True, tooltip="Hold on to the picture (3 in the paper)."),
-                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, optional=True, control_after_generate=False, tooltip="Same seed, same weights (on a CPU)."),
-                io.String.Input("name", default="", advanced=True, optional=True, tooltip="If given, the run is stored under this name once a minute, and running the node again with the same settings goes on from there."),
+                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, optional=True, control_after_generate=False, tooltip=SEED),
                 io.Vae.Input("vae", optional=True, tooltip=VAE),
             ],
             outputs=[
@@ -61,57 +63,93 @@ class HSpaceTrainAsyrp(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, embedder, source, target, sigma_edit, epochs, batch, lr, optimiser, clip_weight=1.0, l1_weight=1.0, seed=0,
-        name="", vae=None,
+        cls, model, trajectory, embedder, source, target, sigma_edit, epochs, batch, lr, optimiser, sigma_boost=0.0, clip_weight=1.0,
+        l1_weight=1.0, seed=0, vae=None,
     ) -> io.NodeOutput:  # fmt: skip
         """Train."""
         path = trajectory_from_payload(trajectory)
         path.check_model(model_fingerprint(model))
         level = sigma_edit or default_sigma(model, max(path.states.shape[-2:]))
         settings = {
-            "model": model_fingerprint(model), "source": source, "target": target, "sigma_edit": level, "epochs": epochs, "batch": batch, "lr": lr,
-            "optimiser": optimiser, "clip_weight": clip_weight, "l1_weight": l1_weight, "seed": seed, "pictures": path.states.shape[1],
+            "method": "asyrp", "model": model_fingerprint(model), "space": embedder.space, "source": source, "target": target,
+            "sigma_edit": level, "epochs": epochs, "batch": batch, "lr": lr, "optimiser": optimiser, "clip_weight": clip_weight,
+            "l1_weight": l1_weight, "seed": seed, "pictures": list(path.states.shape), "sum": float(path.x0.sum()),
         }  # fmt: skip
-        stored = safe_output_path(paths.edits_root(), name, paths.STATE, overwrite=True) if name else None
-        report, runs, saved, started = training_reporter(model, f"{source} > {target}"), [], [time.monotonic()], time.monotonic()
-
-        def begin(fit: Fit) -> None:
-            runs.append(fit)
-            if stored is not None and stored.exists():
-                load_state(stored, fit, settings)
-
-        def step(state: dict) -> None:
-            report(state)
-            if stored is not None and state["whole"] and time.monotonic() - saved[0] > _SAVE_EVERY:
-                saved[0] = time.monotonic()
-                save_state(stored, runs[0], settings)
 
         def work(denoiser):
             if isinstance(embedder, HostEmbedder):
                 embedder.load()
-            decode = Decoder(model, vae, path.x0.shape)
+            decode = Decoder(denoiser.patcher, vae, path.x0.shape)
             own = ordinary_path(path, model.load_device)
-            sigma = own.states.new_ones(1)
-            channels = denoiser.split(own.noisiest[:1], sigma * float(own.sigmas[0])).h.shape[1]
-            net = getattr(model.model.diffusion_model, "net", model.model.diffusion_model)
-            delta = new_delta(net, channels, model.get_model_object("model_sampling").sigmas)
+            one, sigma = own.noisiest[:1], own.states.new_full((1,), float(own.sigmas[0]))
+            part = denoiser.split(one, sigma)
+            delta = new_delta(unet_of(model), part.h.shape[1], model.get_model_object("model_sampling").sigmas, seed).to(one.device)
             with gradients(*decode.networks, *networks_of(embedder)):
+
+                def once():
+                    shown = (part.smooth or part.decode)(part.h + delta(part.h.float(), sigma).to(part.h))
+                    return embedder.embed_image(decode(shown)).sum()
+
+                run.check_memory(needed(once, min(batch, path.x0.shape[0]), delta, [denoiser.net, *decode.networks, *networks_of(embedder)]))
                 return train_asyrp(
-                    denoiser, own, delta, embedder, source, target, sigma_edit=level, epochs=epochs, batch=batch, lr=lr, optimiser=optimiser,
-                    clip_weight=clip_weight, l1_weight=l1_weight, seed=seed, decode=decode, callback=step, begin=begin,
+                    denoiser, own, delta, embedder, source, target, sigma_edit=level, sigma_boost=sigma_boost, epochs=epochs, batch=batch, lr=lr,
+                    optimiser=optimiser, clip_weight=clip_weight, l1_weight=l1_weight, seed=seed, decode=decode, callback=run.step,
+                    begin=run.begin,
                 )  # fmt: skip
 
-        shape = (min(batch, path.x0.shape[0]), *path.x0.shape[1:])
-        found = with_training(model, shape, Prompts.of(path), work)
-        fit = runs[0]
-        if stored is not None:
-            stored.unlink(missing_ok=True)
-        curve = loss_plot(fit.losses, fit.total, found.label)
-        text = (
-            f"{found.label}: {fit.total} steps on {path.states.shape[1]} pictures in {time.monotonic() - started:.0f} s, loss {fit.losses[0]:.4f} > "
-            f"{sum(fit.losses[-20:]) / len(fit.losses[-20:]):.4f}; edits {found.steps} of {len(path.sigmas) - 1} steps, down to sigma {level:.3g}"
-        )
+        with Run(model, f"{source} > {target}", settings) as run:
+            found = with_training(model, (min(batch, path.x0.shape[0]), *path.x0.shape[1:]), Prompts.of(path), work)
+        curve, text = run.summary(f"; edits {found.steps} of {len(path.sigmas) - 1} steps, down to sigma {level:.3g}")
         return io.NodeOutput(delta_to_payload(found), curve, text, ui=ui.PreviewImage(curve, cls=cls))
 
 
-NODES = [HSpaceTrainAsyrp]
+class HSpaceAsyrpLevels(io.ComfyNode):
+    """The paper's rule for t_edit and t_boost."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Schema."""
+        return io.Schema(
+            node_id="HSpaceAsyrpLevels",
+            display_name="Asyrp Levels",
+            category="HSpace/train",
+            description="Where Asyrp is to edit and to draw noise anew, by its rule: while the prediction is far from the picture (LPIPS 0.33 times the likeness of the prompts), and where the noisy picture is near it. Without the lpips package a stand-in (1 - SSIM) is used, and the report says so.",
+            search_aliases=["t_edit", "t_boost", "lpips"],
+            inputs=[
+                io.Model.Input("model", tooltip=MODEL),
+                Trajectory.Input("trajectory", tooltip=PICTURES),
+                Embedder.Input("embedder", tooltip=EMBEDDER),
+                io.String.Input("source", default="face", tooltip=SOURCE),
+                io.String.Input("target", default="smiling face", tooltip=TARGET),
+                io.Vae.Input("vae", optional=True, tooltip=VAE),
+            ],
+            outputs=[
+                io.Float.Output(display_name="sigma_edit"),
+                io.Float.Output(display_name="sigma_boost"),
+                io.Image.Output(display_name="plot"),
+                io.String.Output(display_name="report"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, trajectory, embedder, source, target, vae=None) -> io.NodeOutput:
+        """Measure."""
+        path = trajectory_from_payload(trajectory).to(model.load_device)
+        path.check_model(model_fingerprint(model))
+        if isinstance(embedder, HostEmbedder):
+            embedder.load()
+        _, cosine = text_direction(embedder, source, target)
+        report = reporter(model, len(path.sigmas) - 1)
+
+        def work(denoiser):
+            decode = Decoder(denoiser.patcher, vae, path.x0.shape)
+            return edit_levels(denoiser, path, cosine, distance=lpips_distance(model.load_device), decode=decode, callback=report)
+
+        found = with_denoiser(model, path.x0.shape, Prompts.of(path), work)
+        how = "LPIPS" if found.lpips else "1 - SSIM in place of LPIPS, which is not installed"
+        picture = levels_plot(found.sigmas, found.predicted, found.noisy, found.sigma_edit, found.sigma_boost, how)
+        text = f"edit down to sigma {found.sigma_edit:.3g}, draw noise from {found.sigma_boost:.3g} down; prompts' cosine {cosine:.2f}; {how}"
+        return io.NodeOutput(found.sigma_edit, found.sigma_boost, picture, text, ui=ui.PreviewImage(picture, cls=cls))
+
+
+NODES = [HSpaceTrainAsyrp, HSpaceAsyrpLevels]

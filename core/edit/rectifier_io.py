@@ -44,6 +44,11 @@ class TrainedRectifier:
     label: str = ""
     extra: dict = field(default_factory=dict)
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers it is made of."""
+        return sum(p.numel() for p in self.rectifier.parameters())
+
     def check_model(self, fingerprint: str) -> None:
         """Refuse a model built on other weights.
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,13 @@ def from_lora(tensors: object) -> WeightDelta:
             full[name.removesuffix(_DIFF) + ".weight"] = value
     facts = getattr(tensors, "facts", {})
     return WeightDelta(full, thin, facts.get("fingerprint", ""), facts.get("label", ""), facts.get("extra", {}))
+
+
+def released_name(name: str) -> tuple[str, int]:
+    """Label and t0 of a file of the released DiffusionCLIP code: ``curly_hair_t401.pth`` is ("curly hair", 401); 0 without one."""
+    stem = Path(name).stem
+    found = re.search(r"_t(\d{1,4})(?!\d)", stem)
+    return (stem[: found.start()] if found else stem).replace("_", " "), int(found.group(1)) if found else 0
 
 
 def save_weights(path: Path | str, delta: WeightDelta, half: bool = True) -> Path:

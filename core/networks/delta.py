@@ -105,10 +105,12 @@ def form_of(state: Mapping[str, Tensor]) -> Form | None:
     return "guided" if {"in_layers.0.weight", "emb_layers.1.weight", "out_layers.3.weight"} <= set(state) else None
 
 
-def new_delta(net: nn.Module, channels: int, levels: Tensor) -> Delta:
-    """An untrained block for a network, in the form that suits its family."""
+def new_delta(net: nn.Module, channels: int, levels: Tensor, seed: int = 0) -> Delta:
+    """An untrained block for a network, in the form that suits its family; ``seed`` is of its first weights."""
     form: Form = "ddpm" if hasattr(net, "temb") else "guided"
-    made = Delta(channels, StepEmbedding.of(net, levels), form)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = Delta(channels, StepEmbedding.of(net, levels), form)
     last = made.block.conv2 if isinstance(made.block, DDPMDelta) else made.block.out_layers[3]
     with torch.no_grad():  # the released blocks are not zero at the start either, but a small one leaves the picture whole
         for p in last.parameters():

@@ -71,10 +71,12 @@ class Rectifier(nn.Module):
             nn.init.zeros_(branch.bias)
 
     @classmethod
-    def of(cls, net: nn.Module, levels: Tensor, channels: int = 3, width: int = 32, code: int = 32) -> Rectifier:
-        """For a network and the noise levels of its steps."""
+    def of(cls, net: nn.Module, levels: Tensor, channels: int = 3, width: int = 32, code: int = 32, seed: int = 0) -> Rectifier:
+        """For a network and the noise levels of its steps; ``seed`` is of the first weights."""
         shapes = {n: (c.out_channels, c.in_channels) for n, c in targets(net).items()}
-        return cls(shapes, StepEmbedding.of(net, levels), channels, width, code)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(shapes, StepEmbedding.of(net, levels), channels, width, code)
 
     def forward(self, x0: Tensor, predicted: Tensor, sigma: Tensor) -> Kernels:
         """``x0`` and ``predicted`` `[s c h w]`, ``sigma`` `[s]`."""

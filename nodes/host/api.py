@@ -7,5 +7,7 @@ Directions = io.Custom("HSPACE_DIRECTIONS")
 Basis = io.Custom("HSPACE_BASIS")
 Embedder = io.Custom("HSPACE_EMBEDDER")
 Delta = io.Custom("HSPACE_DELTA")
+Rectifier = io.Custom("HSPACE_RECTIFIER")
+LoraModel = io.Custom("LORA_MODEL")
 
-__all__ = ["Basis", "ComfyExtension", "Delta", "Directions", "Embedder", "Trajectory", "io", "ui"]
+__all__ = ["Basis", "ComfyExtension", "Delta", "Directions", "Embedder", "LoraModel", "Rectifier", "Trajectory", "io", "ui"]

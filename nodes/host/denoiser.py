@@ -17,9 +17,9 @@ from ...core.denoiser import Bottleneck, Denoiser
 from ...core.discover.precision import Widened
 from .fingerprint import model_fingerprint
 from .memory import held_in_place
-from .model import PixelUNet, no_conditioning
+from .model import PixelUNet, no_conditioning, unet_of
 from .pictures import Decoder, Pictures
-from .steering import EDITS, PLAIN
+from .steering import EDITS, PLAIN, RAW
 from .unet import OVERRIDE, STATE, Half, chained, cut, layers_of
 
 _SPLIT_TOLERANCE = 1e-3
@@ -110,7 +110,7 @@ def check_network(model) -> tuple[str, ...]:
 
 
 class HostDenoiser:
-    """``model(x, sigma)`` inside a sampler's run, steering switched off (``edits_of`` tells what Steer nodes asked for).
+    """``model(x, sigma)`` inside a sampler's run, every edit switched off (``edits_of`` and ``edited`` tell what nodes asked for).
 
     States are the host's own: latents after ``process_latent_in``, or pixels in -1..1.
 
@@ -126,13 +126,13 @@ class HostDenoiser:
     def __init__(self, call, model, prompts: Prompts, extra: dict, fingerprint: str, gradients: bool):
         self._call, self.patcher, self.prompts, self._extra = call, model, prompts, extra
         self.fingerprint, self._gradients = fingerprint, gradients
-        self.net = model.model.diffusion_model
+        self.net = unet_of(model)
         self.layers = check_network(model)
         self._checked: set[tuple[str, int]] = set()
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoised image, `[b c h w]`."""
-        return self._run(x, sigma)
+        return self._run(x, sigma, smooth=self._gradients and torch.is_grad_enabled())
 
     def split(self, x: Tensor, sigma: Tensor, layer: str = "middle", smooth: bool = False) -> Bottleneck:
         """See :class:`core.denoiser.Denoiser`. With guidance, h is that of the positive prompt, and what moves it moves all.
@@ -172,7 +172,7 @@ class HostDenoiser:
 
     def _run(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, smooth: bool = False) -> Tensor:
         options = self._extra.get("model_options", {})
-        inside = {**options.get("transformer_options", {}), PLAIN: True}
+        inside = {**options.get("transformer_options", {}), PLAIN: True, RAW: True}
         if wrapper is not None:
             wrappers = {**inside.get("wrappers", {})}
             # The last key is the innermost: other packs' wrappers run around it.

@@ -46,10 +46,14 @@ class PixelUNet(nn.Module):
 
     net: DDPMUNet | GuidedUNet
 
-    def __init__(self, net: DDPMUNet | GuidedUNet, channels: int, fingerprint: str):
+    def __init__(self, denoiser: VPDenoiser, channels: int):
         super().__init__()
-        self.layers = net.layers
-        self.net, self.channels, self.base_fingerprint, self.dtype = net, channels, fingerprint, torch.float32
+        self.layers, self.schedule, self.prediction = denoiser.layers, denoiser.schedule, denoiser.prediction
+        self.net, self.channels, self.base_fingerprint, self.dtype = denoiser.net, channels, denoiser.fingerprint, torch.float32
+
+    def denoiser(self, fingerprint: str) -> VPDenoiser:
+        """The network without the host around it, for training it whole."""
+        return VPDenoiser(self.net, self.schedule, self.prediction, fingerprint)
 
     def forward(self, x: Tensor, timesteps: Tensor, context=None, y=None, control=None, transformer_options=None, **kwargs) -> Tensor:
         """Network output `[b c h w]` for ``x`` `[b c h w]` at ``timesteps`` `[b]`."""
@@ -88,6 +92,12 @@ def _tap(x: Tensor, timesteps: Tensor, options: dict):
     return tap
 
 
+def unet_of(model) -> nn.Module:
+    """The network inside of a MODEL, ours or the host's."""
+    net = model.model.diffusion_model
+    return net.net if isinstance(net, PixelUNet) else net
+
+
 def make_model(denoiser: VPDenoiser, channels: int = 3):
     """Wrap a network as the host's ModelPatcher (the MODEL socket)."""
     # Stock patches such as FreeU find the decoder's levels by multiples of the base width.
@@ -96,7 +106,7 @@ def make_model(denoiser: VPDenoiser, channels: int = 3):
     kind = comfy.model_base.ModelType.V_PREDICTION if denoiser.prediction == "v" else comfy.model_base.ModelType.EPS
     offload = comfy.model_management.unet_offload_device()
     model = comfy.model_base.BaseModel(config, model_type=kind, device=offload)
-    net = PixelUNet(denoiser.net, channels, denoiser.fingerprint).requires_grad_(False).eval()
+    net = PixelUNet(denoiser, channels).requires_grad_(False).eval()
     model.diffusion_model = net.to(offload)  # pyright: ignore[reportAttributeAccessIssue]
     model.model_sampling.set_sigmas(denoiser.schedule.sigmas)
     # Not the core's own class, which on some GPUs pages weights in and out: these networks are small and made of plain torch layers.

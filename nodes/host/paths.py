@@ -10,7 +10,8 @@ PACK = Path(__file__).resolve().parents[2]
 WEIGHTS = PACK / "weights"
 REGRESSOR, EMBEDDER = "face_regressor.safetensors", "face_embedder.safetensors"
 MODELS, DIRECTIONS, EDITS = "hspace", "hspace_directions", "hspace_edits"
-STATE = ".training.safetensors"
+ASYRP, TUNED, RECTIFIER, RUNS = "asyrp", "finetuned", "rectifier", "training"
+_KINDS = {ASYRP: (EDITS, "asyrp"), RECTIFIER: (EDITS, "rectifier"), RUNS: (EDITS, "training"), TUNED: ("loras", "hspace")}
 _SHIPPED = "hspace/"
 _CHECKPOINTS = {".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"}
 
@@ -59,30 +60,42 @@ def direction_path(name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise(DIRECTIONS, name))
 
 
-def edit_choices() -> list[str]:
-    """Names offered by Load Trained Edit: those that come with the pack (``hspace/...``) and the user's own."""
-    shipped = sorted(f"{_SHIPPED}{p.name}" for p in (WEIGHTS / "edits").glob("*.safetensors"))
-    return [*shipped, *(n for n in _list(EDITS) if not n.endswith(STATE))]
+def edit_choices(kind: str) -> list[str]:
+    """Trained edits of a kind (:data:`ASYRP`, ...): those that come with the pack (``hspace/...``) and the user's own.
+
+    Fine-tuned weights lie in ``models/loras/hspace``, where stock LoRA loaders see them too; all others in ``models/hspace_edits``.
+    """
+    folder, sub = _KINDS[kind]
+    shipped = sorted(f"{_SHIPPED}{p.name}" for p in (WEIGHTS / "edits" / kind).glob("*.safetensors"))
+    own = [Path(n) for n in _list(folder)]
+    return [*shipped, *(n.name for n in own if n.parts[:-1] == (sub,) and n.suffix == ".safetensors")]
 
 
-def edit_path(name: str) -> Path:
+def edit_path(kind: str, name: str) -> Path:
     """Resolve a name of :func:`edit_choices`.
 
     Raises:
         ValueError: there is no such file.
     """
-    if name not in edit_choices():
-        raise ValueError(f"no trained edit {name!r} in models/{EDITS}; save one with Save Trained Edit and press R to refresh")
+    if name not in edit_choices(kind):
+        raise ValueError(f"no file {name!r} in models/{'/'.join(_KINDS[kind])}; save one with a Save node and press R to refresh")
     if name.startswith(_SHIPPED):
-        return WEIGHTS / "edits" / name.removeprefix(_SHIPPED)
-    return Path(folder_paths.get_full_path_or_raise(EDITS, name))
+        return WEIGHTS / "edits" / kind / name.removeprefix(_SHIPPED)
+    folder, sub = _KINDS[kind]
+    return Path(folder_paths.get_full_path_or_raise(folder, str(Path(sub) / name)))
 
 
-def edits_root() -> Path:
-    """The folder that trained edits are written to (created if missing)."""
-    root = Path(folder_paths.get_folder_paths(EDITS)[0])
+def edits_root(kind: str) -> Path:
+    """The folder that trained edits of a kind are written to (created if missing)."""
+    folder, sub = _KINDS[kind]
+    root = Path(folder_paths.get_folder_paths(folder)[0]) / sub
     root.mkdir(parents=True, exist_ok=True)
     return root
+
+
+def edit_place(kind: str) -> str:
+    """That folder as people know it."""
+    return f"models/{'/'.join(_KINDS[kind])}"
 
 
 def file_stamp(path: Path) -> str:

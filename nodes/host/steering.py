@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ...core.edit.steer import Shift, h_shift
 
-EDITS, PLAIN = "hspace_edits", "hspace_plain"
+EDITS, PLAIN, RAW = "hspace_edits", "hspace_plain", "hspace_raw"
 
 
 def _shifted(layer: str, h: Tensor, options: dict) -> Tensor:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import comfy.model_management
 import torch
 from torch import Tensor, nn
 
+from ...core.paths import safe_output_path
+from ...core.plots import loss_plot
+from ...core.train.fit import Fit
+from ...core.train.state import load_state, save_state
 from ...core.trajectory import Trajectory
+from . import paths
 from .denoiser import Prompts, with_denoiser
+from .progress import training_reporter
 
 T = TypeVar("T")
+_SAVE_EVERY = 60.0  # seconds
 
 
 def ordinary(value: Tensor) -> Tensor:
@@ -72,3 +84,90 @@ def ordinary_path(path: Trajectory, device: torch.device) -> Trajectory:
 def networks_of(embedder) -> list[nn.Module]:
     """What a gradient runs through in an embedder: itself, or the host's picture tower."""
     return [embedder] if isinstance(embedder, nn.Module) else [embedder.network]
+
+
+class Run:
+    """One training run of a node: its bar and curve, what is on disk of it, and what is left if it is cancelled.
+
+    The state is written to ``models/hspace_edits/training`` about once a minute and when the run breaks off; the node, run again with the
+    same settings, goes on from there. When it is done the state goes.
+
+    Args:
+        model: MODEL.
+        label: what is trained, for people.
+        settings: all that the result depends on.
+
+    Attributes:
+        fit: the run in core, once it has begun.
+        need: estimated bytes.
+    """
+
+    def __init__(self, model, label: str, settings: dict[str, Any]):
+        self.label, self.settings, self.need = label, settings, 0
+        self.fit: Fit | None = None
+        self._report, self._device = training_reporter(model, label), model.load_device
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        words = re.sub(r"[^\w]+", " ", label).strip()[:60] or "run"
+        self.file = safe_output_path(paths.edits_root(paths.RUNS), f"{words} {digest}", ".safetensors", overwrite=True)
+        self._next, self.started, self.resumed = time.monotonic() + _SAVE_EVERY, time.monotonic(), 0
+
+    def begin(self, fit: Fit) -> None:
+        """For the ``begin`` of a core loop."""
+        self.fit = fit
+        if self.file.exists():
+            load_state(self.file, fit, self.settings)
+            self.resumed = fit.i
+
+    def step(self, state: dict[str, Any]) -> None:
+        """For the ``callback`` of a core loop."""
+        if state["whole"] and time.monotonic() > self._next:
+            started = time.monotonic()
+            self.save()
+            # Writing may take long; it is to stay a small part of the time.
+            self._next = time.monotonic() + max(_SAVE_EVERY, 20 * (time.monotonic() - started))
+        self._report(state)
+
+    def save(self) -> None:
+        """Write the state, if there is any."""
+        if self.fit is not None and self.fit.i > self.resumed:
+            save_state(self.file, self.fit, self.settings)
+
+    def check_memory(self, need: int) -> None:
+        """Refuse what will not fit.
+
+        Args:
+            need: bytes, from :func:`core.train.memory.needed`.
+
+        Raises:
+            ValueError: less is free.
+        """
+        self.need = need
+        free = comfy.model_management.get_free_memory(self._device)
+        if need > free:
+            raise ValueError(
+                f"training needs about {need / 2**30:.1f} GB on {self._device}, {free / 2**30:.1f} GB are free; lower the batch or use smaller "
+                "pictures"
+            )
+
+    def __enter__(self) -> Run:
+        """Itself."""
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        """Keep what there is of a run that broke off, and forget the state of one that came to its end."""
+        if kind is not None:
+            self.save()
+        else:
+            self.file.unlink(missing_ok=True)
+
+    def summary(self, steps_text: str = "") -> tuple[Tensor, str]:
+        """Curve as IMAGE, and a line for people."""
+        fit = self.fit
+        assert fit is not None  # noqa: S101 (a run that ended has begun)
+        last = fit.losses[-20:]
+        text = (
+            f"{self.label}: {fit.total} steps in {time.monotonic() - self.started:.0f} s"
+            f"{f' (resumed at {self.resumed})' if self.resumed else ''}, loss {fit.losses[0]:.4f} > {sum(last) / len(last):.4f}; "
+            f"estimated memory {self.need / 2**20:.0f} MB{steps_text}"
+        )
+        return loss_plot(fit.losses, fit.total, self.label), text

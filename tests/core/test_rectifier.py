@@ -34,7 +34,7 @@ def path(model, device):
 
 def fresh(model, seed=0, noise=0.0) -> Rectifier:
     torch.manual_seed(seed)
-    made = Rectifier.of(model.net, model.schedule.sigmas, width=8, code=8).requires_grad_(False)
+    made = Rectifier.of(model.net, model.schedule.sigmas, width=8, code=8, seed=seed).requires_grad_(False)
     if noise:
         for branch in made.b.values():
             torch.nn.init.normal_(branch.bias, std=noise)
