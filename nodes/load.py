@@ -206,7 +206,9 @@ class HSpaceLoadDiffusionCLIP(io.ComfyNode):
         if rank:
             found, kept = thinned(found, rank)
         sigma = float(base.schedule.sigma(t0)) if t0 else 0.0
-        text = f"{label}: {len(found.full) + len(found.thin)} weights differ; {f't0 {t0}, sigma {sigma:.3g}' if t0 else 'its name has no t0'}"
+        text = (
+            f"{label}: {len(found.full) + len(found.thin)} weights differ; {f't0 {t0}, sigma {sigma:.3g}' if t0 else 'its name has no t0'}"
+        )
         return io.NodeOutput(to_lora(found), sigma, text + (f"; rank {rank} keeps {kept:.0%}" if rank else ""))
 
 

@@ -90,7 +90,9 @@ class HSpaceTrainAsyrp(io.ComfyNode):
                     shown = (part.smooth or part.decode)(part.h + delta(part.h.float(), sigma).to(part.h))
                     return embedder.embed_image(decode(shown)).sum()
 
-                run.check_memory(needed(once, min(batch, path.x0.shape[0]), delta, [denoiser.net, *decode.networks, *networks_of(embedder)]))
+                run.check_memory(
+                    needed(once, min(batch, path.x0.shape[0]), delta, [denoiser.net, *decode.networks, *networks_of(embedder)])
+                )
                 return train_asyrp(
                     denoiser, own, delta, embedder, source, target, sigma_edit=level, sigma_boost=sigma_boost, epochs=epochs, batch=batch, lr=lr,
                     optimiser=optimiser, clip_weight=clip_weight, l1_weight=l1_weight, seed=seed, decode=decode, callback=run.step,
@@ -148,7 +150,9 @@ class HSpaceAsyrpLevels(io.ComfyNode):
         found = with_denoiser(model, path.x0.shape, Prompts.of(path), work)
         how = "LPIPS" if found.lpips else "1 - SSIM in place of LPIPS, which is not installed"
         picture = levels_plot(found.sigmas, found.predicted, found.noisy, found.sigma_edit, found.sigma_boost, how)
-        text = f"edit down to sigma {found.sigma_edit:.3g}, draw noise from {found.sigma_boost:.3g} down; prompts' cosine {cosine:.2f}; {how}"
+        text = (
+            f"edit down to sigma {found.sigma_edit:.3g}, draw noise from {found.sigma_boost:.3g} down; prompts' cosine {cosine:.2f}; {how}"
+        )
         return io.NodeOutput(found.sigma_edit, found.sigma_boost, picture, text, ui=ui.PreviewImage(picture, cls=cls))
 
 

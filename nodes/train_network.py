@@ -89,7 +89,7 @@ class HSpaceTrainDiffusionCLIP(io.ComfyNode):
                     return embedder.embed_image(x).sum()
 
                 run.check_memory(needed(once, min(batch, path.x0.shape[0]), trial, networks_of(embedder)))
-                del trial, tuned
+                trial.requires_grad_(False)
                 return finetune(
                     plain, own, embedder, source, target, steps=steps, efficient=efficient, epochs=epochs, batch=batch, lr=lr, growth=growth,
                     clip_weight=clip_weight, l1_weight=l1_weight, seed=seed, callback=run.step, begin=run.begin,
@@ -100,7 +100,9 @@ class HSpaceTrainDiffusionCLIP(io.ComfyNode):
         kept = 1.0
         if rank:
             found, kept = thinned(found, rank)
-        curve, text = run.summary(f"; rank {rank or 'full'} keeps {kept:.0%} of the squared difference; from sigma {float(path.sigmas[0]):.3g} down")
+        curve, text = run.summary(
+            f"; rank {rank or 'full'} keeps {kept:.0%} of the squared difference; from sigma {float(path.sigmas[0]):.3g} down"
+        )
         return io.NodeOutput(to_lora(found), curve, text, ui=ui.PreviewImage(curve, cls=cls))
 
 
@@ -198,8 +200,9 @@ class HSpaceTrainRectifierEdit(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, rectifier, embedder, source, target, sigma_start, steps, batch, lr, clip_weight=3.0, l1_weight=1.0, seed=0, vae=None
-    ) -> io.NodeOutput:
+        cls, model, trajectory, rectifier, embedder, source, target, sigma_start, steps, batch, lr, clip_weight=3.0, l1_weight=1.0, seed=0,
+        vae=None,
+    ) -> io.NodeOutput:  # fmt: skip
         """Train."""
         check_network(model)
         path, first = trajectory_from_payload(trajectory), rectifier_from_payload(rectifier)

@@ -7,7 +7,6 @@ rebuild), ``sigma_start``, ``label`` and ``extra``.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +79,9 @@ def rectifier_from_payload(payload: object) -> TrainedRectifier:
         ValueError: anything else, or damaged.
     """
     if not isinstance(payload, dict) or payload.get("format") != FORMAT or payload.get("version") != VERSION:
-        raise ValueError(f"expected a rectifier ({FORMAT}, version {VERSION}); connect Train Rectifier, Train Rectifier Edit or Load Rectifier")
+        raise ValueError(
+            f"expected a rectifier ({FORMAT}, version {VERSION}); connect Train Rectifier, Train Rectifier Edit or Load Rectifier"
+        )
     try:
         state: dict[str, Tensor] = payload["tensors"]
         shapes, sides = payload["shapes"], [payload[k] for k in _SIDES]
@@ -89,7 +90,7 @@ def rectifier_from_payload(payload: object) -> TrainedRectifier:
             and all(_NAME.fullmatch(k) and len(v) == 2 and all(type(c) is int and 1 <= c <= 10_000 for c in v) for k, v in shapes.items())
             and all(type(v) is int and 1 <= v <= 4096 for v in sides)
             and type(payload["edit"]) is bool and type(payload["ddpm_step"]) is bool
-            and isinstance(payload["sigma_start"], (int, float)) and 0 < payload["sigma_start"] <= 1e6 and math.isfinite(payload["sigma_start"])
+            and isinstance(payload["sigma_start"], (int, float)) and 0 < payload["sigma_start"] <= 1e6
             and isinstance(payload["fingerprint"], str) and _FINGERPRINT.fullmatch(payload["fingerprint"])
             and isinstance(payload["label"], str) and len(payload["label"]) <= 300 and payload["label"].isprintable()
             and isinstance(payload["extra"], dict)
@@ -106,7 +107,12 @@ def rectifier_from_payload(payload: object) -> TrainedRectifier:
     except Exception as error:  # missing keys and shapes raise their own kinds
         raise ValueError(f"this is not a usable rectifier: {str(error)[:300]}; train it again, or get it from where it came") from error
     return TrainedRectifier(
-        made.requires_grad_(False), payload["fingerprint"], payload["edit"], float(payload["sigma_start"]), payload["label"], payload["extra"]
+        made.requires_grad_(False),
+        payload["fingerprint"],
+        payload["edit"],
+        float(payload["sigma_start"]),
+        payload["label"],
+        payload["extra"],
     )
 
 

@@ -45,8 +45,8 @@ class Rectified:
         """
         if self.x0.shape[1:] != x.shape[1:] or len(self.x0) not in (1, len(x)):
             raise ValueError(
-                f"the rectifier was shown {len(self.x0)} pictures of {list(self.x0.shape[1:])}, the state has {len(x)} of {list(x.shape[1:])}; "
-                "sample the pictures of the trajectory that Apply Rectifier was given"
+                f"the rectifier was shown {len(self.x0)} pictures of {list(self.x0.shape[1:])}, the state has {len(x)} of "
+                f"{list(x.shape[1:])}; sample the pictures of the trajectory that Apply Rectifier was given"
             )
         plain, x0, sigma = self.plain(x, sigma), self.x0.to(x).expand_as(x), sigma.to(x)
         found = self.rectifier(x0, plain, sigma)

@@ -36,8 +36,7 @@ class WeightDelta:
         """
         if self.fingerprint and self.fingerprint != fingerprint.partition("+")[0]:
             raise ValueError(
-                f"these weights were trained on model {self.fingerprint}, but the model connected here is {fingerprint}; connect "
-                "that model"
+                f"these weights were trained on model {self.fingerprint}, but the model connected here is {fingerprint}; connect that model"
             )
         have = {k: tuple(v.shape) for k, v in net.named_parameters()}
         odd = [k for k, v in self.full.items() if have.get(k) != tuple(v.shape)]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +115,7 @@ def rectified(net: nn.Module, kernels: Kernels, weight_of: Callable[[nn.Conv2d, 
         ValueError: a target that the network lacks, or of another shape.
     """
     found = dict(net.named_modules())
-    changed: list[tuple[nn.Module, object]] = []
+    changed: list[tuple[Any, Any]] = []
     try:
         for name, (a, b) in kernels.items():
             conv = found.get(name)

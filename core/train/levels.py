@@ -1,4 +1,4 @@
-"""Where Asyrp edits and where it draws noise (Kwon et al. 2023, arXiv 2210.10960, section 4.3 and appendix): t_edit and t_boost by distance."""
+"""Where Asyrp edits and where it draws noise anew, by distance: t_edit and t_boost (Kwon et al. 2023, arXiv 2210.10960, section 3.3)."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def edit_levels(
     edited = [s for s, d in zip(grid, far.tolist(), strict=True) if d >= edit * cosine]
     if not edited:
         raise ValueError(
-            f"no step's prediction is {edit * cosine:.2f} from the picture (the noisiest is {float(far[0]):.2f}); invert up to more noise, or "
-            "set sigma_edit by hand"
+            f"no step's prediction is {edit * cosine:.2f} from the picture (the noisiest is {float(far[0]):.2f}); invert up to more noise, "
+            "or set sigma_edit by hand"
         )
     boosted = [s for s, d in zip(grid, loud.tolist(), strict=True) if d >= boost]
     return Levels(min(edited), min(boosted) if boosted else 0.0, path.sigmas[:-1], far, loud, distance is not None)

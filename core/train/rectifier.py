@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..denoiser import Callback, Denoiser
+from ..edit.rectify import WeightOf
 from ..edit.sample import edited_step
 from ..embedder import Embedder
-from ..edit.rectify import WeightOf
 from ..networks.rectifier import Rectifier, own_weight, rectified
 from ..trajectory import Trajectory
 from .directional import directional, text_direction

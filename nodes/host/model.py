@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...core.networks.ddpm import DDPMUNet
 from ...core.networks.guided import GuidedUNet
-from ...core.networks.vp import VPDenoiser
+from ...core.networks.vp import Prediction, VPDenoiser
 
 
 class PixelSpace(comfy.latent_formats.LatentFormat):
@@ -45,6 +45,7 @@ class PixelUNet(nn.Module):
     """
 
     net: DDPMUNet | GuidedUNet
+    prediction: Prediction
 
     def __init__(self, denoiser: VPDenoiser, channels: int):
         super().__init__()

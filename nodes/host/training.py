@@ -142,7 +142,7 @@ class Run:
             ValueError: less is free.
         """
         self.need = need
-        free = comfy.model_management.get_free_memory(self._device)
+        free: Any = comfy.model_management.get_free_memory(self._device)
         if need > free:
             raise ValueError(
                 f"training needs about {need / 2**30:.1f} GB on {self._device}, {free / 2**30:.1f} GB are free; lower the batch or use smaller "

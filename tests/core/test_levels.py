@@ -12,14 +12,18 @@ from core.train.levels import edit_levels, structural_distance
 @pytest.fixture(scope="module")
 def path(small, device):
     g = torch.Generator().manual_seed(2)
-    return reconstruct(small, invert_ddim(small, (torch.rand(2, 3, 16, 16, generator=g) - 0.5).to(device), grid_sigmas(Schedule(), 12, t0=800)))
+    return reconstruct(
+        small, invert_ddim(small, (torch.rand(2, 3, 16, 16, generator=g) - 0.5).to(device), grid_sigmas(Schedule(), 12, t0=800))
+    )
 
 
 def test_the_rule(small, path):
     def distance(a, b):
         return (a - b).square().mean((1, 2, 3)).sqrt()
 
-    far = [float(distance(small(x, x.new_full((2,), s)), path.x0).mean()) for x, s in zip(path.states, path.sigmas[:-1].tolist(), strict=False)]
+    far = [
+        float(distance(small(x, x.new_full((2,), s)), path.x0).mean()) for x, s in zip(path.states, path.sigmas[:-1].tolist(), strict=False)
+    ]
     loud = [float(distance(x / (1 + s * s) ** 0.5, path.x0).mean()) for x, s in zip(path.states, path.sigmas[:-1].tolist(), strict=False)]
     edit, boost = sorted(far)[5], sorted(loud)[4]
     found = edit_levels(small, path, 0.5, distance=distance, edit=2 * edit, boost=boost)

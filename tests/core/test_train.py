@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from core.edit.delta import DeltaEdit, TrainedDelta
 from core.edit.delta_io import load_delta, load_released, save_delta
-from core.edit.sample import reconstruct, sample_ddim
+from core.edit.sample import reconstruct
 from core.edit.schedule import EditSchedule
 from core.edit.shift import asymmetric_factor
 from core.edit.steer import steer_trajectory
@@ -26,6 +26,7 @@ from core.train.fit import Fit
 from core.train.state import load_state, save_state
 
 from .tiny import NAMES, Colours, redness
+
 
 @pytest.fixture(scope="module")
 def model(small):
