@@ -26,7 +26,7 @@ class Fit:
         total: steps of the whole run.
         optimiser: one of :data:`OPTIMISERS`.
         clip: longest gradient; 0 leaves it as it is.
-        average: makes the gradients the mean over all processes of a run, in place; None for a single one.
+        average: makes gradients and loss the mean over all processes of a run, in place; None for a single one.
         callback: called after every step with ``{"i", "n", "loss", "smooth"}`` and what :meth:`step` is given; may raise to cancel.
 
     Attributes:
@@ -67,7 +67,9 @@ class Fit:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if self.average is not None:
-            self.average([p.grad for p in self.parameters if p.grad is not None])
+            mean = loss.detach().reshape(1).clone()
+            self.average([*(p.grad for p in self.parameters if p.grad is not None), mean])
+            value = float(mean)
         if self.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
         self.optimiser.step()

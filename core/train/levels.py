@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..denoiser import Callback, Denoiser
 from ..measure.image import ssim
+from ..networks.read import read_tensors
 from ..trajectory import Trajectory
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of pictures `[b 3 h w]` in -1..1 -> distance of each pair, `[b]`."""
 EDIT, BOOST = 0.33, 1.2  # LPIPS (AlexNet), from the paper
 STAND_IN_EDIT, STAND_IN_BOOST = 0.33, 0.6
+_ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,23 @@ class Levels:
 
 
 def lpips_distance(device: torch.device | str = "cpu") -> Distance | None:
-    """LPIPS (Zhang et al. 2018, arXiv 1801.03924) with AlexNet, where the package is installed with its weights; else None."""
+    """LPIPS (Zhang et al. 2018, arXiv 1801.03924) on AlexNet, where the package and the weights of AlexNet are on this machine; else None.
+
+    Nothing is downloaded: the weights are looked for where torchvision keeps them.
+    """
+    file = Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET
     try:
         import lpips
-
-        net = lpips.LPIPS(net="alex", verbose=False).to(device).eval().requires_grad_(False)
-    except Exception:  # not installed, or the backbone's weights cannot be had
+    except ImportError:
         return None
+    if not file.is_file():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    state = read_tensors(file)
+    net.net.load_state_dict({k: state[f"features.{k.partition('.')[2]}"] for k in net.net.state_dict()})
+    net.to(device).eval().requires_grad_(False)
     return lambda a, b: net(a, b).flatten()
 
 

@@ -6,7 +6,7 @@ import torch
 from core.edit.sample import reconstruct
 from core.invert.ddim import invert_ddim
 from core.schedule import Schedule, grid_sigmas
-from core.train.levels import edit_levels, structural_distance
+from core.train.levels import edit_levels, lpips_distance, structural_distance
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +43,21 @@ def test_the_stand_in_says_what_it_is(small, path):
     found = edit_levels(small, path, 0.01, boost=0.5)
     assert not found.lpips and found.sigma_edit > 0
     assert float(structural_distance(path.x0, path.x0).abs().max()) < 1e-6
+
+
+def test_lpips_comes_from_this_machine_or_not_at_all(tmp_path, monkeypatch):
+    lpips, models = pytest.importorskip("lpips"), pytest.importorskip("torchvision.models")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert lpips_distance() is None
+    torch.manual_seed(3)
+    trunk = models.alexnet(weights=None)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(trunk.state_dict(), tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    mine = lpips_distance()
+    theirs = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
+    for part in range(1, 6):
+        for name, layer in getattr(theirs.net, f"slice{part}").named_children():
+            layer.load_state_dict(trunk.features[int(name)].state_dict())
+    a, b = torch.rand(2, 2, 3, 64, 64) * 2 - 1
+    torch.testing.assert_close(mine(a, b), theirs(a, b).flatten())
+    assert float(mine(a, a).abs().max()) == 0 and float(mine(a, b).min()) > 0
