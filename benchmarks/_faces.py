@@ -18,14 +18,10 @@ from core.faces.regions import region_mask
 from core.faces.regressor import load_regressor
 from core.faces.render import render
 from core.networks.read import load_denoiser
+from core.schedule import karras
 
+__all__ = ["each_face", "held_out", "karras", "masks", "models"]
 WEIGHTS = "weights"
-
-
-def karras(steps: int, high: float, low: float = 0.02) -> Tensor:
-    """The host's ``karras`` scheduler (Karras et al. 2022, eq. 5, rho 7), `[steps+1]` float64, ending in 0."""
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    return torch.cat([(high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7, torch.zeros(1, dtype=torch.float64)])
 
 
 def models():

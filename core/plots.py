@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -173,6 +173,37 @@ def levels_plot(sigmas: Tensor, predicted: Tensor, noisy: Tensor, edit: float, b
     return _tensor(image.resize((640, 288), Image.Resampling.BOX))
 
 
+def lines_plot(columns: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[float]]], across: str = "") -> Tensor:
+    """Panels side by side, each with up to three lines over the same columns.
+
+    Args:
+        columns: what stands below the points.
+        panels: title -> (name of a line -> values of 0 or more, one a column).
+        across: what the columns are.
+
+    Returns:
+        `[1 288 w 3]` in 0..1 on the CPU, 400 a panel.
+    """
+    wide = 400 * len(panels)
+    image = Image.new("RGB", (wide * _FINE, 288 * _FINE), PAPER)
+    pen = _Pen(ImageDraw.Draw(image))
+    for n, (title, lines) in enumerate(panels.items()):
+        box = (left, top, right, bottom) = (400 * n + 72, 92, 400 * n + 376, 228)
+        pen.text((400 * n + 28, 30), _fit(title, _font(15 * _FINE), 350 * _FINE), INK, 15, "lm")
+        pen.legend((left, 64), list(zip(lines, (GAIN, LEAK, CURVE), strict=False)))
+        high = pen.axis(box, max(v for values in lines.values() for v in values))
+        places = [left + (i + 0.5) * (right - left) / len(columns) for i in range(len(columns))]
+        for values, colour in zip(lines.values(), (GAIN, LEAK, CURVE), strict=False):
+            points = [(x, bottom - v / high * (bottom - top)) for x, v in zip(places, values, strict=True)]
+            pen.line(points, colour, 2)
+            for point in points:
+                pen.dot(point, 3.5, colour)
+        for x, label in zip(places, columns, strict=True):
+            pen.text((x, bottom + 8), label, INK, 13, "mt")
+        pen.text(((left + right) / 2, bottom + 30), across, SOFT, 13, "mt")
+    return _tensor(image.resize((wide, 288), Image.Resampling.BOX))
+
+
 def _bars(pen: _Pen, box: tuple[int, int, int, int], gain: list[float], leak: list[float]) -> None:
     left, top, right, bottom = box
     pen.legend((left, 66), [("gain inside the mask", GAIN), ("leak outside", LEAK)])
@@ -225,7 +256,7 @@ class _Pen:
     def bar(self, box: tuple[float, float, float, float], colour: tuple[int, int, int]) -> None:
         self.draw.rectangle([round(v * _FINE) for v in box], colour)
 
-    def dot(self, at: tuple[float, float], radius: float, colour: tuple[int, int, int], hollow: bool) -> None:
+    def dot(self, at: tuple[float, float], radius: float, colour: tuple[int, int, int], hollow: bool = False) -> None:
         x, y, r = at[0] * _FINE, at[1] * _FINE, radius * _FINE
         self.draw.ellipse((x - r, y - r, x + r, y + r), PAPER if hollow else colour, colour, round(1.2 * _FINE))
 

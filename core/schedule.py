@@ -149,3 +149,9 @@ def grid(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = N
 def grid_sigmas(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = None) -> Tensor:
     """:func:`grid` as descending sigmas followed by 0, `[n+1]` float64: what a sampler in this dialect takes."""
     return torch.cat([schedule.sigma(grid(schedule, n, style, t0)), torch.zeros(1, dtype=torch.float64)])
+
+
+def karras(steps: int, high: float, low: float = 0.02) -> Tensor:
+    """The host's ``karras`` scheduler (Karras et al. 2022, arXiv 2206.00364, eq. 5, rho 7), `[steps+1]` float64, ending in 0."""
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    return torch.cat([(high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7, torch.zeros(1, dtype=torch.float64)])

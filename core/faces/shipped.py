@@ -8,6 +8,7 @@ from ..directions_io import save_directions
 from ..discover.find import discover
 from ..invert.fixed_point import invert_fixed_point
 from ..networks.read import load_denoiser
+from ..schedule import karras
 from .factors import sample
 from .portrait import SEED
 from .regions import region_mask
@@ -21,9 +22,7 @@ def main() -> None:
     """Invert the portrait, discover five directions of its mouth, save them."""
     model = load_denoiser("weights/face_model.safetensors")
     face = sample(1, torch.Generator().manual_seed(SEED), held_out=True)
-    top, low = 20.0 ** (1 / 7), 0.02 ** (1 / 7)
-    sigmas = torch.cat([(top + torch.linspace(0, 1, 20, dtype=torch.float64) * (low - top)) ** 7, torch.zeros(1, dtype=torch.float64)])
-    path = invert_fixed_point(model, render(face, 64)[0] * 2 - 1, sigmas)
+    path = invert_fixed_point(model, render(face, 64)[0] * 2 - 1, karras(20, 20.0))
     step = path.nearest(SIGMA)
     found, report = discover(model, path.states[step], float(path.sigmas[step]), region_mask(face, "mouth", 64)[0])
     FOLDER.mkdir(parents=True, exist_ok=True)

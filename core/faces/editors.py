@@ -1,0 +1,135 @@
+"""Train the editors that come with the pack: ``python -m core.faces.editors`` (Asyrp, DiffusionCLIP and the rectifier on the face world).
+
+Every editor is a file in ``weights/edits``; what it took to train is in its metadata.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..edit.delta_io import save_delta
+from ..edit.rectifier_io import TrainedRectifier, load_rectifier, save_rectifier
+from ..edit.sample import reconstruct
+from ..edit.weights import thinned
+from ..edit.weights_io import save_weights
+from ..invert.ddim import invert_ddim
+from ..networks.delta import new_delta
+from ..networks.read import load_denoiser
+from ..networks.rectifier import Rectifier
+from ..networks.vp import VPDenoiser
+from ..schedule import karras
+from ..train.asyrp import train_asyrp
+from ..train.diffusionclip import finetune
+from ..train.rectifier import train_edit, train_reconstruction
+from ..trajectory import Trajectory
+from .embedder import load_embedder
+from .factors import Factors, sample
+from .render import render
+
+WEIGHTS = Path("weights")
+EDITS = {
+    "smile": ("face", "smiling face"),
+    "red hair": ("face", "face with red hair"),
+    "glasses": ("face", "face with glasses"),
+    "grey hair": ("face", "face with grey hair"),
+}
+"""Name of a file -> what the pictures show, and what they are to show."""
+SYSTEMS = ("asyrp", "finetuned", "rectifier")
+PICTURES, SEED = 32, 11
+TOP, START = 20.0, 4.0
+"""Noisiest level of Asyrp's trajectories; t0 of the other two, where hair and glasses of the face world are still open."""
+SIGMA_EDIT = 0.5
+CODE = 24  # files stay below 3 MB
+
+
+def training_faces(count: int = PICTURES) -> tuple[Factors, Tensor]:
+    """Faces that every editor is trained on, and their pictures in -1..1."""
+    factors = sample(count, torch.Generator().manual_seed(SEED))
+    return factors, render(factors, 64)[0] * 2 - 1
+
+
+def inverted(model: VPDenoiser, pictures: Tensor, steps: int, top: float) -> Trajectory:
+    """Their trajectories by plain DDIM."""
+    return reconstruct(model, invert_ddim(model, pictures, karras(steps, top)))
+
+
+def main() -> None:
+    """Command line entry."""
+    p = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    p.add_argument("--systems", nargs="*", choices=SYSTEMS, default=list(SYSTEMS))
+    p.add_argument("--edits", nargs="*", choices=list(EDITS), default=list(EDITS))
+    p.add_argument("--out", type=Path, default=WEIGHTS / "edits")
+    a = p.parse_args()
+    model = load_denoiser(WEIGHTS / "face_model.safetensors")
+    embedder = load_embedder(WEIGHTS / "face_embedder.safetensors")
+    pictures = training_faces()[1]
+    for system in a.systems:
+        folder = a.out / system
+        folder.mkdir(parents=True, exist_ok=True)
+        {"asyrp": _asyrp, "finetuned": _finetuned, "rectifier": _rectifiers}[system](model, embedder, pictures, folder, a.edits)
+
+
+def _asyrp(model: VPDenoiser, embedder, pictures: Tensor, folder: Path, edits: list[str]) -> None:
+    path = inverted(model, pictures, 20, TOP)
+    one = path.noisiest[:1]
+    channels = model.split(one, one.new_full((1,), TOP)).h.shape[1]
+    for name in edits:
+        started = time.perf_counter()
+        delta = new_delta(model.net, channels, model.schedule.sigmas, SEED)
+        found = train_asyrp(
+            model, path, delta, embedder, *EDITS[name], sigma_edit=SIGMA_EDIT, epochs=3, batch=4, lr=2e-3, optimiser="adam", clip_weight=1.0,
+            l1_weight=1.0, seed=SEED,
+        )  # fmt: skip
+        seconds = time.perf_counter() - started
+        _said(save_delta(folder / f"{name}.safetensors", replace(found, extra={**found.extra, "seconds": round(seconds, 1)})), seconds)
+
+
+def _finetuned(model: VPDenoiser, embedder, pictures: Tensor, folder: Path, edits: list[str]) -> None:
+    path = inverted(model, pictures, 20, START)
+    for name in edits:
+        started = time.perf_counter()
+        found = finetune(
+            model, path, embedder, *EDITS[name], steps=6, epochs=5, batch=4, lr=5e-5, growth=1.0, clip_weight=3.0, l1_weight=1.0, seed=SEED
+        )
+        seconds = time.perf_counter() - started
+        thin, kept = thinned(found, 16)
+        facts = {**thin.extra, "seconds": round(seconds, 1), "rank": 16, "kept": round(kept, 3)}
+        _said(save_weights(folder / f"{name}.safetensors", replace(thin, extra=facts)), seconds)
+
+
+def _rectifiers(model: VPDenoiser, embedder, pictures: Tensor, folder: Path, edits: list[str]) -> None:
+    path, plain = inverted(model, pictures, 50, START), folder / "reconstruction.safetensors"
+    if not plain.exists():
+        started = time.perf_counter()
+        net = Rectifier.of(model.net, model.schedule.sigmas, code=CODE, seed=SEED)
+        found = train_reconstruction(model, model.net, path, net, steps=1500, batch=4, lr=1e-3, seed=SEED)
+        seconds = time.perf_counter() - started
+        _said(save_rectifier(plain, _trained(found, model, False, "reconstruction", seconds)), seconds)
+    first = load_rectifier(plain).rectifier
+    for name in edits:
+        started = time.perf_counter()
+        found = train_edit(
+            model, model.net, path, first, embedder, *EDITS[name], sigma_start=START, steps=500, batch=4, lr=1e-3, clip_weight=3.0, l1_weight=1.0,
+            seed=SEED,
+        )  # fmt: skip
+        seconds = time.perf_counter() - started
+        label = " > ".join(EDITS[name])
+        _said(save_rectifier(folder / f"{name}.safetensors", _trained(found, model, True, label, seconds)), seconds)
+
+
+def _trained(net: Rectifier, model: VPDenoiser, edit: bool, label: str, seconds: float) -> TrainedRectifier:
+    return TrainedRectifier(net, model.fingerprint, edit, START, label, {"seconds": round(seconds, 1), "pictures": PICTURES})
+
+
+def _said(file: Path, seconds: float) -> None:
+    print(f"{file}: {file.stat().st_size / 2**20:.2f} MB, {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
