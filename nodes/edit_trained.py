@@ -13,7 +13,7 @@ from ..core.train.asyrp import global_shift
 from .dials import MODEL, VAE, default_sigma
 from .host import paths
 from .host.api import Delta, LoraModel, Rectifier, Trajectory, io, ui
-from .host.denoiser import Prompts, check_network, with_denoiser
+from .host.denoiser import Prompts, check_network, is_latent, with_denoiser
 from .host.fingerprint import model_fingerprint
 from .host.images import decode, encode
 from .host.model import no_conditioning, unet_of
@@ -173,7 +173,7 @@ class HSpaceIntoDomain(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip=MODEL),
                 io.Image.Input("image", tooltip="Any picture of the model's size."),
-                io.Float.Input("sigma", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, tooltip="How much noise. 0: t = 500 of the paper, rescaled to the picture's size."),
+                io.Float.Input("sigma", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, tooltip="How much noise. 0: t = 500 of the paper, rescaled to the picture's size; t = 700 for Stable Diffusion."),
                 io.Int.Input("steps", default=6, min=1, max=100, tooltip="Of every way back (6 in the paper)."),
                 io.Int.Input("repeats", default=8, min=1, max=64, tooltip="How often (8 or more in the paper)."),
                 io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=False, tooltip="Of the noise."),
@@ -187,6 +187,8 @@ class HSpaceIntoDomain(io.ComfyNode):
     def execute(cls, model, image, sigma, steps, repeats, seed, vae=None, positive=None) -> io.NodeOutput:
         """Walk there."""
         check_network(model)
+        if positive is None and is_latent(model):
+            raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
         x0 = encode(model, vae, image)
         level, report = sigma or default_sigma(model, max(x0.shape[-2:])), reporter(model, steps * repeats)
 
@@ -215,7 +217,11 @@ class HSpaceSaveTrained(io.ComfyNode):
             description="Writes a trained shift, fine-tuned weights or a rectifier as safetensors: to models/hspace_edits, or, for weights, to models/loras/hspace, where stock LoRA loaders find them.",
             is_output_node=True,
             inputs=[
-                io.MultiType.Input("trained", [Delta, LoraModel, Rectifier], tooltip="From any node of HSpace/train."),
+                io.MultiType.Input(
+                    "trained",
+                    [Delta, LoraModel, Rectifier],
+                    tooltip="From a Train node, Mean Trained Edit, or a loader of a released checkpoint.",
+                ),
                 io.String.Input("name", default="smile", tooltip="A plain name; a number is put behind it if it is taken."),
             ],
             outputs=[io.String.Output(display_name="file")],

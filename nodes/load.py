@@ -199,6 +199,8 @@ class HSpaceLoadDiffusionCLIP(io.ComfyNode):
     def execute(cls, model, checkpoint, rank=0) -> io.NodeOutput:
         """Read it and take the difference."""
         base = check_pixels(model, "DiffusionCLIP")
+        if model.patches:
+            raise ValueError("the difference is taken to the network itself; connect the MODEL without LoRA or other weight patches")
         tuned = load_denoiser(paths.checkpoint_path(checkpoint))
         label, t0 = released_name(checkpoint)
         found = difference(tuned.net.state_dict(), base.net.state_dict(), model_fingerprint(model).partition("+")[0], label)

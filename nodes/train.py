@@ -1,6 +1,9 @@
 """Train: Asyrp's shift of h, fitted to a frozen MODEL inside the graph."""
 
-from ..core.edit.delta_io import delta_to_payload
+from pathlib import Path
+
+from ..core.edit.delta import TrainedDelta
+from ..core.edit.delta_io import delta_to_payload, save_delta
 from ..core.networks.delta import new_delta
 from ..core.payload import trajectory_from_payload
 from ..core.plots import levels_plot
@@ -10,8 +13,8 @@ from ..core.train.fit import OPTIMISERS
 from ..core.train.levels import edit_levels, lpips_distance
 from ..core.train.memory import needed
 from .dials import MODEL, VAE, default_sigma
+from .host import paths
 from .host.api import Delta, Embedder, Trajectory, io, ui
-from .host.clip import HostEmbedder
 from .host.denoiser import Prompts, with_denoiser
 from .host.fingerprint import model_fingerprint
 from .host.model import unet_of
@@ -43,7 +46,7 @@ class HSpaceTrainAsyrp(io.ComfyNode):
                 Embedder.Input("embedder", tooltip=EMBEDDER),
                 io.String.Input("source", default="face", tooltip=SOURCE),
                 io.String.Input("target", default="smiling face", tooltip=TARGET),
-                io.Float.Input("sigma_edit", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, tooltip="Lowest noise level that is edited (t_edit), for example from Asyrp Levels. 0: t = 500 of the paper, rescaled to the picture's size."),
+                io.Float.Input("sigma_edit", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, tooltip="Lowest noise level that is edited (t_edit), for example from Asyrp Levels. 0: t = 500 of the paper, rescaled to the picture's size; t = 700 for Stable Diffusion."),
                 io.Int.Input("epochs", default=2, min=1, max=1000, tooltip="How often every picture is seen."),
                 io.Int.Input("batch", default=4, min=1, max=64, tooltip="Pictures at a time."),
                 io.Float.Input("lr", default=0.002, min=1e-6, max=10.0, step=1e-4, round=1e-6, tooltip="Learning rate: about 0.002 with adam, 0.5 with sgd as in the released code."),
@@ -71,35 +74,41 @@ class HSpaceTrainAsyrp(io.ComfyNode):
         path.check_model(model_fingerprint(model))
         level = sigma_edit or default_sigma(model, max(path.states.shape[-2:]))
         settings = {
-            "method": "asyrp", "model": model_fingerprint(model), "space": embedder.space, "source": source, "target": target,
-            "sigma_edit": level, "epochs": epochs, "batch": batch, "lr": lr, "optimiser": optimiser, "clip_weight": clip_weight,
-            "l1_weight": l1_weight, "seed": seed, "pictures": list(path.states.shape), "sum": float(path.x0.sum()),
+            "method": "asyrp", "space": embedder.space, "source": source, "target": target, "sigma_edit": level, "epochs": epochs,
+            "batch": batch, "lr": lr, "optimiser": optimiser, "clip_weight": clip_weight, "l1_weight": l1_weight, "seed": seed,
         }  # fmt: skip
 
         def work(denoiser):
-            if isinstance(embedder, HostEmbedder):
-                embedder.load()
             decode = Decoder(denoiser.patcher, vae, path.x0.shape)
+            guides = [*decode.networks, *networks_of(embedder, model.load_device)]
             own = ordinary_path(path, model.load_device)
             one, sigma = own.noisiest[:1], own.states.new_full((1,), float(own.sigmas[0]))
             part = denoiser.split(one, sigma)
             delta = new_delta(unet_of(model), part.h.shape[1], model.get_model_object("model_sampling").sigmas, seed).to(one.device)
-            with gradients(*decode.networks, *networks_of(embedder)):
+            edited = sum(s >= level * (1 - 1e-5) for s in path.sigmas[:-1].tolist()) or 1
+
+            def keep(best) -> Path:
+                delta.load_state_dict(best)
+                made = TrainedDelta(
+                    delta, denoiser.fingerprint.partition("+")[0], level, edited, sigma_boost, "middle", f"{source} > {target}"
+                )
+                return save_delta(run.kept(paths.ASYRP), made)
+
+            run.keep = keep
+            with gradients(*guides):
 
                 def once():
                     shown = (part.smooth or part.decode)(part.h + delta(part.h.float(), sigma).to(part.h))
                     return embedder.embed_image(decode(shown)).sum()
 
-                run.check_memory(
-                    needed(once, min(batch, path.x0.shape[0]), delta, [denoiser.net, *decode.networks, *networks_of(embedder)])
-                )
+                run.check_memory(needed(once, min(batch, path.x0.shape[0]), delta, [denoiser.net, *guides]))
                 return train_asyrp(
                     denoiser, own, delta, embedder, source, target, sigma_edit=level, sigma_boost=sigma_boost, epochs=epochs, batch=batch, lr=lr,
                     optimiser=optimiser, clip_weight=clip_weight, l1_weight=l1_weight, seed=seed, decode=decode, callback=run.step,
                     begin=run.begin,
                 )  # fmt: skip
 
-        with Run(model, f"{source} > {target}", settings) as run:
+        with Run(model, f"{source} > {target}", path, settings) as run:
             found = with_training(model, (min(batch, path.x0.shape[0]), *path.x0.shape[1:]), Prompts.of(path), work)
         curve, text = run.summary(f"; edits {found.steps} of {len(path.sigmas) - 1} steps, down to sigma {level:.3g}")
         return io.NodeOutput(delta_to_payload(found), curve, text, ui=ui.PreviewImage(curve, cls=cls))
@@ -138,8 +147,7 @@ class HSpaceAsyrpLevels(io.ComfyNode):
         """Measure."""
         path = trajectory_from_payload(trajectory).to(model.load_device)
         path.check_model(model_fingerprint(model))
-        if isinstance(embedder, HostEmbedder):
-            embedder.load()
+        networks_of(embedder, model.load_device)
         _, cosine = text_direction(embedder, source, target)
         report = reporter(model, len(path.sigmas) - 1)
 

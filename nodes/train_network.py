@@ -1,10 +1,11 @@
 """Train: networks as a whole (DiffusionCLIP) and the rectifier, fitted beside a frozen MODEL inside the graph."""
 
 import copy
+from pathlib import Path
 
-from ..core.edit.rectifier_io import TrainedRectifier, rectifier_from_payload, rectifier_to_payload
-from ..core.edit.weights import thinned
-from ..core.edit.weights_io import to_lora
+from ..core.edit.rectifier_io import TrainedRectifier, rectifier_from_payload, rectifier_to_payload, save_rectifier
+from ..core.edit.weights import difference, thinned
+from ..core.edit.weights_io import save_weights, to_lora
 from ..core.networks.rectifier import Rectifier as Net
 from ..core.networks.vp import VPDenoiser
 from ..core.payload import trajectory_from_payload
@@ -12,8 +13,8 @@ from ..core.train.diffusionclip import finetune
 from ..core.train.memory import needed
 from ..core.train.rectifier import predicted, train_edit, train_reconstruction
 from .dials import MODEL, VAE, default_sigma
+from .host import paths
 from .host.api import Embedder, LoraModel, Rectifier, Trajectory, io, ui
-from .host.clip import HostEmbedder
 from .host.denoiser import Prompts, check_network
 from .host.fingerprint import model_fingerprint
 from .host.model_edits import cast_weight, check_pixels
@@ -69,16 +70,15 @@ class HSpaceTrainDiffusionCLIP(io.ComfyNode):
         path = trajectory_from_payload(trajectory)
         path.check_model(model_fingerprint(model))
         settings = {
-            "method": "diffusionclip", "model": model_fingerprint(model), "space": embedder.space, "source": source, "target": target,
+            "method": "diffusionclip", "space": embedder.space, "source": source, "target": target,
             "steps": steps, "epochs": epochs, "batch": batch, "lr": lr, "efficient": efficient, "clip_weight": clip_weight,
-            "l1_weight": l1_weight, "growth": growth, "seed": seed, "pictures": list(path.states.shape), "sum": float(path.x0.sum()),
+            "l1_weight": l1_weight, "growth": growth, "seed": seed,
         }  # fmt: skip
 
         def work(denoiser):
-            if isinstance(embedder, HostEmbedder):
-                embedder.load()
+            guides = networks_of(embedder, model.load_device)
             own, plain = ordinary_path(path, model.load_device), network.denoiser(denoiser.fingerprint)
-            with gradients(*networks_of(embedder)):
+            with gradients(*guides):
                 trial = copy.deepcopy(network.net).requires_grad_(True)
                 tuned = VPDenoiser(trial, plain.schedule, plain.prediction, plain.fingerprint)
 
@@ -88,14 +88,20 @@ class HSpaceTrainDiffusionCLIP(io.ComfyNode):
                         x = tuned(x, x.new_full((1,), float(own.sigmas[0])))
                     return embedder.embed_image(x).sum()
 
-                run.check_memory(needed(once, min(batch, path.x0.shape[0]), trial, networks_of(embedder)))
+                run.check_memory(needed(once, min(batch, path.x0.shape[0]), trial, guides))
                 trial.requires_grad_(False)
+
+                def keep(best) -> Path:
+                    found = difference(best, network.net.state_dict(), plain.fingerprint.partition("+")[0], f"{source} > {target}")
+                    return save_weights(run.kept(paths.TUNED), thinned(found, rank)[0] if rank else found)
+
+                run.keep = keep
                 return finetune(
                     plain, own, embedder, source, target, steps=steps, efficient=efficient, epochs=epochs, batch=batch, lr=lr, growth=growth,
                     clip_weight=clip_weight, l1_weight=l1_weight, seed=seed, callback=run.step, begin=run.begin,
                 )  # fmt: skip
 
-        with Run(model, f"{source} > {target}, fine-tuned", settings) as run:
+        with Run(model, f"{source} > {target}, fine-tuned", path, settings) as run:
             found = with_training(model, (min(batch, path.x0.shape[0]), *path.x0.shape[1:]), Prompts.of(path), work)
         kept = 1.0
         if rank:
@@ -142,22 +148,26 @@ class HSpaceTrainRectifier(io.ComfyNode):
         path.check_model(model_fingerprint(model))
         start = float(path.sigmas[0])
         settings = {
-            "method": "rectifier", "model": model_fingerprint(model), "steps": steps, "batch": batch, "lr": lr, "code": code, "seed": seed,
-            "pictures": list(path.states.shape), "sum": float(path.x0.sum()),
+            "method": "rectifier", "steps": steps, "batch": batch, "lr": lr, "code": code, "seed": seed,
         }  # fmt: skip
 
         def work(denoiser):
             own = ordinary_path(path, model.load_device)
             levels = model.get_model_object("model_sampling").sigmas
             net = Net.of(denoiser.net, levels, channels=path.x0.shape[1], code=code, seed=seed).to(own.states.device)
+
+            def made(net: Net) -> TrainedRectifier:
+                return TrainedRectifier(net, denoiser.fingerprint.partition("+")[0], False, start, "reconstruction", {"steps": steps})
+
+            run.keep = lambda best: _kept(run, net, best, made)
             run.check_memory(needed(lambda: _once(denoiser, net, own), min(batch, path.x0.shape[0]), net, [denoiser.net]))
             found = train_reconstruction(
                 denoiser, denoiser.net, own, net, steps=steps, batch=batch, lr=lr, seed=seed, weight_of=cast_weight, callback=run.step,
                 begin=run.begin,
             )  # fmt: skip
-            return TrainedRectifier(found, model_fingerprint(model).partition("+")[0], False, start, "reconstruction", {"steps": steps})
+            return made(found)
 
-        with Run(model, "rectifier", settings) as run:
+        with Run(model, "rectifier", path, settings) as run:
             found = with_training(model, (min(batch, path.x0.shape[0]), *path.x0.shape[1:]), Prompts.of(path), work)
         curve, text = run.summary(f"; {found.parameters:,} parameters")
         return io.NodeOutput(rectifier_to_payload(found), curve, text, ui=ui.PreviewImage(curve, cls=cls))
@@ -182,7 +192,7 @@ class HSpaceTrainRectifierEdit(io.ComfyNode):
                 Embedder.Input("embedder", tooltip=EMBEDDER),
                 io.String.Input("source", default="face", tooltip=SOURCE),
                 io.String.Input("target", default="smiling face", tooltip=TARGET),
-                io.Float.Input("sigma_start", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, tooltip="Noisiest level of the edit. 0: t = 500 of the paper, rescaled to the picture's size."),
+                io.Float.Input("sigma_start", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, tooltip="Noisiest level of the edit. 0: t = 500 of the paper, rescaled to the picture's size; t = 700 for Stable Diffusion."),
                 io.Int.Input("steps", default=500, min=1, max=1_000_000, tooltip="Of the optimiser."),
                 io.Int.Input("batch", default=4, min=1, max=64, tooltip="States at a time."),
                 io.Float.Input("lr", default=0.001, min=1e-7, max=1.0, step=1e-4, round=1e-7, tooltip="Learning rate: 1e-3 for the face model, 1e-5 to 1e-4 for large networks."),
@@ -208,38 +218,49 @@ class HSpaceTrainRectifierEdit(io.ComfyNode):
         path, first = trajectory_from_payload(trajectory), rectifier_from_payload(rectifier)
         path.check_model(model_fingerprint(model))
         first.check_model(model_fingerprint(model))
+        if first.edit:
+            raise ValueError(f"rectifier must be one trained to rebuild, {first.label!r} was trained for an edit; connect Train Rectifier")
         level = sigma_start or default_sigma(model, max(path.states.shape[-2:]))
         settings = {
-            "method": "rectifier edit", "model": model_fingerprint(model), "space": embedder.space, "source": source, "target": target,
+            "method": "rectifier edit", "space": embedder.space, "source": source, "target": target,
             "sigma_start": level, "steps": steps, "batch": batch, "lr": lr, "clip_weight": clip_weight, "l1_weight": l1_weight, "seed": seed,
-            "pictures": list(path.states.shape), "sum": float(path.x0.sum()), "rectifier": sum(float(p.sum()) for p in first.rectifier.parameters()),
+            "rectifier": sum(float(p.sum()) for p in first.rectifier.parameters()),
         }  # fmt: skip
 
         def work(denoiser):
-            if isinstance(embedder, HostEmbedder):
-                embedder.load()
             own, decode = ordinary_path(path, model.load_device), Decoder(denoiser.patcher, vae, path.x0.shape)
-            with gradients(*decode.networks, *networks_of(embedder)):
+            guides = [*decode.networks, *networks_of(embedder, model.load_device)]
+            with gradients(*guides):
                 net = copy.deepcopy(rectifier_from_payload(rectifier).rectifier).to(own.states.device)
                 net.requires_grad_(True)
 
                 def once():
                     return embedder.embed_image(decode(_once(denoiser, net, own))).sum()
 
+                def made(net: Net) -> TrainedRectifier:
+                    label, facts = f"{source} > {target}", {"source": source, "target": target, "steps": steps}
+                    return TrainedRectifier(net, first.fingerprint, True, level, label, facts)
+
+                run.keep = lambda best: _kept(run, net, best, made)
                 batched = min(batch, path.x0.shape[0])
-                run.check_memory(needed(once, batched, net, [denoiser.net, *decode.networks, *networks_of(embedder)]))
+                run.check_memory(needed(once, batched, net, [denoiser.net, *guides]))
                 found = train_edit(
                     denoiser, denoiser.net, own, net, embedder, source, target, sigma_start=level, steps=steps, batch=batch, lr=lr,
                     clip_weight=clip_weight, l1_weight=l1_weight, seed=seed, decode=decode, weight_of=cast_weight, callback=run.step,
                     begin=run.begin,
                 )  # fmt: skip
-            label = f"{source} > {target}"
-            return TrainedRectifier(found, first.fingerprint, True, level, label, {"source": source, "target": target, "steps": steps})
+                return made(found)
 
-        with Run(model, f"{source} > {target}, rectifier", settings) as run:
+        with Run(model, f"{source} > {target}, rectifier", path, settings) as run:
             found = with_training(model, (min(batch, path.x0.shape[0]), *path.x0.shape[1:]), Prompts.of(path), work)
         curve, text = run.summary(f"; {found.parameters:,} parameters, from sigma {level:.3g} down")
         return io.NodeOutput(rectifier_to_payload(found), curve, text, ui=ui.PreviewImage(curve, cls=cls))
+
+
+def _kept(run: Run, net: Net, best, made) -> Path:
+    """Write the best state of a run that broke off."""
+    net.load_state_dict(best)
+    return save_rectifier(run.kept(paths.RECTIFIER), made(net))
 
 
 def _once(denoiser, net, own):

@@ -73,7 +73,7 @@ def difference(
         raise ValueError(
             f"these weights belong to another network: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''} differ in name or shape"
         )
-    moved = {k: (v.detach().float() - base[k].float()).cpu() for k, v in tuned.items()}
+    moved = {k: v.detach().float().cpu() - base[k].detach().float().cpu() for k, v in tuned.items()}
     return WeightDelta({k: v for k, v in moved.items() if bool(v.any())}, {}, fingerprint, label, extra or {})
 
 

@@ -83,8 +83,8 @@ def _asyrp(model: VPDenoiser, embedder, pictures: Tensor, folder: Path, edits: l
         started = time.perf_counter()
         delta = new_delta(model.net, channels, model.schedule.sigmas, SEED)
         found = train_asyrp(
-            model, path, delta, embedder, *EDITS[name], sigma_edit=SIGMA_EDIT, epochs=3, batch=4, lr=2e-3, optimiser="adam", clip_weight=1.0,
-            l1_weight=1.0, seed=SEED,
+            model, path, delta, embedder, *EDITS[name], sigma_edit=SIGMA_EDIT, epochs=3, batch=4, lr=2e-3, optimiser="adam",
+            clip_weight=1.0, l1_weight=1.0, seed=SEED,
         )  # fmt: skip
         seconds = time.perf_counter() - started
         _said(save_delta(folder / f"{name}.safetensors", replace(found, extra={**found.extra, "seconds": round(seconds, 1)})), seconds)
@@ -115,8 +115,8 @@ def _rectifiers(model: VPDenoiser, embedder, pictures: Tensor, folder: Path, edi
     for name in edits:
         started = time.perf_counter()
         found = train_edit(
-            model, model.net, path, first, embedder, *EDITS[name], sigma_start=START, steps=500, batch=4, lr=1e-3, clip_weight=3.0, l1_weight=1.0,
-            seed=SEED,
+            model, model.net, path, first, embedder, *EDITS[name], sigma_start=START, steps=500, batch=4, lr=1e-3, clip_weight=3.0,
+            l1_weight=1.0, seed=SEED,
         )  # fmt: skip
         seconds = time.perf_counter() - started
         label = " > ".join(EDITS[name])

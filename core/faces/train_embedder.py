@@ -23,7 +23,7 @@ from .embedder import SIZE, FaceEmbedder, tokens
 from .factors import Factors, sample
 from .render import render
 from .train_regressor import augment
-from .words import attributes, describe
+from .words import ATTRIBUTES, attributes, describe
 
 
 def true_of(values: Tensor, said: list[list[int]]) -> Tensor:
@@ -89,7 +89,8 @@ def main() -> None:
         g, rng = torch.Generator().manual_seed(a.seed * 1_000_003 + step), random.Random(a.seed * 1_000_003 + step)  # noqa: S311
         faces = sample(a.batch, g)
         values = attributes(faces)
-        texts, said = zip(*(describe(v, rng) for v in values), strict=True)
+        # One sentence in four may say everything, as a full caption does.
+        texts, said = zip(*(describe(v, rng, rng.choice((6, 6, 6, len(ATTRIBUTES)))) for v in values), strict=True)
         with torch.no_grad():
             x = augment(render(faces, SIZE, device=a.device)[0], g) * 2 - 1
         loss = loss_of(net, x, list(texts), true_of(values, list(said)))

@@ -61,6 +61,7 @@ def train_asyrp(
     """
     path.check_model(model.fingerprint)
     direction, cosine = text_direction(embedder, source, target)
+    direction = direction.to(path.states.device)
     grid = path.sigmas.tolist()
     steps = [i for i, s in enumerate(grid[:-1]) if s >= sigma_edit * (1 - 1e-5)]
     if not steps:
@@ -116,10 +117,18 @@ def global_shift(model: Denoiser, path: Trajectory, trained: TrainedDelta, batch
         trained: a trained block.
         batch: pictures at a time.
         one: average over the steps too.
+
+    Raises:
+        ValueError: another model's trajectory, or one without a step at or above the lowest level that is edited.
     """
     path.check_model(model.fingerprint)
     trained.check_model(model.fingerprint, model.layers)
     steps = [i for i, s in enumerate(path.sigmas.tolist()[:-1]) if s >= trained.sigma_edit * (1 - 1e-5)]
+    if not steps:
+        raise ValueError(
+            f"the edit acts down to sigma {trained.sigma_edit:g}, but the noisiest step of the trajectory is {float(path.sigmas[0]):.3g}; "
+            "invert up to more noise"
+        )
     shifts, levels = [], path.sigmas[steps]
     for i in steps:
         parts = []
@@ -135,7 +144,7 @@ def global_shift(model: Denoiser, path: Trajectory, trained: TrainedDelta, batch
         delta,
         trained.fingerprint,
         trained.sigma_edit,
-        len(steps),
+        trained.steps,
         trained.sigma_boost,
         trained.layer,
         f"{trained.label}, mean",

@@ -6,7 +6,6 @@ Every process inverts and sees its own share of the pictures; gradients are aver
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from ..invert.ddim import invert_ddim
 from ..networks.delta import new_delta
 from ..networks.read import load_denoiser
 from ..networks.rectifier import Rectifier
-from ..schedule import Schedule, grid_sigmas, rescale_sigma
+from ..schedule import grid_sigmas, rescale_sigma
 from ..trajectory import Trajectory
 from .asyrp import train_asyrp
 from .clip import ClipEmbedder
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             save_state(state, runs[0], facts)
 
     options: dict[str, Any] = {"batch": a.batch, "lr": a.lr, "seed": a.seed, "callback": step, "begin": begin}
-    prompts = () if a.method == "rectifier" else (_embedder(a.embedder, device), a.source, a.target)
+    prompts: Any = () if a.method == "rectifier" else (_embedder(a.embedder, device), a.source, a.target)
     write: Callable[[], Path]
     if a.method == "asyrp":
         one = path.noisiest[:1]
@@ -123,8 +122,18 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--target", default="")
     p.add_argument("--rectifier", type=Path, help="rectifier-edit: the file that 'rectifier' wrote")
     p.add_argument("--grid", type=int, default=40, help="steps of the inversion")
-    p.add_argument("--sigma-start", type=float, default=0.0, help="noisiest level of the inversion; 0: the model's own, or t = 500 for whole networks and rectifiers")
-    p.add_argument("--sigma-edit", type=float, default=0.0, help="lowest edited level of asyrp, noisiest of rectifier-edit; 0: t = 500 rescaled to the size")
+    p.add_argument(
+        "--sigma-start",
+        type=float,
+        default=0.0,
+        help="noisiest level of the inversion; 0: the model's own",
+    )
+    p.add_argument(
+        "--sigma-edit",
+        type=float,
+        default=0.0,
+        help="lowest edited level of asyrp, noisiest of rectifier-edit; 0: t = 500, rescaled",
+    )
     p.add_argument("--epochs", type=int, default=1)
     p.add_argument("--steps", type=int, default=0, help="of the chain (diffusionclip), or of the optimiser (rectifiers)")
     p.add_argument("--batch", type=int, default=1)

@@ -50,6 +50,7 @@ def finetune(
     """
     path.check_model(model.fingerprint)
     direction, _ = text_direction(embedder, source, target)
+    direction = direction.to(path.states.device)
     noisy = len(path.sigmas) - 1
     if not 1 <= steps <= noisy or batch < 1 or epochs < 1:
         raise ValueError(

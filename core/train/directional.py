@@ -17,6 +17,8 @@ TEMPLATES = (
 )  # fmt: skip
 """A prompt is embedded in each and averaged; a subset of CLIP's ImageNet templates that suits pictures of people and places."""
 _SAME = 1e-3
+LONGEST = 140
+"""Characters of a prompt: two of them are the label of what was trained."""
 
 
 def text_direction(embedder: Embedder, source: str, target: str) -> tuple[Tensor, float]:
@@ -26,6 +28,8 @@ def text_direction(embedder: Embedder, source: str, target: str) -> tuple[Tensor
         ValueError: an empty prompt, or two that mean the same to this embedder.
     """
     for name, prompt in (("source", source), ("target", target)):
+        if len(prompt) > LONGEST or not prompt.isprintable():
+            raise ValueError(f"the {name} prompt must be one line of at most {LONGEST} characters, got {len(prompt)}; shorten it")
         if not prompt.strip():
             raise ValueError(
                 f"the {name} prompt is empty; say what the pictures show now and what they are to show, such as 'face' and 'smiling face'"
@@ -59,6 +63,6 @@ def directional(embedder: Embedder, images: Tensor, origin: Tensor, direction: T
 
 def similarity(embedder: Embedder, images: Tensor, origin: Tensor, texts: Sequence[str]) -> Tensor:
     """S_dir of a finished edit: cosine between how the picture and how the text moved, `[b]`. ``images``, ``origin`` `[b 3 h w]`."""
-    direction = text_direction(embedder, *texts)[0]
+    direction = text_direction(embedder, *texts)[0].to(images.device)
     with torch.no_grad():
         return F.cosine_similarity(embedder.embed_image(images) - embedder.embed_image(origin), direction[None], dim=1)

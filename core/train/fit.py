@@ -61,9 +61,7 @@ class Fit:
         """
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise RuntimeError(
-                f"the loss became {value} at step {self.i + 1} of {self.total}; lower the learning rate. The best state before is kept"
-            )
+            raise RuntimeError(f"the loss became {value} at step {self.i + 1} of {self.total}; lower the learning rate")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if self.average is not None:

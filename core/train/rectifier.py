@@ -42,7 +42,7 @@ def train_reconstruction(
         callback, begin: as in :func:`core.train.asyrp.train_asyrp`.
 
     Returns:
-        The rectifier, frozen, at its best.
+        The rectifier, frozen.
 
     Raises:
         ValueError: another model's trajectory, or a rectifier for another network.
@@ -80,7 +80,7 @@ def train_edit(
         decode: for models of latents.
 
     Returns:
-        The edited rectifier, frozen, at its best.
+        The edited rectifier, frozen.
 
     Raises:
         ValueError: prompts that say nothing, or no step at or below ``sigma_start``.
@@ -88,6 +88,7 @@ def train_edit(
     """
     path.check_model(model.fingerprint)
     direction, _ = text_direction(embedder, source, target)
+    direction = direction.to(path.states.device)
     window = [i for i, s in enumerate(path.sigmas.tolist()[:-1]) if s <= sigma_start * (1 + 1e-5)]
     if not window:
         raise ValueError(f"no step of the trajectory lies at or below sigma_start {sigma_start:g}; raise it")

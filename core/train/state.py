@@ -11,7 +11,7 @@ from torch import Tensor
 from ..own_file import read_own, write_own
 from .fit import Fit
 
-FORMAT, VERSION, MAX_BYTES = "hspace.training", 1, 2**31
+FORMAT, VERSION, MAX_BYTES = "hspace.training", 1, 2**35
 
 
 def save_state(path: Path | str, fit: Fit, facts: dict[str, Any]) -> Path:

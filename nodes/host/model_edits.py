@@ -43,7 +43,8 @@ class RectifierEdit:
         """See the class."""
         device = next(net.parameters()).device if self.x0.device.type == "cpu" else self.x0.device
         one, two = self.rectifier.rectifier.to(device), self.edit and self.edit.rectifier.to(device)
-        return Rectified(model, net, one, self.x0.to(device), two, self.strength, self.amount, plain, cast_weight)
+        tops = self.rectifier.sigma_start, self.edit.sigma_start if self.edit else 0.0
+        return Rectified(model, net, one, self.x0.to(device), two, self.strength, self.amount, tops, plain, cast_weight)
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import comfy.model_management
 import torch
 from torch import Tensor, nn
 
+from ...core.networks.vp import state_fingerprint
 from ...core.paths import safe_output_path
 from ...core.plots import loss_plot
 from ...core.train.fit import Fit
 from ...core.train.state import load_state, save_state
 from ...core.trajectory import Trajectory
 from . import paths
+from .clip import HostEmbedder
 from .denoiser import Prompts, with_denoiser
+from .fingerprint import model_fingerprint
 from .progress import training_reporter
 
 T = TypeVar("T")
@@ -81,32 +85,40 @@ def ordinary_path(path: Trajectory, device: torch.device) -> Trajectory:
     return replace(moved, **{k: ordinary(v) for k, v in vars(moved).items() if isinstance(v, Tensor)})
 
 
-def networks_of(embedder) -> list[nn.Module]:
-    """What a gradient runs through in an embedder: itself, or the host's picture tower."""
-    return [embedder] if isinstance(embedder, nn.Module) else [embedder.network]
+def networks_of(embedder, device: torch.device) -> list[nn.Module]:
+    """What a gradient runs through in an embedder, brought to a device: itself, or the host's picture tower."""
+    if isinstance(embedder, HostEmbedder):
+        embedder.load()
+        return [embedder.network]
+    return [embedder.to(device)]
 
 
 class Run:
     """One training run of a node: its bar and curve, what is on disk of it, and what is left if it is cancelled.
 
     The state is written to ``models/hspace_edits/training`` about once a minute and when the run breaks off; the node, run again with the
-    same settings, goes on from there. When it is done the state goes.
+    same settings, goes on from there, and the best state so far lies where the Load node finds it. When it is done the state goes.
 
     Args:
         model: MODEL.
         label: what is trained, for people.
-        settings: all that the result depends on.
+        path: of the training pictures.
+        settings: all else that the result depends on.
 
     Attributes:
+        keep: writes the best state of a run that broke off to a file that a Load node reads; set it once the network is there.
         fit: the run in core, once it has begun.
         need: estimated bytes.
     """
 
-    def __init__(self, model, label: str, settings: dict[str, Any]):
-        self.label, self.settings, self.need = label, settings, 0
+    def __init__(self, model, label: str, path: Trajectory, settings: dict[str, Any]):
+        seen = {"states": path.states, "sigmas": path.sigmas}
+        self.settings = {"model": model_fingerprint(model), "trajectory": state_fingerprint(seen), **settings}
+        self.label, self.need = label, 0
+        self.keep: Callable[[dict[str, Tensor]], Path] | None = None
         self.fit: Fit | None = None
         self._report, self._device = training_reporter(model, label), model.load_device
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
         words = re.sub(r"[^\w]+", " ", label).strip()[:60] or "run"
         self.file = safe_output_path(paths.edits_root(paths.RUNS), f"{words} {digest}", ".safetensors", overwrite=True)
         self._next, self.started, self.resumed = time.monotonic() + _SAVE_EVERY, time.monotonic(), 0
@@ -126,6 +138,10 @@ class Run:
             # Writing may take long; it is to stay a small part of the time.
             self._next = time.monotonic() + max(_SAVE_EVERY, 20 * (time.monotonic() - started))
         self._report(state)
+
+    def kept(self, kind: str) -> Path:
+        """Where the best state of this run is put if it breaks off."""
+        return safe_output_path(paths.edits_root(kind), f"{self.file.stem} unfinished", ".safetensors", overwrite=True)
 
     def save(self) -> None:
         """Write the state, if there is any."""
@@ -157,6 +173,8 @@ class Run:
         """Keep what there is of a run that broke off, and forget the state of one that came to its end."""
         if kind is not None:
             self.save()
+            if self.keep is not None and self.fit is not None and self.fit.i:
+                self.keep(self.fit.best)
         else:
             self.file.unlink(missing_ok=True)
 

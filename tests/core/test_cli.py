@@ -60,7 +60,14 @@ def test_every_method_writes_its_file(files, capsys):
 def test_two_processes_come_to_the_weights_of_one(small, files):
     main(options(files, "asyrp", "one.safetensors", optimiser="sgd", epochs=1))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "core.train.cli"]
-    done = subprocess.run(command + options(files, "asyrp", "two.safetensors", optimiser="sgd", epochs=1, batch=1), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command + options(files, "asyrp", "two.safetensors", optimiser="sgd", epochs=1, batch=1),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (load_delta(files / f"{name}.safetensors") for name in ("one", "two"))
     first = new_delta(small.net, 64, small.schedule.sigmas)
@@ -76,14 +83,32 @@ def test_what_is_missing_is_said(files, tmp_path):
         arguments = options(files, "asyrp", "x.safetensors")
         at = arguments.index("--embedder")
         main(arguments[:at] + arguments[at + 2 :])
-    with pytest.raises(ValueError, match="no such|is not a folder|not the face embedder"):
+    with pytest.raises(ValueError, match="not the face embedder"):
         main(options(files, "asyrp", "x.safetensors", embedder=tmp_path / "nothing"))
 
 
 def test_a_clip_folder_is_an_embedder(tmp_path):
     transformers = pytest.importorskip("transformers")
-    text = {"vocab_size": 1000, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 16, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    seen = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8, "projection_dim": 16}
+    text = {
+        "vocab_size": 1000,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "projection_dim": 16,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+    }
+    seen = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "projection_dim": 16,
+    }
     torch.manual_seed(6)
     model = transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=seen, projection_dim=16))
     model.save_pretrained(tmp_path)

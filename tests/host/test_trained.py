@@ -38,7 +38,9 @@ def tuned(**options) -> dict:
 
 
 def rectifier(**options) -> dict:
-    return node("HSpaceTrainRectifier", model=["model", 0], trajectory=["invert", 0], **{"steps": 6, "batch": 2, "lr": 0.01, "code": 8, **options})
+    return node(
+        "HSpaceTrainRectifier", model=["model", 0], trajectory=["invert", 0], **{"steps": 6, "batch": 2, "lr": 0.01, "code": 8, **options}
+    )
 
 
 def rectifier_edit(**options) -> dict:
@@ -79,7 +81,10 @@ def test_asyrp_trains_in_the_graph_and_steers(server):
     prompt = {**faces(), "train": asyrp(), "text": node("PreviewAny", source=["train", 2])}
     prompt |= {"file": node("HSpaceSaveTrained", trained=["train", 0], name="grin")}
     for name, strength in (("on", 1.0), ("off", 0.0)):
-        prompt |= {name: node("HSpaceSteerTrained", model=["model", 0], trained=["train", 0], strength=strength), **both_ways(name, name, True)}
+        prompt |= {
+            name: node("HSpaceSteerTrained", model=["model", 0], trained=["train", 0], strength=strength),
+            **both_ways(name, name, True),
+        }
     prompt |= {"render model": render("model"), "keep model": save(["render model", 0])}
     result = server.queue(prompt, timeout=600)
     assert "MB" in result.outputs["text"]["text"][0] and "loss" in result.outputs["text"]["text"][0]
@@ -90,9 +95,15 @@ def test_asyrp_trains_in_the_graph_and_steers(server):
     assert (server.process.models / "hspace_edits" / "asyrp" / "grin.safetensors").is_file()
     assert not list((server.process.models / "hspace_edits" / "training").glob("*")), "the state of a finished run is gone"
     again = {**faces(), "load": node("HSpaceLoadTrained", file="grin.safetensors")}
-    again |= {"on": node("HSpaceSteerTrained", model=["model", 0], trained=["load", 0], strength=1.0), "render on": render("on", asymmetric=True)}
+    again |= {
+        "on": node("HSpaceSteerTrained", model=["model", 0], trained=["load", 0], strength=1.0),
+        "render on": render("on", asymmetric=True),
+    }
     again |= {"mean": node("HSpaceMeanTrained", model=["model", 0], trajectory=["invert", 0], trained=["load", 0], one=False)}
-    again |= {"all": node("HSpaceSteerTrained", model=["model", 0], trained=["mean", 0], strength=1.0), "render all": render("all", asymmetric=True)}
+    again |= {
+        "all": node("HSpaceSteerTrained", model=["model", 0], trained=["mean", 0], strength=1.0),
+        "render all": render("all", asymmetric=True),
+    }
     second = server.queue({**again, "keep on": save(["render on", 0]), "keep all": save(["render all", 0])}, timeout=600)
     loaded, before = (np.stack(pictures(server, r, "keep on")).astype(int) for r in (second, result))
     assert np.abs(loaded - before).max() <= 2  # stored in half precision
@@ -112,19 +123,32 @@ def test_fine_tuned_weights_mix_and_are_a_stock_lora(server):
     assert 0 < apart(server, result, "half", "model") < apart(server, result, "twice", "model")
     file = server.process.models / "loras" / "hspace" / "red hair.safetensors"
     with safe_open(file, "pt") as f:
-        assert any(k.endswith("lora_up.weight") for k in f.keys()) and json.loads(f.metadata()["hspace"])["label"] == "face > face with red hair"  # noqa: SIM118
+        assert (
+            any(k.endswith("lora_up.weight") for k in f.keys())
+            and json.loads(f.metadata()["hspace"])["label"] == "face > face with red hair"
+        )
     # The stock loader takes the file: all of its weights, at the strength of a dial.
-    stock = {**faces(1), "lora": node("LoraLoaderModelOnly", model=["model", 0], lora_name="hspace/red hair.safetensors", strength_model=1.0)}
+    stock = {
+        **faces(1),
+        "lora": node("LoraLoaderModelOnly", model=["model", 0], lora_name="hspace/red hair.safetensors", strength_model=1.0),
+    }
     stock |= {"load": node("HSpaceLoadFineTuned", file="red hair.safetensors")}
     stock |= {"ours": node("HSpaceSteerFineTuned", model=["model", 0], lora=["load", 0], degree=1.0)}
     stock |= {"socket": node("LoraModelLoader", model=["model", 0], lora=["load", 0], strength_model=1.0, bypass=False)}
-    stock |= {"empty": node("EmptyImage", width=64, height=64, batch_size=1, color=0), "latent": node("VAEEncode", pixels=["empty", 0], vae=["model", 1])}
+    stock |= {
+        "empty": node("EmptyImage", width=64, height=64, batch_size=1, color=0),
+        "latent": node("VAEEncode", pixels=["empty", 0], vae=["model", 1]),
+    }
     for name in ("lora", "ours", "socket", "model"):
         sampled = node(
             "KSampler", model=[name, 0], positive=["model", 2], negative=["model", 2], latent_image=["latent", 0], seed=3, steps=6, cfg=1.0,
             sampler_name="euler", scheduler="karras", denoise=1.0,
         )  # fmt: skip
-        stock |= {f"s {name}": sampled, f"d {name}": node("VAEDecode", samples=[f"s {name}", 0], vae=["model", 1]), f"keep {name}": save([f"d {name}", 0])}
+        stock |= {
+            f"s {name}": sampled,
+            f"d {name}": node("VAEDecode", samples=[f"s {name}", 0], vae=["model", 1]),
+            f"keep {name}": save([f"d {name}", 0]),
+        }
     found = server.queue(stock, timeout=600)
     assert apart(server, found, "lora", "ours") < 0.2 and apart(server, found, "socket", "ours") < 0.2
     assert apart(server, found, "ours", "model") > 0.5
@@ -132,7 +156,10 @@ def test_fine_tuned_weights_mix_and_are_a_stock_lora(server):
 
 def test_a_rectifier_corrects_and_edits_and_goes_with_steering(server):
     prompt = {**faces(2), "rectifier": rectifier(), "edit": rectifier_edit(), "text": node("PreviewAny", source=["rectifier", 2])}
-    prompt |= {"file": node("HSpaceSaveTrained", trained=["rectifier", 0], name="plain"), "other": node("HSpaceSaveTrained", trained=["edit", 0], name="grin")}
+    prompt |= {
+        "file": node("HSpaceSaveTrained", trained=["rectifier", 0], name="plain"),
+        "other": node("HSpaceSaveTrained", trained=["edit", 0], name="grin"),
+    }
     links = {"trajectory": ["invert", 0], "rectifier": ["rectifier", 0]}
     prompt["discover"] = discover(None)
     prompt["steer"] = steer(15.0)
@@ -149,8 +176,15 @@ def test_a_rectifier_corrects_and_edits_and_goes_with_steering(server):
     assert apart(server, result, "rebuilt", "model") > 0.05 and apart(server, result, "edited", "rebuilt") > 0.05
     assert apart(server, result, "steered", "rebuilt") > 0.5
     assert "parameters" in result.outputs["text"]["text"][0]
-    again = {**faces(2), "rectifier": node("HSpaceLoadRectifier", file="plain.safetensors"), "edit": node("HSpaceLoadRectifier", file="grin.safetensors")}
-    again |= {"edited": node("HSpaceApplyRectifier", model=["model", 0], **links, edit=["edit", 0], strength=1.0), "render edited": render("edited")}
+    again = {
+        **faces(2),
+        "rectifier": node("HSpaceLoadRectifier", file="plain.safetensors"),
+        "edit": node("HSpaceLoadRectifier", file="grin.safetensors"),
+    }
+    again |= {
+        "edited": node("HSpaceApplyRectifier", model=["model", 0], **links, edit=["edit", 0], strength=1.0),
+        "render edited": render("edited"),
+    }
     second = server.queue({**again, "keep edited": save(["render edited", 0])}, timeout=600)
     before, after = (np.stack(pictures(server, r, "keep edited")).astype(int) for r in (result, second))
     assert np.abs(before - after).max() <= 3
