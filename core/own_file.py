@@ -67,7 +67,7 @@ def read_own(path: Path | str, form: str, version: int, most: int) -> tuple[dict
     path = Path(path)
     try:
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            data = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
     except OSError as error:
         raise ValueError(f"cannot read {path.name!r}: {error.strerror or error}; check that it is there") from error
     try:
