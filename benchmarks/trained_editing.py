@@ -27,7 +27,7 @@ from core.edit.sample import reconstruct
 from core.edit.schedule import EditSchedule
 from core.edit.steer import Edit, steer_trajectory
 from core.edit.weights_io import load_weights
-from core.faces.editors import EDITS, START, TOP
+from core.faces.editors import EDITS, START
 from core.faces.embedder import load_embedder
 from core.faces.factors import HAIR_COLORS, NAMES
 from core.faces.regressor import factor_change, measure_scores
@@ -47,7 +47,7 @@ TARGETS = {
 }
 """Edit -> what its prompt asks for, the region of RBE, and the factors that may move with it."""
 SYSTEMS = ("Asyrp", "DiffusionCLIP", "rectifier", "RBE")
-SIGMA, STRENGTHS = 1.6, (-40.0, -25.0, -15.0, 15.0, 25.0, 40.0)
+SIGMA, TOP, STRENGTHS = 1.6, 20.0, (-40.0, -25.0, -15.0, 15.0, 25.0, 40.0)
 
 
 def target_of(regressor, name: str, before: Tensor, after: Tensor) -> Tensor:
@@ -75,11 +75,10 @@ def main() -> None:
     (model, regressor), embedder = models(), load_embedder("weights/face_embedder.safetensors")
     factors, images = held_out(a.faces)
     paths = {
-        "Asyrp": reconstruct(model, invert_ddim(model, images, karras(STEPS, TOP))),
-        "DiffusionCLIP": reconstruct(model, invert_ddim(model, images, karras(STEPS, START))),
         "RBE": reconstruct(model, invert_fixed_point(model, images, karras(STEPS, TOP))),
+        "Asyrp": reconstruct(model, invert_ddim(model, images, karras(STEPS, START))),
     }
-    paths["rectifier"] = paths["DiffusionCLIP"]
+    paths["rectifier"] = paths["DiffusionCLIP"] = paths["Asyrp"]
     rows, shown = [], {name: [("original", images)] for name in TARGETS}
     for system in SYSTEMS:
         for name in TARGETS:

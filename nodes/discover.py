@@ -5,6 +5,7 @@ import torch
 from ..core.discover.find import discover, krylov_basis, region_result
 from ..core.edit.steer import Edit, steer_trajectory
 from ..core.faces.regressor import load_regressor
+from ..core.measure.names import likely_words
 from ..core.measure.names import names as name_ends
 from ..core.payload import basis_from_payload, basis_to_payload, directions_from_payload, directions_to_payload, trajectory_from_payload
 from ..core.plots import strip
@@ -25,11 +26,12 @@ from .dials import (
     plotted,
 )
 from .host import paths
-from .host.api import Basis, Directions, Trajectory, io, ui
+from .host.api import Basis, Directions, Embedder, Trajectory, io, ui
 from .host.denoiser import Prompts, check_network, edits_of, is_latent, with_denoiser
 from .host.fingerprint import model_fingerprint
 from .host.images import decode, one_mask
 from .host.progress import reporter
+from .host.training import networks_of
 
 _TOGETHER = 32  # pictures rendered in one batch
 
@@ -198,6 +200,8 @@ class HSpaceDirectionAtlas(io.ComfyNode):
                     "names", options=["off", "face world"], optional=True,
                     tooltip="face world: write beside each direction which known factors its two ends move (64x64 faces of this pack only).",
                 ),
+                Embedder.Input("embedder", optional=True, tooltip="If connected, the words towards which each end moves are written beside it, in place of 'names'."),
+                io.String.Input("words", default="", advanced=True, optional=True, tooltip="With an embedder: the words to choose from, separated by commas. Empty: a list of its own."),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet"),
@@ -221,6 +225,8 @@ class HSpaceDirectionAtlas(io.ComfyNode):
         title="",
         vae=None,
         names="off",
+        embedder=None,
+        words="",
     ) -> io.NodeOutput:
         """Render the sheet."""
         path = trajectory_from_payload(trajectory).image(image_index).to(model.load_device)
@@ -252,10 +258,14 @@ class HSpaceDirectionAtlas(io.ComfyNode):
         images = [plain if a == 0 else next(left) for _ in range(len(found)) for a in strengths]
         shown = [p.movedim(-1, 0) * 2 - 1 for p in (original, *images)]
         said: list[list[str]] = [[]] * len(found)
-        if names != "off":
-            ends = [images[i * len(strengths) + j] for i in range(len(found)) for j in (len(strengths) - 1, 0)]
-            regressor = load_regressor(paths.WEIGHTS / paths.REGRESSOR)
-            texts = name_ends(regressor, plain.movedim(-1, 0), torch.stack(ends).movedim(-1, 1))
+        if names != "off" or embedder is not None:
+            ends = torch.stack([images[i * len(strengths) + j] for i in range(len(found)) for j in (len(strengths) - 1, 0)]).movedim(-1, 1)
+            base = plain.movedim(-1, 0)
+            if embedder is None:
+                texts = name_ends(load_regressor(paths.WEIGHTS / paths.REGRESSOR), base, ends)
+            else:
+                networks_of(embedder, base.device)
+                texts = likely_words(embedder, base * 2 - 1, ends * 2 - 1, [w.strip() for w in words.split(",") if w.strip()])
             said = [[f"+ {texts[2 * i]}", f"- {texts[2 * i + 1]}"] for i in range(len(found))]
         rows = [
             (

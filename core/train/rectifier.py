@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,6 +20,7 @@ from .directional import directional, text_direction
 from .fit import Fit
 
 Begin = Callable[[Fit], None]
+_PROBES, _FLOOR = 8, 1e-7
 
 
 def train_reconstruction(
@@ -28,6 +30,9 @@ def train_reconstruction(
 ) -> Rectifier:  # fmt: skip
     """Stage 1: on states of stored trajectories at random levels, the rectified prediction is to be the picture.
 
+    The error is taken relative to that of the plain prediction at the same level. Otherwise the noisy levels, where it is a thousand
+    times as large, are all that counts, and the clean ones, which finish the picture, get worse.
+
     Args:
         model: frozen.
         net: the network inside of it.
@@ -35,7 +40,7 @@ def train_reconstruction(
         rectifier: what is trained.
         steps: of the optimiser (Adam).
         batch: states at a time.
-        lr: learning rate.
+        lr: learning rate at the start; it falls to 0 along a cosine.
         seed: of the order of states.
         perceptual: a further distance `[b]` of two pictures, such as LPIPS, weighted 0.8; None for none.
         weight_of: see :func:`core.networks.rectifier.rectified`.
@@ -49,11 +54,17 @@ def train_reconstruction(
         RuntimeError: the loss is not finite.
     """
     path.check_model(model.fingerprint)
+    few = slice(0, _PROBES)
+    with torch.no_grad():
+        plain = [
+            float(F.mse_loss(model(x[few], x.new_full((len(x[few]),), s)), path.x0[few])) + _FLOOR
+            for x, s in zip(path.states[:-1], path.sigmas[:-1].tolist(), strict=True)
+        ]
 
     def loss_of(i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         x, x0 = path.states[i][rows], path.x0[rows]
         shown = predicted(model, net, rectifier, x, x0, float(path.sigmas[i]), weight_of)
-        loss = F.mse_loss(shown, x0)
+        loss = F.mse_loss(shown, x0) / plain[i]
         return (loss if perceptual is None else loss + 0.8 * perceptual(shown, x0).mean()), shown
 
     return _run(path, rectifier, range(len(path.sigmas) - 1), loss_of, steps, batch, lr, seed, callback, begin)
@@ -138,6 +149,8 @@ def _run(
         begin(fit)
         fit.rewind(len(levels) if in_turn else 1)
     while fit.i < steps:
+        for group in fit.optimiser.param_groups:
+            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * fit.i / steps))
         g = torch.Generator().manual_seed(seed * 1_000_003 + fit.i)
         rows = torch.randint(0, count, (min(batch, count),), generator=g).to(path.states.device)
         level = levels[fit.i % len(levels)] if in_turn else levels[int(torch.randint(0, len(levels), (1,), generator=g))]

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from core.faces.embedder import load_embedder
 from core.faces.factors import BY_NAME, NAMES, Factors, sample
 from core.faces.regressor import Regressor, encode, load_regressor
 from core.faces.render import render
 from core.measure.faces import measure_edit
 from core.measure.heatmap import colorize, heatmap
 from core.measure.image import PSNR_CAP, leak_ratio, psnr, region_change, ssim
-from core.measure.names import names
+from core.measure.names import likely_words, names
 
 
 def pair(b=3, h=32, w=45, *, noise=0.1, device="cpu"):
@@ -142,3 +143,20 @@ def test_directions_are_named_after_what_their_ends_show(device):
     pictures = [render(f, 64)[0][0].to(device) for f in (plain, *ends)]
     smile, hair, nothing = names(regressor, pictures[0], torch.stack(pictures[1:]))
     assert smile.startswith("smile +") and hair.startswith("hair_length -") and nothing == "no known factor"
+
+
+def test_words_of_an_image_text_space(device):
+    space = load_embedder("weights/face_embedder.safetensors", device)
+    factors = {
+        **sample(1, torch.Generator().manual_seed(4)),
+        "smile": torch.tensor([-0.3]),
+        "glasses": torch.tensor([0.0]),
+        "mouth_open": torch.tensor([0.0]),
+    }
+    ways = ({}, {"smile": torch.tensor([0.9])}, {"glasses": torch.tensor([1.0])})
+    plain, smiling, glasses = (render({**factors, **change}, 64, device=device)[0][0] * 2 - 1 for change in ways)
+    a, b, none = likely_words(space, plain, torch.stack([smiling, glasses, plain]))
+    assert a.startswith("smiling") and b.startswith("glasses") and none == "no word"
+    assert likely_words(space, plain, smiling[None], ["a frowning person", "a smiling person"])[0].startswith("a smiling person")
+    with pytest.raises(ValueError, match="at least two"):
+        likely_words(space, plain, smiling[None], ["smiling"])
