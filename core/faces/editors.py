@@ -43,8 +43,9 @@ EDITS = {
 SYSTEMS = ("asyrp", "finetuned", "rectifier")
 PICTURES, SEED = 32, 11
 START = 4.0
-"""Noisiest level of all trajectories: hair and glasses of the face world are still open there, its backgrounds hardly."""
-SIGMA_EDIT = 0.5
+"""Noisiest level of fine-tuning and rectifier: hair and glasses of the face world are still open there, its backgrounds hardly."""
+ASYRP = {"smile": (4.0, 0.5, 2, 16.0), "red hair": (20.0, 1.0, 2, 6.0), "glasses": (20.0, 1.0, 4, 2.0), "grey hair": (20.0, 1.0, 2, 6.0)}
+"""Name -> noisiest and lowest level, epochs, weight of L1: what is settled in the coarse steps has to be edited there."""
 CODE = 24  # files stay below 3 MB
 
 
@@ -76,15 +77,15 @@ def main() -> None:
 
 
 def _asyrp(model: VPDenoiser, embedder, pictures: Tensor, folder: Path, edits: list[str]) -> None:
-    path = inverted(model, pictures, 20, START)
-    one = path.noisiest[:1]
-    channels = model.split(one, one.new_full((1,), START)).h.shape[1]
+    channels = model.split(pictures[:1], pictures.new_ones(1)).h.shape[1]
     for name in edits:
+        top, low, epochs, l1_weight = ASYRP[name]
+        path = inverted(model, pictures, 20, top)
         started = time.perf_counter()
         delta = new_delta(model.net, channels, model.schedule.sigmas, SEED)
         found = train_asyrp(
-            model, path, delta, embedder, *EDITS[name], sigma_edit=SIGMA_EDIT, epochs=2, batch=4, lr=2e-3, optimiser="adam",
-            clip_weight=1.0, l1_weight=16.0, seed=SEED,
+            model, path, delta, embedder, *EDITS[name], sigma_edit=low, epochs=epochs, batch=4, lr=2e-3, optimiser="adam",
+            clip_weight=1.0, l1_weight=l1_weight, seed=SEED,
         )  # fmt: skip
         seconds = time.perf_counter() - started
         _said(save_delta(folder / f"{name}.safetensors", replace(found, extra={**found.extra, "seconds": round(seconds, 1)})), seconds)

@@ -14,13 +14,14 @@ from ..denoiser import Callback, Denoiser
 from ..edit.rectify import WeightOf
 from ..edit.sample import edited_step
 from ..embedder import Embedder
+from ..invert.ddim import invert_ddim
 from ..networks.rectifier import Rectifier, own_weight, rectified
 from ..trajectory import Trajectory
 from .directional import directional, text_direction
 from .fit import Fit
 
 Begin = Callable[[Fit], None]
-_PROBES, _FLOOR = 8, 1e-7
+_PROBES, _FLOOR, _PAIR = 8, 1e-7, 2
 
 
 def train_reconstruction(
@@ -28,10 +29,12 @@ def train_reconstruction(
     seed: int = 0, perceptual: Callable[[Tensor, Tensor], Tensor] | None = None, weight_of: WeightOf = own_weight,
     callback: Callback | None = None, begin: Begin | None = None,
 ) -> Rectifier:  # fmt: skip
-    """Stage 1: on states of stored trajectories at random levels, the rectified prediction is to be the picture.
+    """Stage 1: the rectified prediction is to be the picture, on the states of stored trajectories and on those of its own runs.
 
-    The error is taken relative to that of the plain prediction at the same level. Otherwise the noisy levels, where it is a thousand
-    times as large, are all that counts, and the clean ones, which finish the picture, get worse.
+    Half of the steps take a stored state at a random level. The other half walk down runs of the rectified model itself, from inversions
+    in fewer steps as well: there the states are off the stored trajectory, and a rectifier that has seen only that one lets them drift
+    further at every step. The error counts relative to the root of the plain one at that level; as it is, the noisy levels, where it is
+    a thousand times as large, would be all that counts.
 
     Args:
         model: frozen.
@@ -61,10 +64,17 @@ def train_reconstruction(
             for x, s in zip(path.states[:-1], path.sigmas[:-1].tolist(), strict=True)
         ]
 
+    own = _OwnRuns(model, path, batch, seed)
+
     def loss_of(i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        x, x0 = path.states[i][rows], path.x0[rows]
+        x = path.states[i][rows]
+        walked = own.turn()
+        if walked is not None:
+            i, rows, x = walked
+        x0 = path.x0[rows]
         shown = predicted(model, net, rectifier, x, x0, float(path.sigmas[i]), weight_of)
-        loss = F.mse_loss(shown, x0) / plain[i]
+        own.step(shown.detach())
+        loss = F.mse_loss(shown, x0) / plain[i] ** 0.5
         return (loss if perceptual is None else loss + 0.8 * perceptual(shown, x0).mean()), shown
 
     return _run(path, rectifier, range(len(path.sigmas) - 1), loss_of, steps, batch, lr, seed, callback, begin)
@@ -122,6 +132,46 @@ def train_edit(
         return clip_weight * moved + l1_weight * F.l1_loss(shown, x0), shown
 
     return _run(path, edited, picked if markov else window, loss_of, steps, batch, lr, seed, callback, begin, in_turn=markov)
+
+
+class _OwnRuns:
+    """Every other step, the next state of a run of the rectified model, in a random number of steps."""
+
+    def __init__(self, model: Denoiser, path: Trajectory, batch: int, seed: int):
+        self.model, self.path, self.batch = model, path, batch
+        self.generator, self.odd, self.left = torch.Generator().manual_seed(seed + 1), False, []
+        self.x = self.rows = path.states
+
+    def turn(self) -> tuple[int, Tensor, Tensor] | None:
+        """Level, pictures and state, or None if it is a stored state's turn."""
+        self.odd = not self.odd
+        if self.odd:
+            return None
+        if len(self.left) < _PAIR:
+            self._begin()
+        return self.left[0], self.rows, self.x
+
+    def step(self, shown: Tensor) -> None:
+        """Go on from the prediction that was made of :meth:`turn`."""
+        if self.odd:
+            return
+        now, nxt = (float(self.path.sigmas[i]) for i in self.left[:_PAIR])
+        self.x = edited_step(self.x, now, nxt, shown, shown)
+        self.left = self.left[1:]
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Invert some pictures in fewer steps, by plain DDIM."""
+        last = len(self.path.sigmas) - 1
+        steps = min(last, (6, 10, 20, last)[int(torch.randint(4, (1,), generator=self.generator))])
+        self.left = [*torch.linspace(0, last - 1, steps).round().long().unique().tolist(), last]
+        count = self.path.states.shape[1]
+        self.rows = torch.randint(0, count, (min(self.batch, count),), generator=self.generator).to(self.path.states.device)
+        if steps == last:
+            self.x = self.path.states[0][self.rows]
+            return
+        levels = self.path.sigmas[self.left]
+        self.x = invert_ddim(self.model, self.path.x0[self.rows], levels, limit=None).noisiest
 
 
 def predicted(
