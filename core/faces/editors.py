@@ -96,7 +96,7 @@ def _finetuned(model: VPDenoiser, embedder, pictures: Tensor, folder: Path, edit
     for name in edits:
         started = time.perf_counter()
         found = finetune(
-            model, path, embedder, *EDITS[name], steps=6, epochs=5, batch=4, lr=5e-5, growth=1.0, clip_weight=3.0, l1_weight=1.0, seed=SEED
+            model, path, embedder, *EDITS[name], steps=6, epochs=5, batch=4, lr=5e-5, growth=1.0, clip_weight=3.0, l1_weight=4.0, seed=SEED
         )
         seconds = time.perf_counter() - started
         thin, kept = thinned(found, 16)

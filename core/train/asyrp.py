@@ -14,7 +14,7 @@ from ..edit.sample import edited_step
 from ..embedder import Embedder
 from ..networks.delta import Delta, DeltaTable
 from ..trajectory import Trajectory
-from .directional import directional, text_direction
+from .directional import guided, text_direction
 from .fit import Fit
 
 Decode = Callable[[Tensor], Tensor]
@@ -79,7 +79,7 @@ def train_asyrp(
         begin(fit)
         fit.rewind(len(steps))
     with torch.no_grad():
-        origin = torch.cat([embedder.embed_image(decode(part)) for part in path.x0.split(batch)])
+        pictures = torch.cat([decode(part) for part in path.x0.split(batch)])
     done = 0
     for epoch in range(epochs):
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1009 + epoch)).to(device)
@@ -96,7 +96,7 @@ def train_asyrp(
                     aim = model(path.states[i][rows], sigma)
                 with torch.enable_grad():
                     edited = (part.smooth or part.decode)(part.h + delta(part.h.float(), sigma.float()).to(part.h))
-                    moved = directional(embedder, decode(edited), origin[rows], direction).mean()
+                    moved = guided(embedder, decode(edited), pictures[rows], direction, seed * 7919 + fit.i)
                     loss = clip_weight * moved + l1_weight * cosine * F.l1_loss(edited, aim)
                 fit.step(loss, denoised=edited.detach(), sigma=grid[i], whole=i == steps[-1])
                 x = edited_step(x, grid[i], grid[i + 1], edited.detach(), eps)

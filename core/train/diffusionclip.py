@@ -15,7 +15,7 @@ from ..edit.weights import WeightDelta, difference
 from ..embedder import Embedder
 from ..networks.vp import VPDenoiser
 from ..trajectory import Trajectory
-from .directional import directional, text_direction
+from .directional import guided, text_direction
 from .fit import Fit
 
 
@@ -66,11 +66,9 @@ def finetune(
     if begin is not None:
         begin(fit)
         fit.rewind(steps if efficient else 1)
-    with torch.no_grad():
-        origin = torch.cat([embedder.embed_image(x) for x in path.x0.split(batch)])
 
     def loss_of(picture: Tensor, rows: Tensor) -> Tensor:
-        moved = directional(embedder, picture, origin[rows], direction).mean()
+        moved = guided(embedder, picture, path.x0[rows], direction, seed * 7919 + fit.i)
         return clip_weight * moved + l1_weight * F.l1_loss(picture, path.x0[rows])
 
     done = 0

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..embedder import Embedder
+from .views import View
 
 TEMPLATES = (
     "{}", "a photo of {}", "a picture of {}", "a portrait of {}", "a good photo of {}", "a bad photo of {}", "a close-up photo of {}",
@@ -59,6 +60,22 @@ def directional(embedder: Embedder, images: Tensor, origin: Tensor, direction: T
     # An unmoved picture has no direction; the floor keeps its gradient finite.
     loss = 1 - (moved @ direction) / moved.square().sum(1).add(1e-8).sqrt()
     return -((2 - loss).clamp_min(1e-4) / 2).log() if log else loss
+
+
+def guided(embedder: Embedder, images: Tensor, originals: Tensor, direction: Tensor, seed: int) -> Tensor:
+    """The mean of :func:`directional` in its log form, seen through one random view of the edited and the original pictures.
+
+    Args:
+        embedder: of the direction.
+        images: edited pictures `[b 3 h w]` in -1..1, with a graph.
+        originals: the unedited ones.
+        direction: unit `[d]`.
+        seed: of the view.
+    """
+    view = View(images.shape, torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        origin = embedder.embed_image(view(originals))
+    return directional(embedder, view(images), origin, direction).mean()
 
 
 def similarity(embedder: Embedder, images: Tensor, origin: Tensor, texts: Sequence[str]) -> Tensor:

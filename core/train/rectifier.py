@@ -17,7 +17,7 @@ from ..embedder import Embedder
 from ..invert.ddim import invert_ddim
 from ..networks.rectifier import Rectifier, own_weight, rectified
 from ..trajectory import Trajectory
-from .directional import directional, text_direction
+from .directional import guided, text_direction
 from .fit import Fit
 
 Begin = Callable[[Fit], None]
@@ -115,9 +115,10 @@ def train_edit(
         raise ValueError(f"no step of the trajectory lies at or below sigma_start {sigma_start:g}; raise it")
     edited, decode = copy.deepcopy(rectifier), decode or (lambda x: x)
     with torch.no_grad():
-        origin = torch.cat([embedder.embed_image(decode(x)) for x in path.x0.split(batch)])
+        pictures = torch.cat([decode(x) for x in path.x0.split(batch)])
     picked = torch.linspace(window[0], window[-1], min(grid, len(window))).round().long().tolist()
     chain: dict[str, Tensor] = {}
+    counter = [0]
 
     def loss_of(i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         n = picked.index(i) if markov else 0
@@ -128,7 +129,8 @@ def train_edit(
         shown = predicted(model, net, edited, x, x0, float(path.sigmas[i]), weight_of)
         if markov and n + 1 < len(picked):
             chain["x"] = edited_step(x, float(path.sigmas[i]), float(path.sigmas[picked[n + 1]]), shown.detach(), shown.detach())
-        moved = directional(embedder, decode(shown), origin[rows], direction).mean()
+        moved = guided(embedder, decode(shown), pictures[rows], direction, seed * 7919 + counter[0])
+        counter[0] += 1
         return clip_weight * moved + l1_weight * F.l1_loss(shown, x0), shown
 
     return _run(path, edited, picked if markov else window, loss_of, steps, batch, lr, seed, callback, begin, in_turn=markov)
