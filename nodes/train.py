@@ -54,6 +54,7 @@ class HSpaceTrainAsyrp(io.ComfyNode):
                 io.Float.Input("sigma_boost", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, advanced=True, optional=True, tooltip="Kept with the result: from this level down the paper draws noise anew (t_boost). Set 'boost' of Render Trajectory to it."),
                 io.Float.Input("clip_weight", default=1.0, min=0.0, max=100.0, step=0.1, advanced=True, optional=True, tooltip="Pull towards the target."),
                 io.Float.Input("l1_weight", default=1.0, min=0.0, max=100.0, step=0.1, advanced=True, optional=True, tooltip="Hold on to the picture (3 in the paper)."),
+                io.Float.Input("blur", default=0.0, min=0.0, max=0.2, step=0.005, round=0.001, advanced=True, optional=True, tooltip="Blur of the pictures before the embedder sees them, a share of their side. Raise it if fine patterns appear, lower it if small features such as a mouth smear."),
                 io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, optional=True, control_after_generate=False, tooltip=SEED),
                 io.Vae.Input("vae", optional=True, tooltip=VAE),
             ],
@@ -67,7 +68,7 @@ class HSpaceTrainAsyrp(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, trajectory, embedder, source, target, sigma_edit, epochs, batch, lr, optimiser, sigma_boost=0.0, clip_weight=1.0,
-        l1_weight=1.0, seed=0, vae=None,
+        l1_weight=1.0, blur=0.0, seed=0, vae=None,
     ) -> io.NodeOutput:  # fmt: skip
         """Train."""
         path = trajectory_from_payload(trajectory)
@@ -75,7 +76,7 @@ class HSpaceTrainAsyrp(io.ComfyNode):
         level = sigma_edit or default_sigma(model, max(path.states.shape[-2:]))
         settings = {
             "method": "asyrp", "space": embedder.space, "source": source, "target": target, "sigma_edit": level, "epochs": epochs,
-            "batch": batch, "lr": lr, "optimiser": optimiser, "clip_weight": clip_weight, "l1_weight": l1_weight, "seed": seed,
+            "batch": batch, "lr": lr, "optimiser": optimiser, "clip_weight": clip_weight, "l1_weight": l1_weight, "blur": blur, "seed": seed,
         }  # fmt: skip
 
         def work(denoiser):
@@ -104,7 +105,7 @@ class HSpaceTrainAsyrp(io.ComfyNode):
                 run.check_memory(needed(once, min(batch, path.x0.shape[0]), delta, [denoiser.net, *guides]))
                 return train_asyrp(
                     denoiser, own, delta, embedder, source, target, sigma_edit=level, sigma_boost=sigma_boost, epochs=epochs, batch=batch, lr=lr,
-                    optimiser=optimiser, clip_weight=clip_weight, l1_weight=l1_weight, seed=seed, decode=decode, callback=run.step,
+                    optimiser=optimiser, clip_weight=clip_weight, l1_weight=l1_weight, blur=blur, seed=seed, decode=decode, callback=run.step,
                     begin=run.begin,
                 )  # fmt: skip
 

@@ -50,6 +50,7 @@ class HSpaceTrainDiffusionCLIP(io.ComfyNode):
                 io.Float.Input("clip_weight", default=3.0, min=0.0, max=100.0, step=0.1, advanced=True, optional=True, tooltip="Pull towards the target."),
                 io.Float.Input("l1_weight", default=1.0, min=0.0, max=100.0, step=0.1, advanced=True, optional=True, tooltip="Hold on to the picture."),
                 io.Float.Input("growth", default=1.3, min=0.1, max=10.0, step=0.1, advanced=True, optional=True, tooltip="The learning rate is multiplied by this after every epoch."),
+                io.Float.Input("blur", default=0.02, min=0.0, max=0.2, step=0.005, round=0.001, advanced=True, optional=True, tooltip="Blur of the pictures before the embedder sees them, a share of their side. Raise it if fine patterns appear, lower it if small features such as a mouth smear."),
                 io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, optional=True, control_after_generate=False, tooltip=SEED),
             ],
             outputs=[
@@ -61,7 +62,7 @@ class HSpaceTrainDiffusionCLIP(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, embedder, source, target, steps, epochs, batch, lr, efficient, rank, clip_weight=3.0, l1_weight=1.0, growth=1.3,
+        cls, model, trajectory, embedder, source, target, steps, epochs, batch, lr, efficient, rank, clip_weight=3.0, l1_weight=1.0, blur=0.02, growth=1.3,
         seed=0,
     ) -> io.NodeOutput:  # fmt: skip
         """Train."""
@@ -72,7 +73,7 @@ class HSpaceTrainDiffusionCLIP(io.ComfyNode):
         settings = {
             "method": "diffusionclip", "space": embedder.space, "source": source, "target": target,
             "steps": steps, "epochs": epochs, "batch": batch, "lr": lr, "efficient": efficient, "clip_weight": clip_weight,
-            "l1_weight": l1_weight, "growth": growth, "seed": seed,
+            "l1_weight": l1_weight, "blur": blur, "growth": growth, "seed": seed,
         }  # fmt: skip
 
         def work(denoiser):
@@ -98,7 +99,7 @@ class HSpaceTrainDiffusionCLIP(io.ComfyNode):
                 run.keep = keep
                 return finetune(
                     plain, own, embedder, source, target, steps=steps, efficient=efficient, epochs=epochs, batch=batch, lr=lr, growth=growth,
-                    clip_weight=clip_weight, l1_weight=l1_weight, seed=seed, callback=run.step, begin=run.begin,
+                    clip_weight=clip_weight, l1_weight=l1_weight, blur=blur, seed=seed, callback=run.step, begin=run.begin,
                 )  # fmt: skip
 
         with Run(model, f"{source} > {target}, fine-tuned", path, settings) as run:
@@ -198,6 +199,7 @@ class HSpaceTrainRectifierEdit(io.ComfyNode):
                 io.Float.Input("lr", default=0.001, min=1e-7, max=1.0, step=1e-4, round=1e-7, tooltip="Learning rate: 1e-3 for the face model, 1e-5 to 1e-4 for large networks."),
                 io.Float.Input("clip_weight", default=3.0, min=0.0, max=100.0, step=0.1, advanced=True, optional=True, tooltip="Pull towards the target."),
                 io.Float.Input("l1_weight", default=1.0, min=0.0, max=100.0, step=0.1, advanced=True, optional=True, tooltip="Hold on to the picture."),
+                io.Float.Input("blur", default=0.0, min=0.0, max=0.2, step=0.005, round=0.001, advanced=True, optional=True, tooltip="Blur of the pictures before the embedder sees them, a share of their side. Raise it if fine patterns appear, lower it if small features such as a mouth smear."),
                 io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, optional=True, control_after_generate=False, tooltip=SEED),
                 io.Vae.Input("vae", optional=True, tooltip=VAE),
             ],
@@ -210,7 +212,7 @@ class HSpaceTrainRectifierEdit(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, rectifier, embedder, source, target, sigma_start, steps, batch, lr, clip_weight=3.0, l1_weight=1.0, seed=0,
+        cls, model, trajectory, rectifier, embedder, source, target, sigma_start, steps, batch, lr, clip_weight=3.0, l1_weight=1.0, blur=0.0, seed=0,
         vae=None,
     ) -> io.NodeOutput:  # fmt: skip
         """Train."""
@@ -223,7 +225,7 @@ class HSpaceTrainRectifierEdit(io.ComfyNode):
         level = sigma_start or default_sigma(model, max(path.states.shape[-2:]))
         settings = {
             "method": "rectifier edit", "space": embedder.space, "source": source, "target": target,
-            "sigma_start": level, "steps": steps, "batch": batch, "lr": lr, "clip_weight": clip_weight, "l1_weight": l1_weight, "seed": seed,
+            "sigma_start": level, "steps": steps, "batch": batch, "lr": lr, "clip_weight": clip_weight, "l1_weight": l1_weight, "blur": blur, "seed": seed,
             "rectifier": sum(float(p.sum()) for p in first.rectifier.parameters()),
         }  # fmt: skip
 
@@ -246,7 +248,7 @@ class HSpaceTrainRectifierEdit(io.ComfyNode):
                 run.check_memory(needed(once, batched, net, [denoiser.net, *guides]))
                 found = train_edit(
                     denoiser, denoiser.net, own, net, embedder, source, target, sigma_start=level, steps=steps, batch=batch, lr=lr,
-                    clip_weight=clip_weight, l1_weight=l1_weight, seed=seed, decode=decode, weight_of=cast_weight, callback=run.step,
+                    clip_weight=clip_weight, l1_weight=l1_weight, blur=blur, seed=seed, decode=decode, weight_of=cast_weight, callback=run.step,
                     begin=run.begin,
                 )  # fmt: skip
                 return made(found)
@@ -265,7 +267,7 @@ def _kept(run: Run, net: Net, best, made) -> Path:
 
 def _once(denoiser, net, own):
     """One rectified prediction of one picture."""
-    return predicted(denoiser, denoiser.net, net, own.noisiest[:1], own.x0[:1], float(own.sigmas[0]), cast_weight)
+    return predicted(denoiser, denoiser.net, net, own.noisiest[:1], own.x0[:1], float(own.sigmas[0]), cast_weight)[0]
 
 
 NODES = [HSpaceTrainDiffusionCLIP, HSpaceTrainRectifier, HSpaceTrainRectifierEdit]

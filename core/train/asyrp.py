@@ -24,7 +24,7 @@ Decode = Callable[[Tensor], Tensor]
 def train_asyrp(
     model: Denoiser, path: Trajectory, delta: Delta | DeltaTable, embedder: Embedder, source: str, target: str, *, sigma_edit: float,
     sigma_boost: float = 0.0, epochs: int = 1, batch: int = 1, lr: float = 0.5, optimiser: str = "sgd", clip_weight: float = 0.8,
-    l1_weight: float = 3.0, seed: int = 0, decode: Decode | None = None, callback: Callback | None = None,
+    l1_weight: float = 3.0, blur: float = 0.0, seed: int = 0, decode: Decode | None = None, callback: Callback | None = None,
     begin: Callable[[Fit], None] | None = None,
 ) -> TrainedDelta:  # fmt: skip
     """Fit a shift of h so that the pictures of a trajectory move from one prompt to another.
@@ -46,6 +46,7 @@ def train_asyrp(
         batch: pictures at a time (the released code: 1).
         lr, optimiser: the released code: SGD at 0.5 without momentum.
         clip_weight, l1_weight: see above.
+        blur: of the pictures before they are embedded, a share of their side; against fine patterns that only please the embedder.
         seed: of the order of the pictures.
         decode: for models of latents.
         callback: called after every step with ``denoised`` (the edited prediction), ``loss``, and ``whole`` where a batch ends, which is
@@ -96,7 +97,7 @@ def train_asyrp(
                     aim = model(path.states[i][rows], sigma)
                 with torch.enable_grad():
                     edited = (part.smooth or part.decode)(part.h + delta(part.h.float(), sigma.float()).to(part.h))
-                    moved = guided(embedder, decode(edited), pictures[rows], direction, seed * 7919 + fit.i)
+                    moved = guided(embedder, decode(edited), pictures[rows], direction, blur)
                     loss = clip_weight * moved + l1_weight * cosine * F.l1_loss(edited, aim)
                 fit.step(loss, denoised=edited.detach(), sigma=grid[i], whole=i == steps[-1])
                 x = edited_step(x, grid[i], grid[i + 1], edited.detach(), eps)

@@ -80,13 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         delta = new_delta(model.net, channels, model.schedule.sigmas, a.seed)
         edit = train_asyrp(
             model, path, delta, *prompts, sigma_edit=level, epochs=a.epochs, optimiser=a.optimiser, clip_weight=a.clip_weight,
-            l1_weight=a.l1_weight, **options,
+            l1_weight=a.l1_weight, blur=a.blur, **options,
         )  # fmt: skip
         write = lambda: save_delta(a.out, edit)  # noqa: E731
     elif a.method == "diffusionclip":
         weights = finetune(
             model, path, *prompts, steps=a.steps or 6, epochs=a.epochs, efficient=not a.whole_chain, clip_weight=a.clip_weight,
-            l1_weight=a.l1_weight, **options,
+            l1_weight=a.l1_weight, blur=a.blur, **options,
         )  # fmt: skip
         write = lambda: save_weights(a.out, thinned(weights, a.rank)[0] if a.rank else weights)  # noqa: E731
     else:
@@ -97,7 +97,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found = train_reconstruction(model, model.net, path, net, **options)
         else:
             found = train_edit(
-                model, model.net, path, net, *prompts, sigma_start=level, clip_weight=a.clip_weight, l1_weight=a.l1_weight, **options
+                model,
+                model.net,
+                path,
+                net,
+                *prompts,
+                sigma_start=level,
+                clip_weight=a.clip_weight,
+                l1_weight=a.l1_weight,
+                blur=a.blur,
+                **options,
             )
         label = "reconstruction" if first else f"{a.source} > {a.target}"
         made = TrainedRectifier(found, model.fingerprint, not first, top if first else level, label)
@@ -141,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--optimiser", choices=("adam", "sgd"), default="adam")
     p.add_argument("--clip-weight", type=float, default=1.0)
     p.add_argument("--l1-weight", type=float, default=1.0)
+    p.add_argument("--blur", type=float, default=0.0, help="of the pictures before they are embedded, a share of their side")
     p.add_argument("--whole-chain", action="store_true", help="diffusionclip: one loss at the end of the chain")
     p.add_argument("--rank", type=int, default=0, help="diffusionclip: thin the difference to this rank")
     p.add_argument("--seed", type=int, default=0)

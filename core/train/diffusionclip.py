@@ -21,7 +21,7 @@ from .fit import Fit
 
 def finetune(
     model: VPDenoiser, path: Trajectory, embedder: Embedder, source: str, target: str, *, steps: int = 6, efficient: bool = True,
-    epochs: int = 5, batch: int = 1, lr: float = 8e-6, growth: float = 1.3, clip_weight: float = 3.0, l1_weight: float = 1.0, seed: int = 0,
+    epochs: int = 5, batch: int = 1, lr: float = 8e-6, growth: float = 1.3, clip_weight: float = 3.0, l1_weight: float = 1.0, blur: float = 0.0, seed: int = 0,
     callback: Callback | None = None, begin: Callable[[Fit], None] | None = None,
 ) -> WeightDelta:  # fmt: skip
     """Fit all weights of a copy of the network so that pictures, sampled back from their noisiest state, move to the target prompt.
@@ -38,6 +38,7 @@ def finetune(
         batch: pictures at a time.
         lr, growth: of Adam; the rate is multiplied by ``growth`` after every epoch.
         clip_weight, l1_weight: of the directional loss in its log form, and of the mean absolute change of the picture.
+        blur: of the pictures before they are embedded, a share of their side; against fine patterns that only please the embedder.
         seed: of the order of the pictures.
         callback, begin: as in :func:`core.train.asyrp.train_asyrp`.
 
@@ -68,7 +69,7 @@ def finetune(
         fit.rewind(steps if efficient else 1)
 
     def loss_of(picture: Tensor, rows: Tensor) -> Tensor:
-        moved = guided(embedder, picture, path.x0[rows], direction, seed * 7919 + fit.i)
+        moved = guided(embedder, picture, path.x0[rows], direction, blur)
         return clip_weight * moved + l1_weight * F.l1_loss(picture, path.x0[rows])
 
     done = 0

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..embedder import Embedder
-from .views import View
+from .blur import blurred
 
 TEMPLATES = (
     "{}", "a photo of {}", "a picture of {}", "a portrait of {}", "a good photo of {}", "a bad photo of {}", "a close-up photo of {}",
@@ -62,20 +62,19 @@ def directional(embedder: Embedder, images: Tensor, origin: Tensor, direction: T
     return -((2 - loss).clamp_min(1e-4) / 2).log() if log else loss
 
 
-def guided(embedder: Embedder, images: Tensor, originals: Tensor, direction: Tensor, seed: int) -> Tensor:
-    """The mean of :func:`directional` in its log form, seen through one random view of the edited and the original pictures.
+def guided(embedder: Embedder, images: Tensor, originals: Tensor, direction: Tensor, blur: float = 0.0) -> Tensor:
+    """The mean of :func:`directional` in its log form.
 
     Args:
         embedder: of the direction.
         images: edited pictures `[b 3 h w]` in -1..1, with a graph.
         originals: the unedited ones.
         direction: unit `[d]`.
-        seed: of the view.
+        blur: of both before they are embedded, see :func:`core.train.blur.blurred`.
     """
-    view = View(images.shape, torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        origin = embedder.embed_image(view(originals))
-    return directional(embedder, view(images), origin, direction).mean()
+        origin = embedder.embed_image(blurred(originals, blur))
+    return directional(embedder, blurred(images, blur), origin, direction).mean()
 
 
 def similarity(embedder: Embedder, images: Tensor, origin: Tensor, texts: Sequence[str]) -> Tensor:

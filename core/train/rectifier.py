@@ -21,7 +21,7 @@ from .directional import guided, text_direction
 from .fit import Fit
 
 Begin = Callable[[Fit], None]
-_PROBES, _FLOOR, _PAIR = 8, 1e-7, 2
+_FLOOR = 1e-7
 
 
 def train_reconstruction(
@@ -29,12 +29,11 @@ def train_reconstruction(
     seed: int = 0, perceptual: Callable[[Tensor, Tensor], Tensor] | None = None, weight_of: WeightOf = own_weight,
     callback: Callback | None = None, begin: Begin | None = None,
 ) -> Rectifier:  # fmt: skip
-    """Stage 1: the rectified prediction is to be the picture, on the states of stored trajectories and on those of its own runs.
+    """Stage 1: every rectified step down is to arrive where the inversion came from, the last one at the picture itself.
 
     Half of the steps take a stored state at a random level. The other half walk down runs of the rectified model itself, from inversions
     in fewer steps as well: there the states are off the stored trajectory, and a rectifier that has seen only that one lets them drift
-    further at every step. The error counts relative to the root of the plain one at that level; as it is, the noisy levels, where it is
-    a thousand times as large, would be all that counts.
+    further at every step. The error counts relative to that of the plain step from the same state: steps differ by orders of magnitude.
 
     Args:
         model: frozen.
@@ -57,24 +56,15 @@ def train_reconstruction(
         RuntimeError: the loss is not finite.
     """
     path.check_model(model.fingerprint)
-    few = slice(0, _PROBES)
-    with torch.no_grad():
-        plain = [
-            float(F.mse_loss(model(x[few], x.new_full((len(x[few]),), s)), path.x0[few])) + _FLOOR
-            for x, s in zip(path.states[:-1], path.sigmas[:-1].tolist(), strict=True)
-        ]
-
     own = _OwnRuns(model, path, batch, seed)
 
     def loss_of(i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        x = path.states[i][rows]
-        walked = own.turn()
-        if walked is not None:
-            i, rows, x = walked
+        rows, x, aim, now, nxt = own.turn() or (rows, path.states[i][rows], path.states[i + 1][rows], *path.sigmas[i : i + 2].tolist())
         x0 = path.x0[rows]
-        shown = predicted(model, net, rectifier, x, x0, float(path.sigmas[i]), weight_of)
-        own.step(shown.detach())
-        loss = F.mse_loss(shown, x0) / plain[i] ** 0.5
+        shown, plain = predicted(model, net, rectifier, x, x0, now, weight_of)
+        reached, reference = (edited_step(x, now, nxt, d, d) for d in (shown, plain))
+        own.arrive(reached.detach())
+        loss = F.mse_loss(reached, aim) / (F.mse_loss(reference, aim) + _FLOOR)
         return (loss if perceptual is None else loss + 0.8 * perceptual(shown, x0).mean()), shown
 
     return _run(path, rectifier, range(len(path.sigmas) - 1), loss_of, steps, batch, lr, seed, callback, begin)
@@ -82,7 +72,7 @@ def train_reconstruction(
 
 def train_edit(
     model: Denoiser, net: nn.Module, path: Trajectory, rectifier: Rectifier, embedder: Embedder, source: str, target: str, *,
-    sigma_start: float, steps: int = 500, batch: int = 4, lr: float = 1e-4, clip_weight: float = 3.0, l1_weight: float = 1.0, seed: int = 0,
+    sigma_start: float, steps: int = 500, batch: int = 4, lr: float = 1e-4, clip_weight: float = 3.0, l1_weight: float = 1.0, blur: float = 0.0, seed: int = 0,
     markov: bool = False, grid: int = 6, decode: Callable[[Tensor], Tensor] | None = None, weight_of: WeightOf = own_weight,
     callback: Callback | None = None, begin: Begin | None = None,
 ) -> Rectifier:  # fmt: skip
@@ -96,6 +86,7 @@ def train_edit(
         sigma_start: noisiest level of the edit (t0 = 500 in the paper).
         steps: of the optimiser.
         clip_weight, l1_weight: of the directional loss in its log form, and of ``|P - x0|_1``.
+        blur: of the pictures before they are embedded, a share of their side; against fine patterns that only please the embedder.
         markov: for comparison, walk an edited chain of ``grid`` steps instead, as DiffusionCLIP's efficient way does.
         grid: see ``markov``.
         decode: for models of latents.
@@ -118,7 +109,6 @@ def train_edit(
         pictures = torch.cat([decode(x) for x in path.x0.split(batch)])
     picked = torch.linspace(window[0], window[-1], min(grid, len(window))).round().long().tolist()
     chain: dict[str, Tensor] = {}
-    counter = [0]
 
     def loss_of(i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         n = picked.index(i) if markov else 0
@@ -126,65 +116,64 @@ def train_edit(
             chain["rows"], chain["x"] = rows, path.states[i][rows]
         rows = chain["rows"] if markov else rows
         x, x0 = chain["x"] if markov else path.states[i][rows], path.x0[rows]
-        shown = predicted(model, net, edited, x, x0, float(path.sigmas[i]), weight_of)
+        shown, _ = predicted(model, net, edited, x, x0, float(path.sigmas[i]), weight_of)
         if markov and n + 1 < len(picked):
             chain["x"] = edited_step(x, float(path.sigmas[i]), float(path.sigmas[picked[n + 1]]), shown.detach(), shown.detach())
-        moved = guided(embedder, decode(shown), pictures[rows], direction, seed * 7919 + counter[0])
-        counter[0] += 1
+        moved = guided(embedder, decode(shown), pictures[rows], direction, blur)
         return clip_weight * moved + l1_weight * F.l1_loss(shown, x0), shown
 
     return _run(path, edited, picked if markov else window, loss_of, steps, batch, lr, seed, callback, begin, in_turn=markov)
 
 
 class _OwnRuns:
-    """Every other step, the next state of a run of the rectified model, in a random number of steps."""
+    """Every other step, the next one of a run of the rectified model down an inversion in a random number of steps."""
 
     def __init__(self, model: Denoiser, path: Trajectory, batch: int, seed: int):
         self.model, self.path, self.batch = model, path, batch
-        self.generator, self.odd, self.left = torch.Generator().manual_seed(seed + 1), False, []
-        self.x = self.rows = path.states
+        self.generator, self.odd = torch.Generator().manual_seed(seed + 1), False
+        self.left: list[tuple[Tensor, float, float]] = []
+        self.rows = self.walked = path.states
 
-    def turn(self) -> tuple[int, Tensor, Tensor] | None:
-        """Level, pictures and state, or None if it is a stored state's turn."""
+    def turn(self) -> tuple[Tensor, Tensor, Tensor, float, float] | None:
+        """Pictures, state, where to arrive, noise level now and next; None if it is a stored state's turn."""
         self.odd = not self.odd
         if self.odd:
             return None
-        if len(self.left) < _PAIR:
+        if not self.left:
             self._begin()
-        return self.left[0], self.rows, self.x
+        aim, now, nxt = self.left.pop(0)
+        return self.rows, self.walked, aim, now, nxt
 
-    def step(self, shown: Tensor) -> None:
-        """Go on from the prediction that was made of :meth:`turn`."""
-        if self.odd:
-            return
-        now, nxt = (float(self.path.sigmas[i]) for i in self.left[:_PAIR])
-        self.x = edited_step(self.x, now, nxt, shown, shown)
-        self.left = self.left[1:]
+    def arrive(self, x: Tensor) -> None:
+        """Where the step of :meth:`turn` has led."""
+        if not self.odd:
+            self.walked = x
 
     @torch.no_grad()
     def _begin(self) -> None:
-        """Invert some pictures in fewer steps, by plain DDIM."""
-        last = len(self.path.sigmas) - 1
+        """Invert some pictures, by plain DDIM."""
+        last, count = len(self.path.sigmas) - 1, self.path.states.shape[1]
         steps = min(last, (6, 10, 20, last)[int(torch.randint(4, (1,), generator=self.generator))])
-        self.left = [*torch.linspace(0, last - 1, steps).round().long().unique().tolist(), last]
-        count = self.path.states.shape[1]
         self.rows = torch.randint(0, count, (min(self.batch, count),), generator=self.generator).to(self.path.states.device)
+        picked = [*torch.linspace(0, last - 1, steps).round().long().unique().tolist(), last]
+        sigmas = self.path.sigmas[picked]
         if steps == last:
-            self.x = self.path.states[0][self.rows]
-            return
-        levels = self.path.sigmas[self.left]
-        self.x = invert_ddim(self.model, self.path.x0[self.rows], levels, limit=None).noisiest
+            states = self.path.states[:, self.rows]
+        else:
+            states = invert_ddim(self.model, self.path.x0[self.rows], sigmas, limit=None).states
+        self.walked = states[0]
+        self.left = [(a, n, m) for a, n, m in zip(states[1:], sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)]
 
 
 def predicted(
     model: Denoiser, net: nn.Module, rectifier: Rectifier, x: Tensor, x0: Tensor, sigma: float, weight_of: WeightOf = own_weight
-) -> Tensor:
-    """Rectified prediction, with a graph to the rectifier."""
+) -> tuple[Tensor, Tensor]:
+    """Rectified prediction, with a graph to the rectifier, and the plain one."""
     rows = x.new_full((len(x),), sigma)
     with torch.no_grad():
         plain = model(x, rows)
     with rectified(net, rectifier(x0, plain, rows), weight_of):
-        return model(x, rows)
+        return model(x, rows), plain
 
 
 def _run(

@@ -284,3 +284,26 @@ def test_curves_are_legible(server):
     result = server.queue(prompt, timeout=300)
     (picture,) = result.outputs["curve"]["images"]
     assert Image.open(io.BytesIO(server.view(picture))).size == (640, 288)
+
+
+def test_the_atlas_names_directions_by_words(server):
+    prompt = {**base(), "discover": discover(), "embedder": node("HSpaceLoadFaceEmbedder")}
+    options = {
+        "strength": 15.0,
+        "columns": 3,
+        "first": 1,
+        "count": 2,
+        "sigma_start": 0.0,
+        "sigma_end": 0.1,
+        "image_index": 0,
+        "title": "mouth",
+    }
+    links = {"model": ["model", 0], "trajectory": ["invert", 0], "directions": ["discover", 0], "embedder": ["embedder", 0]}
+    for name, words in (("own", ""), ("given", "smiling person, sad person, glasses")):
+        prompt[name] = node("HSpaceDirectionAtlas", **links, **options, words=words)
+        prompt[f"keep {name}"] = save([name, 0])
+    result = server.queue(prompt, timeout=300)
+    own, given = (pictures(server, result, f"keep {name}")[0] for name in ("own", "given"))
+    assert own.std() > 10 and (own.shape != given.shape or not np.array_equal(own, given))
+    prompt["given"]["inputs"]["words"] = "glasses"
+    refused(server, prompt, "at least two")
