@@ -19,7 +19,7 @@ from benchmarks._report import bar, write
 from core.edit.rectifier_io import load_rectifier
 from core.edit.rectify import Rectified
 from core.edit.sample import reconstruct, sample_ddim
-from core.faces.editors import EDITS, SEED, START, inverted, training_faces
+from core.faces.editors import EDIT_STEPS, EDITS, SEED, START, inverted, training_faces
 from core.faces.embedder import load_embedder
 from core.faces.factors import NAMES
 from core.faces.regressor import factor_change
@@ -31,7 +31,7 @@ from core.train.rectifier import train_edit
 from core.trajectory import Trajectory
 
 STEPS = (6, 10, 20, 50)
-TARGET, REGION, EDIT_STEPS = "smile", "mouth", 500
+TARGET, REGION = "smile", "mouth"
 MARKOV = "Markovian"
 WAYS = ("original trajectory", MARKOV)
 

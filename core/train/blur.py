@@ -1,4 +1,4 @@
-"""Pictures as an embedder is to see them: blurred, so that a network trained against it finds no fine patterns that please it (Gaussian; no paper)."""
+"""Pictures blurred before an embedder sees them, so that nothing is trained to draw fine patterns that please it (Gaussian; no paper)."""
 
 from __future__ import annotations
 

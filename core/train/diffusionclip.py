@@ -21,8 +21,8 @@ from .fit import Fit
 
 def finetune(
     model: VPDenoiser, path: Trajectory, embedder: Embedder, source: str, target: str, *, steps: int = 6, efficient: bool = True,
-    epochs: int = 5, batch: int = 1, lr: float = 8e-6, growth: float = 1.3, clip_weight: float = 3.0, l1_weight: float = 1.0, blur: float = 0.0, seed: int = 0,
-    callback: Callback | None = None, begin: Callable[[Fit], None] | None = None,
+    epochs: int = 5, batch: int = 1, lr: float = 8e-6, growth: float = 1.3, clip_weight: float = 3.0, l1_weight: float = 1.0,
+    blur: float = 0.0, seed: int = 0, callback: Callback | None = None, begin: Callable[[Fit], None] | None = None,
 ) -> WeightDelta:  # fmt: skip
     """Fit all weights of a copy of the network so that pictures, sampled back from their noisiest state, move to the target prompt.
 
