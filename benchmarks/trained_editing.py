@@ -69,16 +69,17 @@ def others_of(regressor, name: str, before: Tensor, after: Tensor) -> Tensor:
 def main() -> None:
     """Measure and write."""
     p = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    p.add_argument("--faces", type=int, default=32)
+    p.add_argument("--faces", type=int, default=24)
     a = p.parse_args()
     torch.set_num_threads(1)
     (model, regressor), embedder = models(), load_embedder("weights/face_embedder.safetensors")
     factors, images = held_out(a.faces)
     paths = {
         "RBE": reconstruct(model, invert_fixed_point(model, images, karras(STEPS, TOP))),
-        "Asyrp": reconstruct(model, invert_ddim(model, images, karras(STEPS, START))),
+        "rectifier": reconstruct(model, invert_ddim(model, images, karras(STEPS, START))),
+        "Asyrp": reconstruct(model, invert_ddim(model, images, karras(STEPS, TOP))),
     }
-    paths["rectifier"] = paths["DiffusionCLIP"] = paths["Asyrp"]
+    paths["DiffusionCLIP"] = paths["rectifier"]
     rows, shown = [], {name: [("original", images)] for name in TARGETS}
     for system in SYSTEMS:
         for name in TARGETS:
@@ -113,7 +114,7 @@ def editor(system: str, name: str, model, path: Trajectory, regressor, factors):
     none = EditSchedule(0.0)
     if system == "Asyrp":
         found = load_delta(f"{FOLDER}/asyrp/{name}.safetensors")
-        edit = DeltaEdit(found, EditSchedule(1.0, sigma_end=found.sigma_edit))
+        edit = DeltaEdit(found, found.schedule(1.0))
         return lambda path, on: steered(model, path, [edit] if on else [], True), found.extra["seconds"]
     if system == "DiffusionCLIP":
         weights = load_weights(f"{FOLDER}/finetuned/{name}.safetensors")

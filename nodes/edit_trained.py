@@ -51,7 +51,7 @@ class HSpaceSteerTrained(io.ComfyNode):
         """Patch a clone."""
         found = delta_from_payload(trained)
         found.check_model(model_fingerprint(model), check_network(model))
-        return io.NodeOutput(add_steering(model, DeltaEdit(found, EditSchedule(strength, sigma_end=sigma_end or found.sigma_edit))))
+        return io.NodeOutput(add_steering(model, DeltaEdit(found, found.schedule(strength, sigma_end))))
 
 
 class HSpaceMeanTrained(io.ComfyNode):

@@ -91,7 +91,14 @@ class HSpaceTrainAsyrp(io.ComfyNode):
             def keep(best) -> Path:
                 delta.load_state_dict(best)
                 made = TrainedDelta(
-                    delta, denoiser.fingerprint.partition("+")[0], level, edited, sigma_boost, "middle", f"{source} > {target}"
+                    delta,
+                    denoiser.fingerprint.partition("+")[0],
+                    level,
+                    edited,
+                    sigma_boost,
+                    "middle",
+                    f"{source} > {target}",
+                    {"sigma_start": float(path.sigmas[0])},
                 )
                 return save_delta(run.kept(paths.ASYRP), made)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -24,7 +25,7 @@ class TrainedDelta:
         sigma_boost: from here down Asyrp draws noise anew (t_boost); 0 is off.
         layer: where it is added.
         label: for people, "face > smiling face".
-        extra: figures of the training.
+        extra: figures of the training; ``sigma_start`` is the noisiest level that it saw.
     """
 
     delta: Delta | DeltaTable
@@ -35,6 +36,12 @@ class TrainedDelta:
     layer: str = "middle"
     label: str = ""
     extra: dict = field(default_factory=dict)
+
+    def schedule(self, strength: float, sigma_end: float = 0.0) -> EditSchedule:
+        """The levels that it was trained at, at a strength; ``sigma_end`` above 0 is another lowest one."""
+        top = self.extra.get("sigma_start", math.inf)
+        low = sigma_end or self.sigma_edit
+        return EditSchedule(strength, sigma_start=max(float(top), low) if isinstance(top, (int, float)) else math.inf, sigma_end=low)
 
     def check_model(self, fingerprint: str, layers: tuple[str, ...]) -> None:
         """Refuse a model built on other weights; LoRA and the like may differ.

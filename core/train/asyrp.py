@@ -104,6 +104,7 @@ def train_asyrp(
     delta.load_state_dict(fit.best)
     delta.requires_grad_(False)
     facts = {"source": source, "target": target, "loss": fit.losses[-1] if fit.losses else 0.0, "pictures": count, "epochs": epochs}
+    facts["sigma_start"] = grid[0]
     fingerprint = model.fingerprint.partition("+")[0]
     return TrainedDelta(delta, fingerprint, sigma_edit, len(steps), sigma_boost, layer, f"{source} > {target}", facts)
 

@@ -73,8 +73,8 @@ def train_reconstruction(
 def train_edit(
     model: Denoiser, net: nn.Module, path: Trajectory, rectifier: Rectifier, embedder: Embedder, source: str, target: str, *,
     sigma_start: float, steps: int = 500, batch: int = 4, lr: float = 1e-4, clip_weight: float = 3.0, l1_weight: float = 1.0,
-    blur: float = 0.0, seed: int = 0, markov: bool = False, grid: int = 6, decode: Callable[[Tensor], Tensor] | None = None, weight_of: WeightOf = own_weight,
-    callback: Callback | None = None, begin: Begin | None = None,
+    blur: float = 0.0, seed: int = 0, markov: bool = False, grid: int = 6, decode: Callable[[Tensor], Tensor] | None = None,
+    weight_of: WeightOf = own_weight, callback: Callback | None = None, begin: Begin | None = None,
 ) -> Rectifier:  # fmt: skip
     """Stage 2: a copy of the rectifier of stage 1 learns an edit, every step from the **original** trajectory.
 
