@@ -363,11 +363,11 @@ def asyrp_smile() -> Graph:
 
 def diffusionclip() -> Graph:
     """Fine-tuned weights, mixed in by degree and by noise level, and as a stock LoRA."""
-    face, image, sigmas, invert = _few_steps(34, 20)
+    face, image, sigmas, invert = _few_steps(56, 20)
     tuned = (
         Node("Red hair", "HSpaceLoadFineTuned", {"file": "hspace/red hair.safetensors"}),
         Node("Glasses", "HSpaceLoadFineTuned", {"file": "hspace/glasses.safetensors"}),
-        Node("Red", "HSpaceSteerFineTuned", {**MODEL, "lora": ("Red hair", "lora"), "degree": 1.0}),
+        Node("Red", "HSpaceSteerFineTuned", {**MODEL, "lora": ("Red hair", "lora"), "degree": 0.7}),
         Node("Both", "HSpaceSteerFineTuned", {"model": ("Red", "model"), "lora": ("Glasses", "lora"), "degree": 0.5}),
     )
     render = (
@@ -377,7 +377,7 @@ def diffusionclip() -> Graph:
         Node("Edited too", "SaveImage", {"images": ("Render both", "edited"), "filename_prefix": "hspace/both"}, 300, 300),
     )
     stock = (
-        Node("As LoRA", "LoraModelLoader", {**MODEL, "lora": ("Red hair", "lora"), "strength_model": 1.0, "bypass": False}),
+        Node("As LoRA", "LoraModelLoader", {**MODEL, "lora": ("Red hair", "lora"), "strength_model": 0.4, "bypass": False}),
         Node("Empty", "EmptyImage", {"width": 64, "height": 64, "batch_size": 4, "color": 8421504}),
         Node("Encode", "VAEEncode", {"pixels": ("Empty", "IMAGE"), "vae": ("Face model", "vae")}),
         Node(
