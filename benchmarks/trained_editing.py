@@ -1,7 +1,7 @@
 """The shipped editors of three trained systems beside RBE, which needs no training. ``python dev.py bench trained_editing``.
 
 On held-out faces: how far the target of the prompt moved, how far everything else did, how well each system rebuilds without an edit,
-what it took to train and what it takes to apply. RBE: the directions of the target's region on the first face, of which the one is taken,
+what it took to train and what it takes to apply. RBE: the directions of the target's region on one face, of which the one is taken,
 at the strength and sign, that moves the target furthest for the least else; the same on all faces.
 """
 
@@ -39,6 +39,7 @@ from core.train.directional import similarity
 from core.trajectory import Trajectory
 
 FOLDER, STEPS, PARTS = "weights/edits", 20, 8
+LOOK = 3  # of the held-out faces: black hair, a frown and no glasses, so that every edit has something to do
 TARGETS = {
     "smile": ("smile", "mouth", ("smile", "mouth_open")),
     "red hair": ("red", "hair", ("hair_color", "hair_shade")),
@@ -131,8 +132,8 @@ def editor(system: str, name: str, model, path: Trajectory, regressor, factors):
             return torch.cat(parts)
 
         return run, second.extra["seconds"]
-    mask = masks(factors, (TARGETS[name][1],))[TARGETS[name][1]][0]
-    started, one = time.perf_counter(), path.image(0)
+    mask = masks(factors, (TARGETS[name][1],))[TARGETS[name][1]][LOOK]
+    started, one = time.perf_counter(), path.image(LOOK)
     step = one.nearest(SIGMA)
     directions, _ = discover(model, one.states[step], float(one.sigmas[step]), mask, k=5)
     seconds, best, most = time.perf_counter() - started, Edit(directions.select([0]), none), -1.0
@@ -160,7 +161,7 @@ def some(path: Trajectory, rows: Tensor) -> Trajectory:
 def sheets(shown: dict) -> None:
     """Two faces an edit."""
     heads = [label for label, _ in next(iter(shown.values()))]
-    lines = [(name, [pictures[i] for _, pictures in columns]) for name, columns in shown.items() for i in (1, 4)]
+    lines = [(name, [pictures[i] for _, pictures in columns]) for name, columns in shown.items() for i in (LOOK, 2)]
     Image.fromarray((strip(lines, heads)[0] * 255).round().byte().numpy()).save("assets/trained_editing.png")
 
 
