@@ -67,6 +67,18 @@ def test_steer_saved_direction_runs_from_the_button(editor, server):
     assert not [error for error in editor.errors if "hspace" in error.lower()]
 
 
+def test_training_runs_from_the_button(editor, server):
+    editor.open(template="asyrp_smile")
+    editor.run(timeout=600)
+    pictures = editor.pictures()
+    assert {"Train", "Edited", "Edited too"} <= set(pictures), f"shown: {sorted(pictures)}"
+    smile, glasses = (picture(server, pictures[title][0]) for title in ("Edited", "Edited too"))
+    assert smile.shape == glasses.shape == (64, 64, 3) and np.abs(smile - glasses).mean() > 0.01
+    assert editor.screenshot("asyrp_smile").stat().st_size > 50_000
+    assert not editor.overlaps()
+    assert not [error for error in editor.errors if "hspace" in error.lower()]
+
+
 def test_help_opens_in_the_editor(editor):
     text = editor.help_of("HSpaceDiscoverRegion")
     assert "mask" in text and "generalized" in text
