@@ -197,6 +197,6 @@ def _run(
         level = levels[fit.i % len(levels)] if in_turn else levels[int(torch.randint(0, len(levels), (1,), generator=g))]
         with torch.enable_grad():
             loss, shown = loss_of(level, rows)
-            fit.step(loss, denoised=shown.detach(), sigma=float(path.sigmas[level]), whole=True)
+            fit.step(loss, denoised=shown.detach(), whole=True)
     rectifier.load_state_dict(fit.best)
     return rectifier.requires_grad_(False)

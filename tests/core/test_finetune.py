@@ -5,13 +5,12 @@ import torch
 from torch.nn import functional as F
 
 from core.edit.mix import Mixed, Share, exchanged
-from core.edit.sample import reconstruct, sample_ddim
+from core.edit.sample import sample_ddim
 from core.edit.schedule import EditSchedule
 from core.edit.weights import WeightDelta, difference, thinned
 from core.edit.weights_io import LoraWeights, from_lora, load_weights, save_weights, to_lora
-from core.invert.fixed_point import invert_fixed_point
 from core.networks.vp import VPDenoiser
-from core.schedule import Schedule, grid_sigmas
+from core.schedule import Schedule
 from core.train.diffusionclip import finetune
 from core.train.memory import graph_bytes, needed
 
@@ -24,11 +23,8 @@ def model(small):
 
 
 @pytest.fixture(scope="module")
-def path(model, device):
-    g = torch.Generator().manual_seed(2)
-    return reconstruct(
-        model, invert_fixed_point(model, (torch.rand(4, 3, 16, 16, generator=g) - 0.5).to(device), grid_sigmas(Schedule(), 8, t0=500))
-    )
+def path(small_path):
+    return small_path
 
 
 @pytest.fixture(scope="module")

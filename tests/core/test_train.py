@@ -9,17 +9,15 @@ from torch.nn import functional as F
 
 from core.edit.delta import DeltaEdit, TrainedDelta
 from core.edit.delta_io import load_delta, load_released, save_delta
-from core.edit.sample import reconstruct
 from core.edit.schedule import EditSchedule
 from core.edit.shift import asymmetric_factor
 from core.edit.steer import steer_trajectory
-from core.invert.fixed_point import invert_fixed_point
 from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.delta import Delta, DeltaTable, new_delta
 from core.networks.guided import GuidedConfig, GuidedUNet
 from core.networks.step import StepEmbedding
 from core.networks.vp import VPDenoiser
-from core.schedule import Schedule, grid_sigmas
+from core.schedule import Schedule
 from core.train.asyrp import global_shift, train_asyrp
 from core.train.directional import directional, similarity, text_direction
 from core.train.fit import Fit
@@ -34,11 +32,8 @@ def model(small):
 
 
 @pytest.fixture(scope="module")
-def path(model, device):
-    g = torch.Generator().manual_seed(2)
-    return reconstruct(
-        model, invert_fixed_point(model, (torch.rand(4, 3, 16, 16, generator=g) - 0.5).to(device), grid_sigmas(Schedule(), 8, t0=500))
-    )
+def path(small_path):
+    return small_path
 
 
 def delta_of(model, seed=0) -> Delta:
