@@ -80,7 +80,7 @@ def edit_levels(
         model: frozen denoiser.
         path: of pictures of the model's domain (100 in the paper).
         cosine: between the two prompts' embeddings: the further apart they are, the longer is edited.
-        distance: LPIPS, or None for :func:`structural_distance` with thresholds that give about the paper's levels on the face world.
+        distance: LPIPS, or None for :func:`structural_distance`, whose thresholds are not calibrated against LPIPS.
         edit, boost: thresholds; None for those of the distance.
         decode: for models of latents.
         callback: called after every step.
