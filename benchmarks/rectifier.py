@@ -2,7 +2,8 @@
 
 (a) With the rectifier, plain DDIM reconstruction has less error, at every number of steps. (b) An edit that was trained from the original
 trajectory at every step does not grow worse with more steps; one that was trained along its own edited chain (as DiffusionCLIP's efficient
-way) does. Both edits are trained here, from the same rectifier, seed and number of optimiser steps.
+way) does. Both are trained here for every number of steps on an inversion in as many, from the same rectifier, seed and number of optimiser
+steps.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def main() -> None:
     rebuild = load_rectifier("weights/edits/rectifier/reconstruction.safetensors").rectifier
     factors, images = held_out(a.faces)
     region = masks(factors, (REGION,))[REGION][:, None]
-    edits, seconds = trained(model, embedder, rebuild)
-    rows, cells, pictures = [], {}, {}
+    rows, cells, pictures, seconds = [], {}, {}, {}
     for steps in STEPS:
+        edits, seconds[steps] = trained(model, embedder, rebuild, steps)
         path = reconstruct(model, invert_ddim(model, images, karras(steps, START)))
         better = run(model, path, rebuild, None, 1.0)
         line = {
@@ -78,14 +79,14 @@ def main() -> None:
     write("rectifier", {"rows": rows, "faces": a.faces, "train seconds": seconds, "optimiser steps of each edit": EDIT_STEPS}, bars)
 
 
-def trained(model, embedder, rebuild: Rectifier) -> tuple[dict[str, Rectifier], dict[str, float]]:
-    """The two edits."""
-    path, found, seconds = inverted(model, training_faces()[1], 50, START), {}, {}
+def trained(model, embedder, rebuild: Rectifier, steps: int) -> tuple[dict[str, Rectifier], dict[str, float]]:
+    """The two edits for runs of so many steps, and what they took."""
+    path, found, seconds = inverted(model, training_faces()[1], steps, START), {}, {}
     for way in WAYS:
         started = time.perf_counter()
         found[way] = train_edit(
             model, model.net, path, rebuild, embedder, *EDITS[TARGET], sigma_start=START, steps=EDIT_STEPS, batch=4, lr=1e-3,
-            seed=SEED, markov=way == MARKOV, grid=6,
+            seed=SEED, markov=way == MARKOV, grid=steps,
         )  # fmt: skip
         seconds[way] = round(time.perf_counter() - started, 1)
     return found, seconds

@@ -19,16 +19,26 @@ _FLOATS = ("F32", "F16", "BF16")
 
 
 def write_bytes(path: Path | str, data: bytes) -> Path:
-    """Write a file that appears complete or not at all; an existing one is replaced."""
+    """Write a file that appears complete or not at all; an existing one is replaced.
+
+    Raises:
+        OSError: it cannot be written, such as on a full disk; the file of before is untouched.
+    """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path.name!r} ({len(data) / 2**20:.1f} MB): {error.strerror or error}; make room in {path.parent} or let it be "
+            "written, and queue again: what was made is still there"
+        ) from error
     return path
 
 

@@ -112,6 +112,11 @@ class Server:
             self.stop()
             raise
 
+    @property
+    def pid(self) -> int | None:
+        """Number of the running process."""
+        return self._process.pid if self._process else None
+
     def client(self) -> LiveServer:
         """A new client of this server."""
         return LiveServer(self)

@@ -71,7 +71,8 @@ def difference(
     if set(tuned) != set(base) or any(tuned[k].shape != base[k].shape for k in base):
         odd = sorted(k for k in {*tuned, *base} if k not in base or k not in tuned or tuned[k].shape != base[k].shape)
         raise ValueError(
-            f"these weights belong to another network: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''} differ in name or shape"
+            f"{label}: these weights belong to another network: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''} differ in name or "
+            "shape; connect the network that they were fine-tuned from"
         )
     moved = {k: v.detach().float().cpu() - base[k].detach().float().cpu() for k, v in tuned.items()}
     return WeightDelta({k: v for k, v in moved.items() if bool(v.any())}, {}, fingerprint, label, extra or {})

@@ -1,7 +1,8 @@
 """Train the face embedder on the renderer's stream: ``python -m core.faces.train_embedder``.
 
 Contrastive loss (arXiv 2103.00020) with soft targets: a sentence that leaves something out is true of several faces of a batch, and all
-of these count as its partners.
+of these count as its partners. The last quarter of the pictures are first changed against the net (arXiv 1805.12152): a net that
+withstands this asks an editor for things that can be seen, not for fine patterns.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from .render import render
 from .train_regressor import augment
 from .words import ATTRIBUTES, attributes, describe
 
+HARDENED, LENGTH = 0.25, 3.0
+
 
 def true_of(values: Tensor, said: list[list[int]]) -> Tensor:
     """Which sentence holds for which face: `[b b]` bool, row = sentence. ``values`` `[b a]`; ``said``: attributes of each sentence."""
@@ -42,6 +45,13 @@ def loss_of(net: FaceEmbedder, images: Tensor, texts: list[str], match: Tensor) 
         F.cross_entropy(scores.T, wanted.T / wanted.T.sum(1, keepdim=True)),
     )
     return (both[0] + both[1]) / 2
+
+
+def against(net: FaceEmbedder, images: Tensor, texts: list[str], match: Tensor, length: Tensor) -> Tensor:
+    """``images`` `[b 3 h w]` moved ``length`` `[b]` (L2, in -1..1) the way that worsens the loss most."""
+    images = images.detach().requires_grad_(True)
+    (way,) = torch.autograd.grad(loss_of(net, images, texts, match), images)
+    return (images + length.view(-1, 1, 1, 1) * F.normalize(way.flatten(1), dim=1).view_as(way)).detach()
 
 
 @torch.no_grad()
@@ -106,7 +116,10 @@ def main() -> None:
         texts, said = zip(*(describe(v, rng, rng.choice((6, 6, 6, len(ATTRIBUTES)))) for v in values), strict=True)
         with torch.no_grad():
             x = augment(render(faces, SIZE, device=a.device)[0], g) * 2 - 1
-        loss = loss_of(net, x, list(texts), true_of(values, list(said)))
+        match = true_of(values, list(said))
+        if step >= (1 - HARDENED) * total:
+            x = against(net, x, list(texts), match, (LENGTH * torch.rand(a.batch, generator=g)).to(a.device))
+        loss = loss_of(net, x, list(texts), match)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0, foreach=True)
         optimiser.step()

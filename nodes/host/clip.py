@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import comfy.model_management
 import torch
@@ -11,6 +12,18 @@ from torch.nn import functional as F
 
 DIM = 768
 _COLOURS = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0)}
+
+
+@contextmanager
+def _norms_on_copies(tower: torch.nn.Module) -> Iterator[None]:
+    """Inside, every norm reads a copy: the host adds to its input in place afterwards, which a backward pass does not allow."""
+    norms = [m for m in tower.modules() if isinstance(m, torch.nn.LayerNorm)]
+    hooks = [m.register_forward_pre_hook(lambda _, args: (args[0].clone(), *args[1:])) for m in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class HostEmbedder:
@@ -69,7 +82,8 @@ class HostEmbedder:
             top, left = (x.shape[-2] - side) // 2, (x.shape[-1] - side) // 2
             x = x[..., top : top + side, left : left + side]
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.vision.image_mean, self.vision.image_std))
-        found = self.vision.model(pixel_values=(x.clamp(0, 1) - mean) / std, intermediate_output=-2)[2]
+        with _norms_on_copies(self.vision.model):
+            found = self.vision.model(pixel_values=(x.clamp(0, 1) - mean) / std, intermediate_output=-2)[2]
         return F.normalize(found.float(), dim=-1).to(images.device)
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,17 @@ from .progress import training_reporter
 
 T = TypeVar("T")
 _SAVE_EVERY = 60.0  # seconds
+
+
+_log = logging.getLogger(__name__)
+
+
+def _try(write: Callable[[Any], object], what: Any) -> None:
+    """A state that cannot be written must not end a run, nor take the place of why one ended."""
+    try:
+        write(what)
+    except (OSError, ValueError) as error:
+        _log.warning("HSpace: %s", error)
 
 
 def ordinary(value: Tensor) -> Tensor:
@@ -144,9 +156,9 @@ class Run:
         return safe_output_path(paths.edits_root(kind), f"{self.file.stem} unfinished", ".safetensors", overwrite=True)
 
     def save(self) -> None:
-        """Write the state, if there is any."""
+        """Write the state, if there is any; a full disk is only told of."""
         if self.fit is not None and self.fit.i > self.resumed:
-            save_state(self.file, self.fit, self.settings)
+            _try(lambda fit: save_state(self.file, fit, self.settings), self.fit)
 
     def check_memory(self, need: int) -> None:
         """Refuse what will not fit.
@@ -174,7 +186,7 @@ class Run:
         if kind is not None:
             self.save()
             if self.keep is not None and self.fit is not None and self.fit.i:
-                self.keep(self.fit.best)
+                _try(self.keep, self.fit.best)
         else:
             self.file.unlink(missing_ok=True)
 

@@ -5,7 +5,9 @@ The test server finds this folder through an extra search path; it is never part
 
 import json
 import sys
+from pathlib import Path
 
+import comfy.clip_vision
 import comfy.controlnet
 import comfy.latent_formats
 import comfy.ldm.flux.model
@@ -153,6 +155,76 @@ class TestPicture(io.ComfyNode):
         return io.NodeOutput(picture * 255 if case == "bright" else picture)
 
 
+_COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0)}
+
+
+class TestClip(io.ComfyNode):
+    """Both towers of CLIP ViT-L/14 at their size with random weights; the text projection is fitted so that three colours agree."""
+
+    @classmethod
+    def define_schema(cls):
+        cases = ["joint", "apart", "no projection", "other text tower", "other picture tower"]
+        return io.Schema(
+            node_id="HSpaceTestClip", category="tests", inputs=[io.Combo.Input("case", options=cases)],
+            outputs=[io.Clip.Output(), io.ClipVision.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, case):
+        if case == "other text tower":
+            return io.NodeOutput(cls.text(22, 4096, 1024), cls.vision())
+        clip = cls.text()
+        vision = cls.vision("clip_vision_config_h.json" if case == "other picture tower" else "clip_vision_config_vitl.json")
+        projection = clip.cond_stage_model.clip_l.transformer.text_projection
+        if case == "no projection":
+            projection.weight.data.copy_(torch.eye(768))
+        elif case == "joint":
+            embedder = _pack("nodes.host.clip").HostEmbedder
+            pictures = torch.tensor(list(_COLOURS.values()))[:, :, None, None].expand(-1, -1, 224, 224) * 2 - 1
+            seen = embedder.embed_image(_Towers(vision), pictures).cpu()
+            clip.cond_stage_model.clip_l.set_clip_options({"projected_pooled": False})
+            said = [clip.cond_stage_model.clip_l.encode_token_weights(clip.tokenize(f"a plain {c} picture")["l"])[1] for c in _COLOURS]
+            clip.cond_stage_model.clip_l.reset_clip_options()
+            said = torch.cat(said).float().cpu()
+            projection.weight.data.copy_((torch.linalg.pinv(said - said.mean(0)) @ (seen - seen.mean(0))).T)
+        return io.NodeOutput(clip, vision)
+
+    @classmethod
+    def text(cls, layer=1, wide=3072, narrow=768):
+        one = {f"text_model.encoder.layers.{layer}.mlp.fc1.weight": torch.zeros(wide, narrow)}  # the host knows the tower by it
+        clip = comfy.sd.load_text_encoder_state_dicts([one])
+        _fill(clip.cond_stage_model, 1)
+        return clip
+
+    @classmethod
+    def vision(cls, config="clip_vision_config_vitl.json"):
+        tower = comfy.clip_vision.ClipVisionModel(str(Path(comfy.clip_vision.__file__).with_name(config)))
+        _fill(tower.model, 2)
+        return tower
+
+
+class _Towers:
+    def __init__(self, vision):
+        self.vision = vision
+
+
+class TestFreeMemory(io.ComfyNode):
+    """Lets the host think that so many MB are free; negative: as they are."""
+
+    free = comfy.model_management.get_free_memory
+
+    @classmethod
+    def define_schema(cls):
+        inputs = [io.Image.Input("image"), io.Int.Input("megabytes", min=-1)]
+        return io.Schema(node_id="HSpaceTestFreeMemory", category="tests", inputs=inputs, outputs=[io.Image.Output()])
+
+    @classmethod
+    def execute(cls, image, megabytes):
+        known = lambda *a, **k: megabytes * 2**20  # noqa: E731
+        comfy.model_management.get_free_memory = cls.free if megabytes < 0 else known
+        return io.NodeOutput(image)
+
+
 class TestControl(io.ComfyNode):
     """A ControlNet whose answer is known: something on the middle and on every skip."""
 
@@ -248,7 +320,7 @@ def _pack(name: str):
 
 class TestExtension(ComfyExtension):
     async def get_node_list(self):
-        return [TestUNet, TestVAE, TestDiT, TestPicture, TestControl, TestSplit]
+        return [TestUNet, TestVAE, TestDiT, TestPicture, TestClip, TestFreeMemory, TestControl, TestSplit]
 
 
 async def comfy_entrypoint():
