@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-PACK = "hspace_pack"
+from devtools.inprocess import host, pack
+
 T = TypeVar("T")
 
 
@@ -25,14 +22,7 @@ def sd15(device: torch.device, side: int, work: Callable[[object, Tensor], T]) -
         side: of the latent; a multiple of 8.
         work: called with the denoiser and a latent of noise `[1 4 side side]` at sigma 3.4.
     """
-    host = ROOT / ".host" / "ComfyUI"
-    if not host.is_dir():
-        raise SystemExit("the host is not there; run: python dev.py bench jacobian, or python dev.py demo")
-    sys.path.append(str(host))
-    # Behind its own name, as in the host: both have a top-level module called `nodes`.
-    sys.modules[PACK] = types.ModuleType(PACK)
-    sys.modules[PACK].__path__ = [str(ROOT)]
-    import_module("comfy.cli_args").args.cpu = device.type == "cpu"
+    host(device.type == "cpu")
     base, patcher, supported = (import_module(f"comfy.{name}") for name in ("model_base", "model_patcher", "supported_models"))
     config = supported.SD15(
         {
@@ -51,7 +41,7 @@ def sd15(device: torch.device, side: int, work: Callable[[object, Tensor], T]) -
             torch.randn(p.shape, generator=g) * p[0].numel() ** -0.5 if p.ndim > 1 else torch.full(p.shape, float(name.endswith("weight")))
         )
     whole = patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
-    denoiser = import_module(f"{PACK}.nodes.host.denoiser")
+    denoiser = pack("nodes.host.denoiser")
     prompt = [[torch.randn(1, 77, 768, generator=g), {}]]
     x = (3.5 * torch.randn(1, 4, side, side, generator=g)).to(device)
     return [denoiser.with_denoiser(whole, x.shape, denoiser.Prompts(prompt), lambda model: work(model, x), True)]

@@ -12,11 +12,12 @@ from .host import paths
 from .host.api import Delta, Embedder, LoraModel, io
 from .host.clip import HostEmbedder
 from .host.denoiser import check_network
+from .host.face_text import load_face_text
 from .host.fingerprint import model_fingerprint
 from .host.model import make_model, no_conditioning, pixel_vae
 from .host.model_edits import check_pixels
 
-FACE_MODEL = "face_model.safetensors"
+FACE_MODEL, FACE_TEXT = "face_model.safetensors", "face_text.safetensors"
 
 
 def _outputs() -> list:
@@ -50,6 +51,35 @@ class HSpaceLoadFaceModel(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         """Load it."""
         return io.NodeOutput(make_model(load_denoiser(paths.WEIGHTS / FACE_MODEL)), pixel_vae(), no_conditioning())
+
+
+class HSpaceLoadFaceTextModel(io.ComfyNode):
+    """The embedded face model that takes prompts."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Schema."""
+        return io.Schema(
+            node_id="HSpaceLoadFaceTextModel",
+            display_name="Load Face Text Model",
+            category="HSpace/load",
+            description=(
+                "The small face model with prompts that comes with the pack (64x64 pixels, no download). A U-Net and a CLIP of the host's own "
+                "classes: what works on Stable Diffusion works on it."
+            ),
+            search_aliases=["demo model", "text to image", "tiny stable diffusion"],
+            inputs=[],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="Works in any sampler, in pixels: three channels, no compression. cfg 3 is a good start."),
+                io.Clip.Output(display_name="clip", tooltip="For CLIP Text Encode: 'a smiling person with long red hair and glasses'."),
+                io.Vae.Output(display_name="vae", tooltip="Pixels in, pixels out: lets stock VAE Encode and Decode run on this model."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        """Load it."""
+        return io.NodeOutput(*load_face_text(paths.WEIGHTS / FACE_TEXT), pixel_vae())
 
 
 class HSpaceLoadPixelModel(io.ComfyNode):
@@ -214,4 +244,12 @@ class HSpaceLoadDiffusionCLIP(io.ComfyNode):
         return io.NodeOutput(to_lora(found), sigma, text + (f"; rank {rank} keeps {kept:.0%}" if rank else ""))
 
 
-NODES = [HSpaceLoadFaceModel, HSpaceLoadPixelModel, HSpaceLoadFaceEmbedder, HSpaceClipEmbedder, HSpaceLoadAsyrp, HSpaceLoadDiffusionCLIP]
+NODES = [
+    HSpaceLoadFaceModel,
+    HSpaceLoadFaceTextModel,
+    HSpaceLoadPixelModel,
+    HSpaceLoadFaceEmbedder,
+    HSpaceClipEmbedder,
+    HSpaceLoadAsyrp,
+    HSpaceLoadDiffusionCLIP,
+]

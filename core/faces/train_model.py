@@ -34,11 +34,16 @@ def noisy_batch(schedule: Schedule, n: int, size: int, seed: int, device: torch.
     """One batch of the stream: clean images in [-1, 1] `[b c h w]`, noise, and steps `[b]`."""
     g = torch.Generator().manual_seed(seed)
     x = render(sample(n, g), size, device=device)[0] * 2 - 1
-    log_sigma = torch.erfinv(torch.rand(n, generator=g) * 1.998 - 0.999) * 2**0.5 * 1.3 - 0.5
-    t = schedule.t(log_sigma.exp()).round().long()
-    t = torch.where(torch.rand(n, generator=g) < 0.15, torch.randint(0, schedule.steps, (n,), generator=g), t)
+    t = random_steps(schedule, n, g)
     noise = torch.randn(x.shape, generator=torch.Generator(device).manual_seed(seed), device=device)
     return x, noise, t.to(device)
+
+
+def random_steps(schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
+    """Steps `[n]`: log-normal in sigma, 15 % of them anywhere."""
+    log_sigma = torch.erfinv(torch.rand(n, generator=generator) * 1.998 - 0.999) * 2**0.5 * 1.3 - 0.5
+    t = schedule.t(log_sigma.exp()).round().long()
+    return torch.where(torch.rand(n, generator=generator) < 0.15, torch.randint(0, schedule.steps, (n,), generator=generator), t)
 
 
 def skip_factors(sigma: Tensor, skips: int, coarse: int, generator: torch.Generator) -> Tensor:
