@@ -1,9 +1,8 @@
 """The text-conditional face model in stock nodes."""
 
 import numpy as np
-import pytest
 
-from .graphs import FACE, face, node, save
+from .graphs import node, save
 from .test_pipeline import pictures
 
 PROMPT = "a smiling person with long red hair and glasses and blue eyes"
