@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -189,7 +190,7 @@ def write_folder(folder: Path | str, items: Sequence[PieItem]) -> Path:
 def _item(key: str, entry: object, root: Path) -> PieItem:
     if not isinstance(entry, dict):
         raise ValueError(f"it must be an object, got {type(entry).__name__}")
-    texts = {name: entry.get(name, "" if name == "editing_instruction" else None) for name in _TEXTS}
+    texts: dict[str, Any] = {name: entry.get(name, "" if name == "editing_instruction" else None) for name in _TEXTS}
     bad = [name for name, text in texts.items() if not isinstance(text, str) or len(text) > MAX_TEXT]
     if bad:
         raise ValueError(f"{', '.join(bad)} must be text of at most {MAX_TEXT} characters")
@@ -198,5 +199,7 @@ def _item(key: str, entry: object, root: Path) -> PieItem:
         raise ValueError(f"editing_type_id must be 0 to {len(TYPES) - 1}, got {ascii(kind)[:20]}")
     if not isinstance(runs, list) or len(runs) % 2 or not all(type(n) is int and 0 <= n <= MAX_SIDE**2 for n in runs):
         raise ValueError("mask must be a list of pairs of start and length, whole numbers from 0")
-    path, *prompts = (texts[name] for name in ("image_path", "original_prompt", "editing_prompt", "editing_instruction"))
-    return PieItem(key, contained(root, path), *prompts, int(kind), texts["blended_word"], tuple(runs))
+    return PieItem(
+        key=key, path=contained(root, texts["image_path"]), source_marked=texts["original_prompt"], target_marked=texts["editing_prompt"],
+        instruction=texts["editing_instruction"], kind=int(kind), blended_word=texts["blended_word"], runs=tuple(runs),
+    )  # fmt: skip

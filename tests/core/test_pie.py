@@ -12,7 +12,8 @@ from PIL import Image
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from core.faces.embedder import load_embedder
-from core.faces.factors import sample
+from core.faces.factors import is_held_out, sample
+from core.faces.pie import BY_EDIT, EDITS, IDEAL, make, marked, progress, read_truth, write
 from core.faces.regressor import load_regressor
 from core.faces.render import render
 from core.measure.image import PSNR_CAP, ssim_map
@@ -25,6 +26,7 @@ from core.measure.pie_folder import (
     decode_mask,
     encode_mask,
     read_folder,
+    read_picture,
     unmarked,
     write_folder,
     write_picture,
@@ -343,3 +345,44 @@ def test_links_that_lead_out_and_pictures_that_are_none(tmp_path):
         read_folder(inner)[0].image()
     with pytest.raises(ValueError, match="mapping_file"):
         read_folder(tmp_path / "nowhere")
+
+
+def test_the_drawn_benchmark(tmp_path):
+    made = make(20, seed=3)
+    write(tmp_path, made)
+    items, truth = read_folder(tmp_path), read_truth(tmp_path)
+    assert len(items) == 20 and {made.edits.count(e.name) for e in EDITS} == {2} and bool(is_held_out(made.before).all())
+    source = torch.stack([i.image() for i in items])
+    ideal = torch.stack([read_picture(tmp_path / IDEAL / i.path.relative_to(tmp_path / IMAGES)) for i in items])
+    masks = torch.stack([i.mask(64, 64) for i in items])
+    assert torch.equal(masks[:, 1:-1, 1:-1], made.masks[:, 1:-1, 1:-1]) and float(made.masks.flatten(1).mean(1).max()) < 0.7
+    scores = measure_pie(source, ideal, masks)
+    assert float(scores["psnr_outside"].min()) == PSNR_CAP
+    whole = [truth[i.key] for i in items]
+    went = progress(load_regressor(REGRESSOR), source, ideal, whole)
+    assert float(went.min()) > 0.8 and float(went.max()) < 1.2
+    assert float(progress(load_regressor(REGRESSOR), source, source, whole).abs().max()) == 0
+    for i, item in enumerate(items):
+        factor = BY_EDIT[made.edits[i]].factor
+        moved = [n for n in made.before if made.before[n][i] != made.after[n][i]]
+        assert moved == [factor] and item.source_prompt != item.target_prompt and "[" in item.target_marked + item.source_marked
+        phrase = {"hair_color": "hair", "glasses": "glasses", "bg_hue": "background", "eye_color": "eyes"}.get(factor, "")
+        assert phrase in item.target_prompt + item.source_prompt
+
+
+def test_the_drawn_benchmark_is_a_function_of_its_seed(tmp_path):
+    a, b, c = make(6, 1), make(6, 1), make(6, 2)
+    assert torch.equal(a.source, b.source) and torch.equal(a.masks, b.masks) and a.prompts == b.prompts
+    assert not torch.equal(a.source, c.source)
+    assert read_truth(tmp_path) is None
+    (tmp_path / "truth.json").write_text('{"0": 3}', "utf-8")
+    with pytest.raises(ValueError, match="draw the benchmark again"):
+        read_truth(tmp_path)
+
+
+def test_marks_stand_around_what_differs():
+    assert marked("a sad person with red hair", "a happy person with red hair and glasses") == (
+        "a [sad] person with red hair",
+        "a [happy] person with red hair [and glasses]",
+    )
+    assert marked("a b", "a b") == ("a b", "a b")
