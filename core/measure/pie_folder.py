@@ -28,6 +28,7 @@ TYPES = (
 )  # fmt: skip
 """Meaning of ``editing_type_id`` 0..9."""
 _TEXTS = ("image_path", "original_prompt", "editing_prompt", "editing_instruction", "blended_word")
+_OPTIONAL = ("editing_instruction", "blended_word")
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def write_folder(folder: Path | str, items: Sequence[PieItem]) -> Path:
 def _item(key: str, entry: object, root: Path) -> PieItem:
     if not isinstance(entry, dict):
         raise ValueError(f"it must be an object, got {type(entry).__name__}")
-    texts: dict[str, Any] = {name: entry.get(name, "" if name == "editing_instruction" else None) for name in _TEXTS}
+    texts: dict[str, Any] = {name: entry.get(name, "" if name in _OPTIONAL else None) for name in _TEXTS}
     bad = [name for name, text in texts.items() if not isinstance(text, str) or len(text) > MAX_TEXT]
     if bad:
         raise ValueError(f"{', '.join(bad)} must be text of at most {MAX_TEXT} characters")

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from benchmarks.text_editing import BEST, METHODS, SAVE, SOURCE, Judge, Setup, bars
+from benchmarks.text_model import judge
 from core.faces.embedder import load_embedder
 from core.faces.factors import is_held_out, sample
 from core.faces.pie import BY_EDIT, EDITS, IDEAL, make, marked, progress, read_truth, write
@@ -316,7 +318,7 @@ def test_a_folder_is_read_and_written(tmp_path):
         {"mask": [1.5, 2]},
         {"mask": [0, 10**12]},
         {"mask": "0,5"},
-        {"blended_word": None},
+        {"blended_word": 3},
     ],
 )
 def test_hostile_entries_are_refused(tmp_path, changes):
@@ -386,3 +388,60 @@ def test_marks_stand_around_what_differs():
         "a [happy] person with red hair [and glasses]",
     )
     assert marked("a b", "a b") == ("a b", "a b")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10**9) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*ENTRY, "x"]), inner, max_size=7),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(max_size=4),
+        st.one_of(JSON, st.builds(lambda d: {**ENTRY, **d}, st.dictionaries(st.sampled_from(list(ENTRY)), JSON, max_size=2))),
+        max_size=3,
+    )
+)
+def test_any_json_is_read_or_refused(tmp_path_factory, content):
+    root = tmp_path_factory.mktemp("any")
+    (root / MAPPING).write_text(json.dumps(content), "utf-8")
+    try:
+        items = read_folder(root)
+    except ValueError:
+        return
+    assert all(i.path.resolve().is_relative_to(root.resolve()) and 0 <= i.kind <= 9 for i in items)
+
+
+def test_the_runner_judges_its_two_anchors_and_says_who_is_ahead(tmp_path):
+    write(tmp_path, make(10, seed=4))
+    court = Judge(tmp_path, read_folder(tmp_path), None, None)
+    none, best = court.row(SOURCE, court.sources, 0.0), court.row(BEST, court.ideal, 0.0)
+    assert none["target moved"] == none["structure x1e3"] == none["others moved"] == 0 and none["PSNR outside"] == PSNR_CAP
+    assert best["target moved"] > 0.95 and best["reached half"] == 1 and best["PSNR outside"] == PSNR_CAP
+    assert best["CLIP"] > none["CLIP"] + 5 and best["others moved"] < 0.02
+    assert len(bars([none, best])) == 2
+    rows = [{"method": n, "PSNR outside": v} for n, v in (("DDIM + P2P", 18.0), ("DirectInversion + P2P", 27.0))]
+    (found,) = bars(rows)
+    assert found["value"] == 9 and found["target"] == 6
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_graphs_of_methods_are_closed(name, tmp_path):
+    (item,) = read_folder(folder(tmp_path))
+    graph = METHODS[name](item, Setup({"class_type": "HSpaceLoadFaceTextModel", "inputs": {}}))
+    links = [v[0] for n in graph.values() for v in n["inputs"].values() if isinstance(v, list)]
+    assert set(links) <= set(graph) and graph[SAVE]["class_type"] == "SaveImage"
+
+
+def test_the_judge_of_samples_counts_what_was_said():
+    faces = sample(64, torch.Generator().manual_seed(5), held_out=True)
+    right = judge(faces, faces)
+    assert all(set(v[torch.isfinite(v)].tolist()) == {1.0} for v in right.values())
+    said = (faces["hair_length"] > 0.62) | (faces["hair_length"] < 0.3)
+    assert torch.equal(torch.isfinite(right["hair length"]), said)
+    other = judge(faces, {**faces, "smile": -faces["smile"], "hair_color": (faces["hair_color"] + 1) % 5, "glasses": 1 - faces["glasses"]})
+    assert float(other["hair color"].sum()) == float(other["glasses"].sum()) == 0
+    assert torch.equal(other["mood"].bool(), faces["smile"].abs() <= 0.35) and float(other["mouth"].min()) == 1
