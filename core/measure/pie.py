@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -93,16 +93,13 @@ def background(source: Tensor, edited: Tensor, mask: Tensor, lpips: LPIPS | None
     whole = (y - x).square().flatten(1).mean(1)
     scores = {"psnr_unedit_part": _psnr(whole), "mse_unedit_part": whole, "psnr_outside": _psnr(error), "mse_outside": error}
     if min(source.shape[-2:]) >= _WINDOW:
-        # Over the positions where the window fits, as torchmetrics did until version 1.4 (2024), with which the tables were made.
-        scores["ssim_unedit_part"] = ssim_map(x, y, span=1.0).flatten(1).mean(1)
-        edge = _WINDOW // 2
-        here = keep[..., edge : keep.shape[-2] - edge, edge : keep.shape[-1] - edge]
-        local = ssim_map(source, edited, span=1.0, weight=keep[:, 0]).mean(1, keepdim=True)
-        scores["ssim_outside"] = (local * here).flatten(1).sum(1) / here.flatten(1).sum(1)
+        # Over the positions where the window fits, as torchmetrics did until September 2024 (its pull request 2721).
+        scores["ssim_unedit_part"] = _each(lambda p, q: ssim_map(p, q, span=1.0).flatten(1).mean(1), x, y)
+        scores["ssim_outside"] = _each(_ssim_outside, source, edited, keep)
     if lpips is not None:
-        scores["lpips_unedit_part"] = lpips(x * 2 - 1, y * 2 - 1)
+        scores["lpips_unedit_part"] = _each(lpips, x * 2 - 1, y * 2 - 1)
         pasted = edited * keep + source * (1 - keep)
-        scores["lpips_outside"] = lpips(source * 2 - 1, pasted * 2 - 1).to(share) / share
+        scores["lpips_outside"] = _each(lpips, source * 2 - 1, pasted * 2 - 1).to(share) / share
     return {name: torch.where(share.cpu() == 0, torch.nan, value.double().cpu()) for name, value in scores.items()}
 
 
@@ -142,6 +139,18 @@ def table(scores: Mapping[str, Tensor], note: str = "") -> str:
         factor = f" x1e{round(math.log10(scale))}" if scale != 1 else " dB" if name.startswith("psnr") else ""
         lines.append(f"| {name}{factor} | {shown} | {int(torch.isfinite(scores[name]).sum())} |")
     return "\n".join([*lines, *(["", note] if note else [])])
+
+
+def _ssim_outside(source: Tensor, edited: Tensor, keep: Tensor) -> Tensor:
+    edge = _WINDOW // 2
+    here = keep[..., edge : keep.shape[-2] - edge, edge : keep.shape[-1] - edge]
+    local = ssim_map(source, edited, span=1.0, weight=keep[:, 0]).mean(1, keepdim=True)
+    return (local * here).flatten(1).sum(1) / here.flatten(1).sum(1)
+
+
+def _each(measure: Callable[..., Tensor], *pictures: Tensor) -> Tensor:
+    """Picture by picture, so that memory does not grow with the batch."""
+    return torch.cat([measure(*one) for one in zip(*(p.split(1) for p in pictures), strict=True)])
 
 
 def _psnr(error: Tensor) -> Tensor:
