@@ -11,7 +11,7 @@ MAX_NAME = 100
 _FORBIDDEN = set('<>:"/\\|?*')
 _DEVICES = {"con", "prn", "aux", "nul", "clock$", "conin$", "conout$", *(f"{d}{n}" for d in ("com", "lpt") for n in "0123456789¹²³")}
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,16}")
-_TRIES = 10_000
+_TRIES, _DEEPEST = 10_000, 16
 
 
 def safe_name(name: str) -> str:
@@ -72,3 +72,25 @@ def safe_output_path(root: Path | str, name: str, suffix: str, overwrite: bool =
                 raise ValueError(f"{target.name} is a link or a folder, not a file; choose another name")
             return target
     raise ValueError(f"{folder} already holds {_TRIES} files named {stem!r}; choose another name")
+
+
+def contained(root: Path | str, relative: str) -> Path:
+    """A path that a file names, below ``root``; nothing needs to exist.
+
+    Args:
+        root: folder that it must not leave.
+        relative: components divided by ``/``.
+
+    Returns:
+        ``root / relative``.
+
+    Raises:
+        ValueError: an absolute path, a component refused by :func:`safe_name` (such as ``..``), or a link that leads out.
+    """
+    parts = relative.split("/") if isinstance(relative, str) else [relative]
+    if len(parts) > _DEEPEST:
+        raise ValueError(f"a path must have at most {_DEEPEST} components, got {len(parts)}")
+    path = Path(root).joinpath(*(safe_name(part) for part in parts))
+    if not path.resolve().is_relative_to(Path(root).resolve()):
+        raise ValueError(f"{ascii(relative)[:80]} leads out of its folder; put the file itself there")
+    return path

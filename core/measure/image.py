@@ -39,6 +39,23 @@ def ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
     Raises:
         ValueError: different shapes, or a picture smaller than the window.
     """
+    return ssim_map(a, b, window, sigma).flatten(1).mean(1).float()
+
+
+def ssim_map(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5, span: float = _RANGE, weight: Tensor | None = None) -> Tensor:
+    """Structural similarity at every position where the window lies inside the picture, `[b c h-window+1 w-window+1]` in float64.
+
+    Args:
+        a: `[b c h w]`.
+        b: the same shape.
+        window: size of the Gaussian, odd.
+        sigma: its standard deviation in pixels.
+        span: from the darkest to the brightest value a picture may have.
+        weight: `[b h w]` in 0..1, how much each pixel counts in the windows it falls into; default all alike.
+
+    Raises:
+        ValueError: different shapes, or a picture smaller than the window.
+    """
     _check_pair(a, b)
     if min(a.shape[-2:]) < window:
         raise ValueError(f"SSIM needs pictures of at least {window}x{window} pixels, got {a.shape[-1]}x{a.shape[-2]}")
@@ -47,15 +64,22 @@ def ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
     kernel = kernel / kernel.sum()
 
     def blur(v: Tensor) -> Tensor:
-        flat = v.flatten(0, 1)[:, None]
-        return F.conv2d(F.conv2d(flat, kernel[None, None, :, None]), kernel[None, None, None]).reshape(*v.shape[:2], -1)
+        flat = F.conv2d(F.conv2d(v.flatten(0, 1)[:, None], kernel[None, None, :, None]), kernel[None, None, None])
+        return flat.reshape(*v.shape[:2], *flat.shape[-2:])
 
     x, y = a.double(), b.double()
-    mx, my = blur(x), blur(y)
-    vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
-    c1, c2 = (0.01 * _RANGE) ** 2, (0.03 * _RANGE) ** 2
-    value = (2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return value.flatten(1).mean(1).float()
+    mean = blur
+    if weight is not None:
+        seen = weight.to(x)[:, None]
+        total = blur(seen).clamp_min(1e-12)
+
+        def mean(v: Tensor) -> Tensor:
+            return blur(v * seen) / total
+
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+    return (2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
 
 
 def region_change(before: Tensor, after: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import folder_paths
 PACK = Path(__file__).resolve().parents[2]
 WEIGHTS = PACK / "weights"
 REGRESSOR, EMBEDDER = "face_regressor.safetensors", "face_embedder.safetensors"
-MODELS, DIRECTIONS, EDITS = "hspace", "hspace_directions", "hspace_edits"
+MODELS, DIRECTIONS, EDITS, METRICS = "hspace", "hspace_directions", "hspace_edits", "hspace_metrics"
 ASYRP, TUNED, RECTIFIER, RUNS = "asyrp", "finetuned", "rectifier", "training"
 _KINDS = {ASYRP: (EDITS, "asyrp"), RECTIFIER: (EDITS, "rectifier"), RUNS: (EDITS, "training"), TUNED: ("loras", "hspace")}
 _SHIPPED = "hspace/"
@@ -17,8 +17,9 @@ _CHECKPOINTS = {".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"}
 
 
 def register_folders() -> None:
-    """Add ``models/hspace`` (checkpoints), ``hspace_directions`` and ``hspace_edits`` to the host's model folders."""
-    for name, extensions in ((MODELS, _CHECKPOINTS), (DIRECTIONS, {".safetensors"}), (EDITS, {".safetensors"})):
+    """Add ``models/hspace`` and ``hspace_metrics`` (checkpoints), ``hspace_directions`` and ``hspace_edits`` to the host's model folders."""
+    kinds = ((MODELS, _CHECKPOINTS), (METRICS, _CHECKPOINTS), (DIRECTIONS, {".safetensors"}), (EDITS, {".safetensors"}))
+    for name, extensions in kinds:
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name), is_default=True)
         folders, _ = folder_paths.folder_names_and_paths[name]
         folder_paths.folder_names_and_paths[name] = (folders, extensions)
@@ -39,6 +40,22 @@ def checkpoint_path(name: str) -> Path:
         if name in _list(folder):
             return Path(folder_paths.get_full_path_or_raise(folder, name))
     raise ValueError(f"no checkpoint {name!r} in models/{MODELS} or models/diffusion_models; put the file there and press R to refresh")
+
+
+def metric_choices() -> list[str]:
+    """Networks that measure, DINO and LPIPS: names of files in ``models/hspace_metrics``."""
+    return _list(METRICS)
+
+
+def metric_path(name: str) -> Path:
+    """Resolve a name of :func:`metric_choices`.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if name not in metric_choices():
+        raise ValueError(f"no file {name!r} in models/{METRICS}; put it there and press R to refresh")
+    return Path(folder_paths.get_full_path_or_raise(METRICS, name))
 
 
 def direction_choices() -> list[str]:

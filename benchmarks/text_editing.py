@@ -1,0 +1,280 @@
+"""Text-guided editing on a folder in PIE-Bench's format, by graphs in a real ComfyUI. ``python dev.py bench text_editing``.
+
+Without ``--folder`` it is the miniature benchmark of the face world (``core/faces/pie.py``), where the factor that was meant to move is
+known. A method is a function from an item to a graph: see :data:`METHODS`. Two rows are no methods: the untouched source, and in the face
+world the renderer's own edited picture. All others lie between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks._faces import WEIGHTS
+from benchmarks._report import bar, write
+from core.faces.embedder import load_embedder
+from core.faces.factors import NAMES
+from core.faces.pie import BY_EDIT, IDEAL, make, progress, read_truth
+from core.faces.pie import write as write_benchmark
+from core.faces.regressor import factor_change, load_regressor
+from core.measure.lpips import load_lpips
+from core.measure.pie import means, measure_pie
+from core.measure.pie_folder import IMAGES, PieItem, read_folder, read_picture, write_picture
+from core.measure.structure import FaceFeatures, load_dino
+from core.plots import strip
+from devtools import host
+from devtools.server import LiveServer, Server
+
+Graph = dict[str, dict]
+SAVE = "save"
+SOURCE, BEST = "source itself", "ideal (renderer)"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all graphs share.
+
+    Attributes:
+        loader: the node that gives MODEL, CLIP, VAE.
+        steps: of every sampler.
+        cfg: of every edit.
+        seed: of every sampler that draws noise.
+    """
+
+    loader: dict
+    steps: int = 20
+    cfg: float = 3.0
+    seed: int = 0
+
+
+def node(kind: str, **inputs) -> dict:
+    """One node of a graph."""
+    return {"class_type": kind, "inputs": inputs}
+
+
+def base(item: PieItem, setup: Setup) -> Graph:
+    """Model, picture, prompts and sigmas; the mask is there for methods that ask for one, which those of the papers do not."""
+
+    def prompt(text: str) -> dict:
+        return node("CLIPTextEncode", clip=["model", 1], text=text)
+
+    return {
+        "model": setup.loader,
+        "image": node("LoadImage", image=f"{item.key}.png"),
+        "mask": node("LoadImageMask", image=f"{item.key}_mask.png", channel="red"),
+        "source": prompt(item.source_prompt),
+        "target": prompt(item.target_prompt),
+        "empty": prompt(""),
+        "latent": node("VAEEncode", pixels=["image", 0], vae=["model", 2]),
+        "sigmas": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=setup.steps, denoise=1.0),
+    }
+
+
+def decoded(samples: list, setup: Setup) -> Graph:
+    """From latents to the file that is measured; every method ends so, or in a node of its own called ``save``."""
+    return {"decode": node("VAEDecode", samples=samples, vae=["model", 2]), **saved(["decode", 0])}
+
+
+def saved(image: list) -> Graph:
+    """An IMAGE as the file that is measured."""
+    return {SAVE: node("SaveImage", images=image, filename_prefix="text_editing")}
+
+
+def inverted(method: str = "ddim B", iterations: int = 1) -> Graph:
+    """The picture's trajectory under the source prompt at cfg 1."""
+    links = {"model": ["model", 0], "image": ["image", 0], "sigmas": ["sigmas", 0], "vae": ["model", 2], "positive": ["source", 0]}
+    return {"invert": node("HSpaceInvertImage", **links, method=method, iterations=iterations)}
+
+
+def resampled(setup: Setup, latent: list, model: list | None = None, positive: list | None = None, sampler: list | None = None) -> Graph:
+    """From a noisy latent down by the stock sampler, without new noise, with the target prompt."""
+    links = {"model": model or ["model", 0], "positive": positive or ["target", 0], "negative": ["empty", 0]}
+    custom = {"noise": ["nothing", 0], "guider": ["guider", 0], "sampler": sampler or ["euler", 0], "sigmas": ["sigmas", 0]}
+    return {
+        "nothing": node("DisableNoise"),
+        "guider": node("CFGGuider", **links, cfg=setup.cfg),
+        "euler": node("KSamplerSelect", sampler_name="euler"),
+        "sample": node("SamplerCustomAdvanced", **custom, latent_image=latent),
+        **decoded(["sample", 0], setup),
+    }
+
+
+def ddim(item: PieItem, setup: Setup) -> Graph:
+    """DDIM inversion under the source prompt, then the stock sampler with the target prompt."""
+    return {**base(item, setup), **inverted(), **resampled(setup, ["invert", 1])}
+
+
+def sdedit(strength: float) -> Callable[[PieItem, Setup], Graph]:
+    """Noise up to a share of the schedule, stock sampler down with the target prompt."""
+
+    def graph(item: PieItem, setup: Setup) -> Graph:
+        links = {"model": ["model", 0], "positive": ["target", 0], "negative": ["empty", 0], "latent_image": ["latent", 0]}
+        # "normal" is even in timesteps, so that denoise is the paper's t0; "ddpm" is its stochastic sampler.
+        how = {"sampler_name": "ddpm", "scheduler": "normal", "denoise": strength}
+        sample = node("KSampler", **links, seed=setup.seed, steps=setup.steps, cfg=setup.cfg, **how)
+        return {**base(item, setup), "sample": sample, **decoded(["sample", 0], setup)}
+
+    return graph
+
+
+METHODS: dict[str, Callable[[PieItem, Setup], Graph]] = {
+    "DDIM inversion": ddim,
+    "SDEdit, t0 0.3": sdedit(0.3),
+    "SDEdit, t0 0.5": sdedit(0.5),
+}
+"""Name -> graph of one item; a node called ``save`` saves the edited picture."""
+
+ORDERS = (
+    ("DirectInversion + P2P", "DDIM + P2P", "PSNR outside", 6.0),
+    ("edit-friendly DDPM", "DDIM inversion", "PSNR outside", 0.0),
+    ("edit-friendly DDPM", "DDIM inversion", "target moved", 0.0),
+)
+"""First method, second, figure, and by how much the first is expected to be ahead; held against the figures when both were run."""
+
+
+def main() -> None:
+    """Run, measure and write."""
+    p = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    p.add_argument("--folder", type=Path, help="in PIE-Bench's format; default: the face world's, drawn into output/pie")
+    p.add_argument("--items", type=int, default=40)
+    p.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="NAME", help=", ".join(METHODS))
+    p.add_argument("--checkpoint", help="of models/checkpoints, for other pictures than the face world's")
+    p.add_argument("--dino", type=Path, help="dino_vitbase8_pretrain.pth, for the structure distance of papers")
+    p.add_argument("--lpips", type=Path, help="LPIPS on SqueezeNet, see the help of Edit Metrics")
+    p.add_argument("--steps", type=int, default=20)
+    p.add_argument("--cfg", type=float, default=3.0)
+    p.add_argument("--seed", type=int, default=0)
+    a = p.parse_args()
+    if a.folder is None:
+        a.folder = Path("output/pie")
+        write_benchmark(a.folder, make(a.items))
+    items = read_folder(a.folder)[: a.items]
+    loader = node("CheckpointLoaderSimple", ckpt_name=a.checkpoint) if a.checkpoint else node("HSpaceLoadFaceTextModel")
+    setup = Setup(loader, a.steps, a.cfg, a.seed)
+    judge = Judge(a.folder, items, a.dino, a.lpips)
+    host.ensure_host()
+    pictures: dict[str, Sequence[Tensor]] = {SOURCE: judge.sources}
+    rows = [judge.row(SOURCE, judge.sources, 0.0)]
+    with Server("text_editing", fresh=a.checkpoint is None) as process, process.client() as client:
+        for item, source in zip(items, judge.sources, strict=True):
+            place(process, item, source)
+        for name in a.methods:
+            pictures[name], seconds = run(client, items, lambda item, method=METHODS[name]: method(item, setup))
+            rows.append(judge.row(name, pictures[name], seconds))
+            print(rows[-1], flush=True)
+    if judge.ideal:
+        pictures[BEST] = judge.ideal
+        rows.append(judge.row(BEST, judge.ideal, 0.0))
+    sheet(pictures, judge.names)
+    facts = {"rows": rows, "items": len(items), "steps": a.steps, "cfg": a.cfg, "structure seen by": judge.features.name}
+    write("text_editing", facts, bars(rows))
+
+
+def place(process: Server, item: PieItem, source: Tensor) -> None:
+    """The picture and its mask where the host's loaders find them."""
+    write_picture(process.input / f"{item.key}.png", source)
+    mask = item.mask(*source.shape[-2:])
+    write_picture(process.input / f"{item.key}_mask.png", mask.expand(3, -1, -1) * 2 - 1)
+
+
+def run(client: LiveServer, items: Sequence[PieItem], graph: Callable[[PieItem], Graph]) -> tuple[list[Tensor], float]:
+    """Edited pictures and the median of the seconds that one took."""
+    found, seconds = [], []
+    for item in items:
+        started = time.perf_counter()
+        result = client.queue(graph(item), timeout=3600)
+        seconds.append(time.perf_counter() - started)
+        data = client.view(result.outputs[SAVE]["images"][-1])  # the last row of a batch is the edit
+        pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+        found.append(torch.from_numpy(pixels).movedim(-1, 0).float() / 127.5 - 1)
+    return found, statistics.median(seconds)
+
+
+class Judge:
+    """Everything that is measured about a method's pictures.
+
+    Args:
+        folder: of the benchmark.
+        items: of it.
+        dino: file, None: the face world's stand-in.
+        lpips: file, None: not measured.
+    """
+
+    def __init__(self, folder: Path, items: Sequence[PieItem], dino: Path | None, lpips: Path | None):
+        self.items, self.sources = items, [i.image() for i in items]
+        truth = read_truth(folder)
+        self.truth = [truth[i.key] for i in items] if truth else None
+        self.names = [t["edit"] for t in self.truth] if self.truth else [i.target_prompt for i in items]
+        self.ideal = [read_picture(folder / IDEAL / i.path.relative_to(folder / IMAGES)) for i in items] if truth else []
+        self.regressor = load_regressor(f"{WEIGHTS}/face_regressor.safetensors")
+        self.features = load_dino(dino) if dino else FaceFeatures(self.regressor)
+        self.lpips = load_lpips(lpips) if lpips else None
+        self.embedder = load_embedder(f"{WEIGHTS}/face_embedder.safetensors") if truth else None
+
+    @torch.no_grad()
+    def row(self, name: str, edited: Sequence[Tensor], seconds: float) -> dict:
+        """Means over the items, on the scales of the benchmark's tables."""
+        scores: dict[str, list[Tensor]] = {}
+        for item, before, after in zip(self.items, self.sources, edited, strict=True):
+            mask = item.mask(*before.shape[-2:])
+            one = measure_pie(
+                before[None], after[None], mask, self.features, self.lpips, self.embedder, [item.source_prompt], [item.target_prompt]
+            )
+            for key, value in one.items():
+                scores.setdefault(key, []).append(value)
+        mean = means({key: torch.cat(values) for key, values in scores.items()})
+        shown = {
+            "structure x1e3": (mean["structure_distance"], 1e3), "PSNR unedit part": (mean["psnr_unedit_part"], 1),
+            "PSNR outside": (mean["psnr_outside"], 1), "MSE outside x1e4": (mean["mse_outside"], 1e4),
+            "SSIM outside x1e2": (mean["ssim_outside"], 1e2), "LPIPS outside x1e3": (mean.get("lpips_outside"), 1e3),
+            "CLIP": (mean.get("clip_similarity_target_image"), 1), "CLIP edited": (mean.get("clip_similarity_target_image_edit_part"), 1),
+        }  # fmt: skip
+        found: dict = {"method": name, **{key: round(value * scale, 2) for key, (value, scale) in shown.items() if value is not None}}
+        if self.truth:
+            x, y = torch.stack(self.sources), torch.stack(list(edited))
+            went = progress(self.regressor, x, y, self.truth)
+            change = factor_change(self.regressor, x / 2 + 0.5, y.clamp(-1, 1) / 2 + 0.5)
+            others = []
+            for i, entry in enumerate(self.truth):
+                meant = {entry["factor"], *BY_EDIT[entry["edit"]].tied}
+                others.append(torch.stack([change[n][i].abs() for n in NAMES if n not in meant]).mean())
+            # One edit that overshoots must not pay for another that did nothing.
+            found |= {
+                "target moved": round(float(went.clamp(-1, 1).mean()), 3), "reached half": round(float((went > 0.5).float().mean()), 3),
+                "others moved": round(float(torch.stack(others).mean()), 4),
+            }  # fmt: skip
+        return {**found, "s": round(seconds, 2)}
+
+
+def bars(rows: Sequence[dict]) -> list[dict]:
+    """The expected orders of methods that were run, and that the instrument itself can be trusted."""
+    by = {row["method"]: row for row in rows}
+    found = []
+    for first, second, figure, ahead in ORDERS:
+        if first in by and second in by:
+            found.append(bar(f"{figure}: {first} ahead of {second}", round(by[first][figure] - by[second][figure], 3), ">=", ahead))
+    if BEST in by:
+        found.append(bar("target moved by the renderer's own edit", by[BEST]["target moved"], ">=", 0.95))
+        found.append(bar("PSNR outside of the renderer's own edit, dB", by[BEST]["PSNR outside"], ">=", 119))
+    return found
+
+
+def sheet(pictures: dict[str, Sequence[Tensor]], names: Sequence[str], most: int = 10) -> None:
+    """The first items, a row each."""
+    lines = [(names[i], [column[i] for column in pictures.values()]) for i in range(min(most, len(names)))]
+    if len({picture.shape for _, row in lines for picture in row}) == 1:
+        Image.fromarray((strip(lines, list(pictures))[0] * 255).round().byte().numpy()).save("assets/text_editing.png")
+
+
+if __name__ == "__main__":
+    main()
