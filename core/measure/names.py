@@ -15,6 +15,7 @@ from ..faces.words import ATTRIBUTES
 
 LEAST = 0.1
 """Share of a factor's range below which a change is not worth a name."""
+STILL = 1e-3
 LIKE = 0.2
 """Cosine below which a change is not worth a word."""
 WORDS = (
@@ -72,8 +73,9 @@ def likely_words(embedder: Embedder, plain: Tensor, edited: Tensor, words: Seque
         raise ValueError(f"naming compares words with each other and needs at least two, got {chosen}; separate them by commas")
     places = embedder.embed_text(chosen).to(edited.device)
     directions = F.normalize(places - places.mean(0), dim=1)
-    moved = F.normalize(embedder.embed_image(edited) - embedder.embed_image(plain[None]), dim=1)
-    scores = moved @ directions.T
+    moved = embedder.embed_image(edited) - embedder.embed_image(plain[None])
+    # Of a picture that has not moved only rounding is left, and that points somewhere too.
+    scores = F.normalize(moved, dim=1) @ directions.T * (moved.norm(dim=1, keepdim=True) > STILL)
     texts = []
     for row in scores.tolist():
         ranked = sorted(zip(row, chosen, strict=True), reverse=True)[:most]
