@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
+Module = TypeVar("Module", bound=nn.Module)
 KEY = "hspace"
 MAX_HEADER = 2**20
 _FLOATS = ("F32", "F16", "BF16")
@@ -30,6 +31,8 @@ def write_bytes(path: Path | str, data: bytes) -> Path:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)
@@ -57,6 +60,22 @@ def write_own(path: Path | str, tensors: Mapping[str, Tensor], facts: Mapping[st
     if bad:
         raise ValueError(f"weights hold NaN or infinite values ({', '.join(bad[:3])}) and are not saved; train with a lower learning rate")
     return write_bytes(path, save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, {KEY: json.dumps(dict(facts))}))
+
+
+def filled(make: Callable[[], Module], state: Mapping[str, Tensor]) -> Module:
+    """A module with the weights of ``state``, which is compared with it before any memory is taken: shapes in a file can be huge.
+
+    Args:
+        make: makes the module; what it makes of no tensors given takes no memory here.
+        state: every weight.
+
+    Raises:
+        RuntimeError: names or shapes differ.
+    """
+    with torch.device("meta"):
+        made = make()
+    made.load_state_dict({k: v.clone() for k, v in state.items()}, assign=True)
+    return made
 
 
 def read_own(path: Path | str, form: str, version: int, most: int) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -253,7 +253,11 @@ class HSpaceLoadTrained(io.ComfyNode):
             category="HSpace/edit",
             description="A shift of h that Train Asyrp made.",
             inputs=_loader(paths.ASYRP, "A file"),
-            outputs=[Delta.Output(display_name="trained"), io.String.Output(display_name="label")],
+            outputs=[
+                Delta.Output(display_name="trained"),
+                io.String.Output(display_name="label"),
+                io.Float.Output(display_name="sigma_boost", tooltip="For 'boost' of Render Trajectory; 0 if it was trained without."),
+            ],
         )
 
     @classmethod
@@ -265,7 +269,7 @@ class HSpaceLoadTrained(io.ComfyNode):
     def execute(cls, file) -> io.NodeOutput:
         """Load."""
         found = load_delta(paths.edit_path(paths.ASYRP, file))
-        return io.NodeOutput(delta_to_payload(found), found.label)
+        return io.NodeOutput(delta_to_payload(found), found.label, found.sigma_boost)
 
 
 class HSpaceLoadFineTuned(io.ComfyNode):

@@ -149,12 +149,13 @@ class HSpaceLoadAsyrp(io.ComfyNode):
                 io.Int.Input("index", default=1, min=1, max=64, tooltip="Which edit of the file, counted from 1; most hold one."),
                 io.Float.Input("sigma_edit", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, advanced=True, optional=True, tooltip="Lowest noise level that is edited; the file does not say. 0: t = 500, as for its faces."),
                 io.Int.Input("steps", default=40, min=1, max=1000, advanced=True, optional=True, tooltip="Steps it was trained with, from 999 to 0 (ngen in its name)."),
+                io.Float.Input("sigma_boost", default=0.0, min=0.0, max=200.0, step=0.01, round=0.001, advanced=True, optional=True, tooltip="Kept with it, from Asyrp Levels: from this level down the paper draws noise anew (t_boost; 0.7 at 256 pixels is t = 200)."),
             ],
             outputs=[Delta.Output(display_name="trained"), io.String.Output(display_name="label")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, checkpoint, index, sigma_edit=0.0, steps=40) -> io.NodeOutput:
+    def execute(cls, model, checkpoint, index, sigma_edit=0.0, steps=40, sigma_boost=0.0) -> io.NodeOutput:
         """Read it for this model."""
         check_network(model)
         net = getattr(model.model.diffusion_model, "net", None)
@@ -164,7 +165,14 @@ class HSpaceLoadAsyrp(io.ComfyNode):
         level = sigma_edit or default_sigma(model, 256)
         edited = max(1, round(steps * float((levels >= level).sum()) / len(levels)))
         found = load_released(
-            paths.checkpoint_path(checkpoint), net, levels, model_fingerprint(model), channels=channels, sigma_edit=level, steps=edited
+            paths.checkpoint_path(checkpoint),
+            net,
+            levels,
+            model_fingerprint(model),
+            channels=channels,
+            sigma_edit=level,
+            steps=edited,
+            sigma_boost=sigma_boost,
         )
         if index > len(found):
             raise ValueError(f"this checkpoint holds {len(found)} edits, got index {index}")

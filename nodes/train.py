@@ -10,7 +10,7 @@ from ..core.plots import levels_plot
 from ..core.train.asyrp import train_asyrp
 from ..core.train.directional import text_direction
 from ..core.train.fit import OPTIMISERS
-from ..core.train.levels import edit_levels, lpips_distance
+from ..core.train.levels import edit_levels, lpips_distance, lpips_missing
 from ..core.train.memory import needed
 from .dials import MODEL, VAE, default_sigma
 from .host import paths
@@ -164,7 +164,7 @@ class HSpaceAsyrpLevels(io.ComfyNode):
             return edit_levels(denoiser, path, cosine, distance=lpips_distance(model.load_device), decode=decode, callback=report)
 
         found = with_denoiser(model, path.x0.shape, Prompts.of(path), work)
-        how = "LPIPS" if found.lpips else "1 - SSIM in place of LPIPS, which is not installed"
+        how = "LPIPS" if found.lpips else f"1 - SSIM in place of LPIPS ({lpips_missing()})"
         picture = levels_plot(found.sigmas, found.predicted, found.noisy, found.sigma_edit, found.sigma_boost, how)
         text = (
             f"edit down to sigma {found.sigma_edit:.3g}, draw noise from {found.sigma_boost:.3g} down; prompts' cosine {cosine:.2f}; {how}"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..networks.delta import Delta, DeltaTable, form_of
 from ..networks.read import read_tensors
 from ..networks.step import StepEmbedding
-from ..own_file import read_own, write_own
+from ..own_file import filled, read_own, write_own
 from .delta import TrainedDelta
 
 FORMAT, VERSION, MAX_BYTES = "hspace.delta", 1, 256 * 2**20
@@ -89,9 +89,12 @@ def delta_from_payload(payload: object) -> TrainedDelta:
             made = DeltaTable(state["shifts"], state["levels"])
         elif facts["kind"] in ("ddpm", "guided"):
             width, base = state["step.first.weight"].shape
-            step = StepEmbedding(base, width, bool(facts["ddpm_step"]), state["step.levels"])
-            made = Delta(_channels(state, "block."), step, facts["kind"])
-            made.load_state_dict(state)
+
+            def make() -> Delta:
+                step = StepEmbedding(base, width, bool(facts["ddpm_step"]), state["step.levels"])
+                return Delta(_channels(state, "block."), step, facts["kind"])
+
+            made = filled(make, state)
         else:
             raise ValueError(f"its kind must be ddpm, guided or table, got {ascii(facts['kind'])[:40]}")
         if not bool((made.state_dict()["levels" if facts["kind"] == "table" else "step.levels"] >= 0).all()):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..networks.rectifier import Rectifier
 from ..networks.step import StepEmbedding
-from ..own_file import read_own, write_own
+from ..own_file import filled, read_own, write_own
 
 FORMAT, VERSION, MAX_BYTES = "hspace.rectifier", 1, 2**31
 _NAME, _FINGERPRINT = re.compile(r"[\w.]{1,120}"), re.compile(r"[0-9a-f]{6,64}")
@@ -98,12 +98,12 @@ def rectifier_from_payload(payload: object) -> TrainedRectifier:
         if not good:
             raise ValueError("its metadata is out of range")
         wide, base = state["step.first.weight"].shape
-        step = StepEmbedding(base, wide, payload["ddpm_step"], state["step.levels"])
-        # What the shapes ask for must be what the file holds, before any of it is made.
-        if sum(v.numel() for v in state.values()) < sides[2] * 9 * sum(o + i for o, i in shapes.values()):
-            raise ValueError("its tensors are fewer than its metadata says")
-        made = Rectifier({k: (v[0], v[1]) for k, v in shapes.items()}, step, *sides)
-        made.load_state_dict(state)
+
+        def make() -> Rectifier:
+            step = StepEmbedding(base, wide, payload["ddpm_step"], state["step.levels"])
+            return Rectifier({k: (v[0], v[1]) for k, v in shapes.items()}, step, *sides)
+
+        made = filled(make, state)
     except Exception as error:  # missing keys and shapes raise their own kinds
         raise ValueError(f"this is not a usable rectifier: {str(error)[:300]}; train it again, or get it from where it came") from error
     return TrainedRectifier(

@@ -60,9 +60,11 @@ def from_lora(tensors: object) -> WeightDelta:
             )
         if key.endswith(_UP):
             down = tensors.get(key.removesuffix(_UP) + _DOWN)
-            if down is None or down.shape[0] != value.shape[1]:
+            if down is None or min(value.dim(), down.dim()) < 2 or down.shape[0] != value.shape[1]:
                 raise ValueError(f"this LORA_MODEL has {ascii(key)[:80]} without its other half; get the file again")
             thin[name.removesuffix(_UP) + ".weight"] = (value.flatten(1), down.flatten(1))
+        elif key.endswith(_DOWN) and key.removesuffix(_DOWN) + _UP not in tensors:
+            raise ValueError(f"this LORA_MODEL has {ascii(key)[:80]} without its other half; get the file again")
         elif key.endswith(_DIFF_B):
             full[name.removesuffix(_DIFF_B) + ".bias"] = value
         elif key.endswith(_DIFF):

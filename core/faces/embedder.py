@@ -19,23 +19,28 @@ DIM, LONGEST = 128, 48
 SPACE = "hspace face world 1"
 _GLUE = ("a", "an", "the", "of", "with", "and", "in", "wearing", "has", "having")
 WORDS = tuple(sorted({w for a in ATTRIBUTES for phrases in a.phrases for p in phrases for w in p.split()} | {*SUBJECTS, *_GLUE, *HUES}))
+# Of the sentences that a prompt is averaged over (core.train.directional); they say nothing of a face.
+_PASSED = frozenset("at bad blurry bright close cropped drawing good itap low painting rendering resolution sketch up who is very".split())
 _NUMBER = {word: i + 1 for i, word in enumerate(WORDS)}  # 0 pads
 
 
 def tokens(prompts: Sequence[str]) -> Tensor:
-    """Word numbers `[b n]`, padded with 0. Words that the face world has not are left out.
+    """Word numbers `[b n]`, padded with 0.
 
     Raises:
-        ValueError: no prompt, or one without a single known word that says something.
+        ValueError: no prompt, one without a single word that says something, or a word that the face world has not.
     """
     if not prompts:
         raise ValueError("there is no prompt to embed")
     rows = []
     for prompt in prompts:
-        row = [_NUMBER[w] for w in re.findall(r"[a-z]+", prompt.lower()) if w in _NUMBER][:LONGEST]
-        if not any(WORDS[i - 1] not in _GLUE for i in row):
+        words = re.findall(r"[^\W\d_]+", prompt.lower())
+        unknown = [w for w in words if w not in _NUMBER and w not in _PASSED]
+        row = [_NUMBER[w] for w in words if w in _NUMBER][:LONGEST]
+        if unknown or not any(WORDS[i - 1] not in _GLUE for i in row):
             known = ", ".join(w for w in WORDS if w not in _GLUE)
-            raise ValueError(f"the face embedder knows none of the words of {prompt!r}; it knows {known}")
+            what = f"knows not {unknown[0]!r} of {prompt!r}" if unknown else f"knows no word that says something in {prompt!r}"
+            raise ValueError(f"the face embedder {what}; it knows {known}")
         rows.append(row)
     width = max(map(len, rows))
     return torch.tensor([row + [0] * (width - len(row)) for row in rows])

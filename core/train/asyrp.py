@@ -49,8 +49,7 @@ def train_asyrp(
         blur: of the pictures before they are embedded, a share of their side; against fine patterns that only please the embedder.
         seed: of the order of the pictures.
         decode: for models of latents.
-        callback: called after every step with ``denoised`` (the edited prediction), ``loss``, and ``whole`` where a batch ends, which is
-            where a run may be stored; may raise to cancel.
+        callback: called after every step with ``denoised`` (the edited prediction) and ``loss``; may raise to cancel.
         begin: called with the run before its first step: to resume an earlier one, and to read it if it is cancelled.
 
     Returns:
@@ -75,10 +74,10 @@ def train_asyrp(
     decode = decode or (lambda x: x)
     device, layer = path.states.device, "middle"
     delta.to(device)
-    fit = Fit(delta, lr, epochs * -(-count // batch) * len(steps), optimiser, callback=callback)
+    pass_ = -(-count // batch) * len(steps)
+    fit = Fit(delta, lr, epochs * pass_, optimiser, callback=callback, warm=pass_)
     if begin is not None:
         begin(fit)
-        fit.rewind(len(steps))
     with torch.no_grad():
         pictures = torch.cat([decode(part) for part in path.x0.split(batch)])
     done = 0
@@ -89,7 +88,9 @@ def train_asyrp(
             done += len(steps)
             if fit.i >= done:
                 continue  # a resumed run has seen them
-            for i in steps:
+            here = max(0, fit.i - done + len(steps))
+            x = fit.carry["x"].to(x) if here else x
+            for i in steps[here:]:
                 sigma = x.new_full((len(rows),), grid[i])
                 with torch.no_grad():
                     part = model.split(x, sigma, layer)
@@ -99,8 +100,8 @@ def train_asyrp(
                     edited = (part.smooth or part.decode)(part.h + delta(part.h.float(), sigma.float()).to(part.h))
                     moved = guided(embedder, decode(edited), pictures[rows], direction, blur)
                     loss = clip_weight * moved + l1_weight * cosine * F.l1_loss(edited, aim)
-                fit.step(loss, denoised=edited.detach(), sigma=grid[i], whole=i == steps[-1])
                 x = edited_step(x, grid[i], grid[i + 1], edited.detach(), eps)
+                fit.step(loss, {} if i == steps[-1] else {"x": x}, denoised=edited.detach(), sigma=grid[i])
     delta.load_state_dict(fit.best)
     delta.requires_grad_(False)
     facts = {"source": source, "target": target, "loss": fit.losses[-1] if fit.losses else 0.0, "pictures": count, "epochs": epochs}

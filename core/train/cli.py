@@ -6,6 +6,7 @@ Every process inverts and sees its own share of the pictures; gradients are aver
 from __future__ import annotations
 
 import argparse
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,8 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = load_denoiser(a.model, device=device)
     path = _inverted(model, _pictures(a.pictures, a.size, rank, ranks).to(device), a.grid, a.sigma_start)
     level = a.sigma_edit or rescale_sigma(_PAPER_SIGMA, _PAPER_SIZE, a.size)
+    a.out.parent.mkdir(parents=True, exist_ok=True)
     state, started, saved = a.out.with_suffix(".training.safetensors"), time.monotonic(), [time.monotonic()]
-    facts = {k: str(v) for k, v in vars(a).items() if k not in ("out", "resume")} | {"processes": ranks}
+    seen = hashlib.sha256(path.x0.cpu().contiguous().numpy()).hexdigest()[:12]
+    facts = {k: str(v) for k, v in vars(a).items() if k not in ("out", "resume", "cpu", "save_every", "pictures", "model")}
+    facts |= {"processes": ranks, "model": model.fingerprint, "pictures of the first process": seen}
     runs: list[Fit] = []
 
     def begin(fit: Fit) -> None:
@@ -60,16 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if ranks > 1:
             fit.average = _average(accelerator)
         if a.resume and state.exists():
-            load_state(state, fit, facts)
+            load_state(state, fit, facts if not rank else None)
 
     def step(seen: dict[str, Any]) -> None:
         if rank:
             return
         if seen["i"] % 50 == 0 or seen["i"] + 1 == seen["n"]:
             print(f"step {seen['i'] + 1}/{seen['n']}  loss {seen['smooth']:.4f}  {time.monotonic() - started:.0f} s", flush=True)
-        if seen["whole"] and time.monotonic() - saved[0] > a.save_every:
+        # Between two chains: what a chain carries is of this process's pictures alone.
+        if not runs[0].carry and time.monotonic() - saved[0] > a.save_every:
             saved[0] = time.monotonic()
-            save_state(state, runs[0], facts)
+            try:
+                save_state(state, runs[0], facts)
+            except OSError as error:  # a full disk does not end a run
+                print(error, flush=True)
 
     options: dict[str, Any] = {"batch": a.batch, "lr": a.lr, "seed": a.seed, "callback": step, "begin": begin}
     prompts: Any = () if a.method == "rectifier" else (_embedder(a.embedder, device), a.source, a.target)
@@ -91,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write = lambda: save_weights(a.out, thinned(weights, a.rank)[0] if a.rank else weights)  # noqa: E731
     else:
         top, first = float(path.sigmas[0]), a.method == "rectifier"
-        net = Rectifier.of(model.net, model.schedule.sigmas, seed=a.seed) if first else load_rectifier(a.rectifier).rectifier.to(device)
+        net = Rectifier.of(model.net, model.schedule.sigmas, seed=a.seed) if first else _rebuilding(a.rectifier, model).to(device)
         options["steps"] = a.steps or 1000
         if first:
             found = train_reconstruction(model, model.net, path, net, **options)
@@ -113,7 +121,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write = lambda: save_rectifier(a.out, made)  # noqa: E731
     accelerator.wait_for_everyone()
     if rank == 0:
-        a.out.parent.mkdir(parents=True, exist_ok=True)
         print(f"{write()}: {a.out.stat().st_size / 2**20:.2f} MB, {time.monotonic() - started:.0f} s", flush=True)
         state.unlink(missing_ok=True)
     accelerator.end_training()
@@ -186,6 +193,17 @@ def _embedder(path: Path | None, device: torch.device) -> Embedder:
     if path is None:
         raise SystemExit("this method is guided by prompts; give --embedder, --source and --target")
     return ClipEmbedder(path).to(device) if path.is_dir() else load_embedder(path, device)
+
+
+def _rebuilding(path: Path | None, model) -> Rectifier:
+    """The rectifier of stage 1, for this model."""
+    if path is None:
+        raise SystemExit("rectifier-edit starts from a rectifier; give --rectifier with the file that 'rectifier' wrote")
+    found = load_rectifier(path)
+    found.check_model(model.fingerprint)
+    if found.edit:
+        raise SystemExit(f"{path} is a rectifier of an edit ({found.label}); give the one that 'rectifier' wrote")
+    return found.rectifier
 
 
 def _average(accelerator) -> Callable[[Sequence[Tensor]], None]:

@@ -63,10 +63,10 @@ def finetune(
     tuned = VPDenoiser(net, model.schedule, model.prediction, model.fingerprint)
     count = path.states.shape[1]
     parts = -(-count // batch)
-    fit = Fit(net, lr, epochs * parts * (steps if efficient else 1), callback=callback)
+    pass_ = parts * (steps if efficient else 1)
+    fit = Fit(net, lr, epochs * pass_, callback=callback, warm=pass_)
     if begin is not None:
         begin(fit)
-        fit.rewind(steps if efficient else 1)
 
     def loss_of(picture: Tensor, rows: Tensor) -> Tensor:
         moved = guided(embedder, picture, path.x0[rows], direction, blur)
@@ -81,15 +81,16 @@ def finetune(
             done += steps if efficient else 1
             if fit.i >= done:
                 continue  # a resumed run has seen them
-            x = path.noisiest[rows]
+            here = max(0, fit.i - done + steps) if efficient else 0
+            x = fit.carry["x"].to(path.states) if here else path.noisiest[rows]
             with torch.enable_grad():
-                for n in range(steps):
+                for n in range(here, steps):
                     denoised = tuned(x, x.new_full((len(rows),), grid[n]))
+                    shown = denoised.detach() if efficient else denoised
+                    x = edited_step(x, grid[n], grid[n + 1], shown, shown)
                     if efficient:
-                        fit.step(loss_of(denoised, rows), denoised=denoised.detach(), sigma=grid[n], whole=n == steps - 1)
-                        denoised = denoised.detach()
-                    x = edited_step(x, grid[n], grid[n + 1], denoised, denoised)
+                        fit.step(loss_of(denoised, rows), {} if n == steps - 1 else {"x": x}, denoised=shown, sigma=grid[n])
                 if not efficient:
-                    fit.step(loss_of(x, rows), denoised=x.detach(), sigma=0.0, whole=True)
+                    fit.step(loss_of(x, rows), denoised=x.detach(), sigma=0.0)
     facts = {"source": source, "target": target, "pictures": count, "epochs": epochs, "efficient": efficient, "sigma": grid[0]}
     return difference(fit.best, model.net.state_dict(), model.fingerprint.partition("+")[0], f"{source} > {target}", facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -37,9 +38,13 @@ def text_direction(embedder: Embedder, source: str, target: str) -> tuple[Tensor
             )
     a, b = (_averaged(embedder, prompt.strip()) for prompt in (source, target))
     cosine = float(a @ b)
-    if float((b - a).norm()) < _SAME:
+    if _words(source) == _words(target) or float((b - a).norm()) < _SAME:
         raise ValueError(f"the two prompts mean the same to the embedder ({source!r}, {target!r}); name in the target what is to change")
     return F.normalize(b - a, dim=0), cosine
+
+
+def _words(prompt: str) -> list[str]:
+    return [w for w in re.findall(r"\w+", prompt.lower()) if w not in ("a", "an", "the")]
 
 
 def _averaged(embedder: Embedder, prompt: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,18 +44,24 @@ class Levels:
     lpips: bool
 
 
+def lpips_missing() -> str:
+    """What LPIPS would need here: the package, or a file; empty if it is there."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET
+    if importlib.util.find_spec("lpips") is None:
+        return "the package lpips is not installed"
+    return "" if file.is_file() else f"torchvision's {file.name} is not in {file.parent}"
+
+
 def lpips_distance(device: torch.device | str = "cpu") -> Distance | None:
     """LPIPS (Zhang et al. 2018, arXiv 1801.03924) on AlexNet, where the package and the weights of AlexNet are on this machine; else None.
 
     Nothing is downloaded: the weights are looked for where torchvision keeps them.
     """
+    if lpips_missing():
+        return None
+    import lpips
+
     file = Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET
-    try:
-        import lpips
-    except ImportError:
-        return None
-    if not file.is_file():
-        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-_ADAM = 4  # copies of trained weights: themselves, their gradient, and two moments
+_ADAM = 6  # copies of trained weights: themselves, their gradient, two moments, the best so far and the one that takes its place
 
 
 def graph_bytes(step: Callable[[], Tensor], without: Iterable[nn.Module] = ()) -> int:

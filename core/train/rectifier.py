@@ -58,14 +58,16 @@ def train_reconstruction(
     path.check_model(model.fingerprint)
     own = _OwnRuns(model, path, batch, seed)
 
-    def loss_of(i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        rows, x, aim, now, nxt = own.turn() or (rows, path.states[i][rows], path.states[i + 1][rows], *path.sigmas[i : i + 2].tolist())
+    def loss_of(fit: Fit, i: int, rows: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        turn = own.turn(fit)
+        rows, x, aim, now, nxt = turn or (rows, path.states[i][rows], path.states[i + 1][rows], *path.sigmas[i : i + 2].tolist())
         x0 = path.x0[rows]
         shown, plain = predicted(model, net, rectifier, x, x0, now, weight_of)
         reached, reference = (edited_step(x, now, nxt, d, d) for d in (shown, plain))
-        own.arrive(reached.detach())
+        if turn:
+            own.walked = reached.detach()
         loss = F.mse_loss(reached, aim) / (F.mse_loss(reference, aim) + _FLOOR)
-        return (loss if perceptual is None else loss + 0.8 * perceptual(shown, x0).mean()), shown
+        return (loss if perceptual is None else loss + 0.8 * perceptual(shown, x0).mean()), shown, own.carry
 
     return _run(path, rectifier, range(len(path.sigmas) - 1), loss_of, steps, batch, lr, seed, callback, begin)
 
@@ -108,19 +110,17 @@ def train_edit(
     with torch.no_grad():
         pictures = torch.cat([decode(x) for x in path.x0.split(batch)])
     picked = torch.linspace(window[0], window[-1], min(grid, len(window))).round().long().tolist()
-    chain: dict[str, Tensor] = {}
 
-    def loss_of(i: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        n = picked.index(i) if markov else 0
-        if markov and n == 0:
-            chain["rows"], chain["x"] = rows, path.states[i][rows]
-        rows = chain["rows"] if markov else rows
-        x, x0 = chain["x"] if markov else path.states[i][rows], path.x0[rows]
-        shown, _ = predicted(model, net, edited, x, x0, float(path.sigmas[i]), weight_of)
-        if markov and n + 1 < len(picked):
-            chain["x"] = edited_step(x, float(path.sigmas[i]), float(path.sigmas[picked[n + 1]]), shown.detach(), shown.detach())
+    def loss_of(fit: Fit, i: int, rows: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        x, carry = path.states[i][rows], {}
+        if fit.carry:  # in the middle of an edited chain
+            rows, x = fit.carry["rows"].long(), fit.carry["x"].to(x)
+        shown, _ = predicted(model, net, edited, x, path.x0[rows], float(path.sigmas[i]), weight_of)
+        if markov and i != picked[-1]:
+            nxt = float(path.sigmas[picked[picked.index(i) + 1]])
+            carry = {"rows": rows.float(), "x": edited_step(x, float(path.sigmas[i]), nxt, shown.detach(), shown.detach())}
         moved = guided(embedder, decode(shown), pictures[rows], direction, blur)
-        return clip_weight * moved + l1_weight * F.l1_loss(shown, x0), shown
+        return clip_weight * moved + l1_weight * F.l1_loss(shown, path.x0[rows]), shown, carry
 
     return _run(path, edited, picked if markov else window, loss_of, steps, batch, lr, seed, callback, begin, in_turn=markov)
 
@@ -130,39 +130,46 @@ class _OwnRuns:
 
     def __init__(self, model: Denoiser, path: Trajectory, batch: int, seed: int):
         self.model, self.path, self.batch = model, path, batch
-        self.generator, self.odd = torch.Generator().manual_seed(seed + 1), False
+        self.generator = torch.Generator().manual_seed(seed + 1)
         self.left: list[tuple[Tensor, float, float]] = []
         self.rows = self.walked = path.states
+        self.done = 0
 
-    def turn(self) -> tuple[Tensor, Tensor, Tensor, float, float] | None:
+    @property
+    def carry(self) -> dict[str, Tensor]:
+        """Where a run is that has not come down yet."""
+        return {"walked": self.walked} if self.left else {}
+
+    def turn(self, fit: Fit) -> tuple[Tensor, Tensor, Tensor, float, float] | None:
         """Pictures, state, where to arrive, noise level now and next; None if it is a stored state's turn."""
-        self.odd = not self.odd
-        if self.odd:
+        while self.done < fit.i // 2:  # a resumed run has seen them
+            self._begin(fit.i // 2 - self.done)
+            self.walked = fit.carry.get("walked", self.walked).to(self.path.states)
+        if fit.i % 2 == 0:
             return None
         if not self.left:
             self._begin()
         aim, now, nxt = self.left.pop(0)
+        self.done += 1
         return self.rows, self.walked, aim, now, nxt
 
-    def arrive(self, x: Tensor) -> None:
-        """Where the step of :meth:`turn` has led."""
-        if not self.odd:
-            self.walked = x
-
     @torch.no_grad()
-    def _begin(self) -> None:
-        """Invert some pictures, by plain DDIM."""
+    def _begin(self, seen: int = 0) -> None:
+        """Invert some pictures, by plain DDIM, unless all of the run's steps, or more, were ``seen``."""
         last, count = len(self.path.sigmas) - 1, self.path.states.shape[1]
         steps = min(last, (6, 10, 20, last)[int(torch.randint(4, (1,), generator=self.generator))])
         self.rows = torch.randint(0, count, (min(self.batch, count),), generator=self.generator).to(self.path.states.device)
         picked = [*torch.linspace(0, last - 1, steps).round().long().unique().tolist(), last]
         sigmas = self.path.sigmas[picked]
+        self.done += min(seen, len(picked) - 1)
+        if seen >= len(picked) - 1:
+            return
         if steps == last:
             states = self.path.states[:, self.rows]
         else:
             states = invert_ddim(self.model, self.path.x0[self.rows], sigmas, limit=None).states
         self.walked = states[0]
-        self.left = [(a, n, m) for a, n, m in zip(states[1:], sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)]
+        self.left = [(a, n, m) for a, n, m in zip(states[1:], sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)][seen:]
 
 
 def predicted(
@@ -177,8 +184,8 @@ def predicted(
 
 
 def _run(
-    path: Trajectory, rectifier: Rectifier, window, loss_of: Callable[[int, Tensor], tuple[Tensor, Tensor]], steps: int, batch: int,
-    lr: float, seed: int, callback: Callback | None, begin: Begin | None, in_turn: bool = False,
+    path: Trajectory, rectifier: Rectifier, window, loss_of: Callable[[Fit, int, Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]],
+    steps: int, batch: int, lr: float, seed: int, callback: Callback | None, begin: Begin | None, in_turn: bool = False,
 ) -> Rectifier:  # fmt: skip
     count, levels = path.states.shape[1], list(window)
     if batch < 1:
@@ -188,7 +195,6 @@ def _run(
     fit = Fit(rectifier, lr, steps, callback=callback)
     if begin is not None:
         begin(fit)
-        fit.rewind(len(levels) if in_turn else 1)
     while fit.i < steps:
         for group in fit.optimiser.param_groups:
             group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * fit.i / steps))
@@ -196,7 +202,7 @@ def _run(
         rows = torch.randint(0, count, (min(batch, count),), generator=g).to(path.states.device)
         level = levels[fit.i % len(levels)] if in_turn else levels[int(torch.randint(0, len(levels), (1,), generator=g))]
         with torch.enable_grad():
-            loss, shown = loss_of(level, rows)
-            fit.step(loss, denoised=shown.detach(), whole=True)
+            loss, shown, carry = loss_of(fit, level, rows)
+            fit.step(loss, carry, denoised=shown.detach())
     rectifier.load_state_dict(fit.best)
     return rectifier.requires_grad_(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,29 @@ from torch import Tensor
 from ..own_file import read_own, write_own
 from .fit import Fit
 
-FORMAT, VERSION, MAX_BYTES = "hspace.training", 1, 2**35
+FORMAT, VERSION, MAX_BYTES = "hspace.training", 2, 2**35
 
 
 def save_state(path: Path | str, fit: Fit, facts: dict[str, Any]) -> Path:
     """Write a run; ``facts`` are compared when it is resumed."""
     state = fit.state()
-    tensors = {f"{part}.{k}": v for part in ("module", "best") for k, v in state[part].items()}
+    tensors = {f"{part}.{k}": v for part in ("module", "best", "carry") for k, v in state[part].items()}
     for number, slots in state["optimiser"]["state"].items():
         tensors |= {f"optimiser.{number}.{k}": torch.as_tensor(v, dtype=torch.float32) for k, v in slots.items() if v is not None}
     tensors["losses"] = torch.tensor(state["losses"], dtype=torch.float64).float()
-    progress = {"i": state["i"], "smooth": state["smooth"] if state["i"] else 0.0, "least": state["least"] if state["i"] else 0.0}
+    progress = {"i": state["i"], "smooth": state["smooth"] if state["i"] else 0.0}
+    progress["least"] = state["least"] if math.isfinite(state["least"]) else None
     return write_own(path, tensors, {"format": FORMAT, "version": VERSION, "settings": facts, **progress})
 
 
-def load_state(path: Path | str, fit: Fit, facts: dict[str, Any]) -> None:
-    """Make ``fit`` go on where the run of a file stopped.
+def load_state(path: Path | str, fit: Fit, facts: dict[str, Any] | None) -> None:
+    """Make ``fit`` go on where the run of a file stopped; ``facts`` None compares nothing.
 
     Raises:
         ValueError: not such a file, or a run with other settings.
     """
     tensors, found = read_own(path, FORMAT, VERSION, MAX_BYTES)
-    if found.get("settings") != facts:
+    if facts is not None and found.get("settings") != facts:
         other = sorted(k for k in facts if not isinstance(found.get("settings"), dict) or found["settings"].get(k) != facts[k])
         raise ValueError(f"{Path(path).name!r} belongs to a run with other settings ({', '.join(other)}); use those, or another name")
     try:
@@ -49,7 +51,8 @@ def load_state(path: Path | str, fit: Fit, facts: dict[str, Any]) -> None:
         fit.resume(
             {
                 "module": part("module"), "best": part("best"), "optimiser": optimiser, "i": int(found["i"]),
-                "losses": tensors["losses"].tolist(), "smooth": float(found["smooth"]), "least": float(found["least"]),
+                "losses": tensors["losses"].tolist(), "smooth": float(found["smooth"]), "carry": part("carry"),
+                "least": math.inf if found["least"] is None else float(found["least"]),
             }
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .memory import held_in_place
+
 DIM = 768
 _COLOURS = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0)}
 
@@ -53,7 +55,7 @@ class HostEmbedder:
             raise ValueError(
                 "clip must hold the text tower of CLIP ViT-L/14 (clip_l), which this one does not; load clip_l.safetensors with Load CLIP"
             )
-        self.clip, self.vision, self._tower = clip, vision, tower
+        self.clip, self.vision, self._tower, self.held = clip, vision, tower, held_in_place(vision.patcher)
         weight = projection.weight.detach().float()
         plain = torch.eye(DIM, device=weight.device)
         if not bool(torch.isfinite(weight).all()) or float(weight.abs().max()) == 0 or torch.equal(weight, plain):
@@ -66,11 +68,11 @@ class HostEmbedder:
     @property
     def network(self) -> torch.nn.Module:
         """What a gradient runs through."""
-        return self.vision.model
+        return self.held.model
 
     def load(self) -> None:
         """Bring the picture tower to its device."""
-        comfy.model_management.load_model_gpu(self.vision.patcher)
+        comfy.model_management.load_model_gpu(self.held)
 
     def embed_image(self, images: Tensor) -> Tensor:
         """See :class:`core.embedder.Embedder`."""
@@ -82,8 +84,8 @@ class HostEmbedder:
             top, left = (x.shape[-2] - side) // 2, (x.shape[-1] - side) // 2
             x = x[..., top : top + side, left : left + side]
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.vision.image_mean, self.vision.image_std))
-        with _norms_on_copies(self.vision.model):
-            found = self.vision.model(pixel_values=(x.clamp(0, 1) - mean) / std, intermediate_output=-2)[2]
+        with _norms_on_copies(self.network):
+            found = self.network(pixel_values=(x.clamp(0, 1) - mean) / std, intermediate_output=-2)[2]
         return F.normalize(found.float(), dim=-1).to(images.device)
 
     @torch.no_grad()

@@ -17,7 +17,6 @@ import comfy.model_management
 import torch
 from torch import Tensor, nn
 
-from ...core.networks.vp import state_fingerprint
 from ...core.paths import safe_output_path
 from ...core.plots import loss_plot
 from ...core.train.fit import Fit
@@ -42,6 +41,14 @@ def _try(write: Callable[[Any], object], what: Any) -> None:
         write(what)
     except (OSError, ValueError) as error:
         _log.warning("HSpace: %s", error)
+
+
+def _digest(*tensors: Tensor) -> str:
+    """Twelve hex digits over every value."""
+    digest = hashlib.sha256()
+    for value in tensors:
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
 
 
 def ordinary(value: Tensor) -> Tensor:
@@ -124,8 +131,7 @@ class Run:
     """
 
     def __init__(self, model, label: str, path: Trajectory, settings: dict[str, Any]):
-        seen = {"states": path.states, "sigmas": path.sigmas}
-        self.settings = {"model": model_fingerprint(model), "trajectory": state_fingerprint(seen), **settings}
+        self.settings = {"model": model_fingerprint(model), "trajectory": _digest(path.sigmas, path.x0, path.noisiest), **settings}
         self.label, self.need = label, 0
         self.keep: Callable[[dict[str, Tensor]], Path] | None = None
         self.fit: Fit | None = None
@@ -139,12 +145,18 @@ class Run:
         """For the ``begin`` of a core loop."""
         self.fit = fit
         if self.file.exists():
-            load_state(self.file, fit, self.settings)
+            fresh = fit.state()
+            try:
+                load_state(self.file, fit, self.settings)
+            except ValueError as error:
+                fit.resume(fresh)
+                aside = self.file.replace(self.file.with_suffix(".damaged"))
+                _log.warning("HSpace: %s; it is now %s, and the run starts anew", error, aside.name)
             self.resumed = fit.i
 
     def step(self, state: dict[str, Any]) -> None:
         """For the ``callback`` of a core loop."""
-        if state["whole"] and time.monotonic() > self._next:
+        if time.monotonic() > self._next:
             started = time.monotonic()
             self.save()
             # Writing may take long; it is to stay a small part of the time.

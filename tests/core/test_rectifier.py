@@ -15,8 +15,9 @@ from core.networks.guided import GuidedConfig, GuidedUNet
 from core.networks.rectifier import Rectifier, rectified, targets
 from core.schedule import Schedule, grid_sigmas
 from core.train.rectifier import train_edit, train_reconstruction
+from core.train.state import load_state
 
-from .tiny import Colours, redness
+from .tiny import Cancelled, Colours, redness, stopped
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,19 @@ def test_it_learns_to_rebuild_and_then_to_edit(model, path):
     assert all(torch.equal(v, same.state_dict()[k]) for k, v in again.state_dict().items())
 
 
+@pytest.mark.parametrize("at", [3, 4, 10])
+def test_a_run_that_was_cut_goes_on_to_the_same_weights(model, path, tmp_path, at):
+    """In the middle of the rectified model's own runs, and at a stored state's turn."""
+    options = {"steps": 14, "batch": 2, "lr": 1e-2, "seed": 3}
+    whole, file = train_reconstruction(model, model.net, path, fresh(model), **options), tmp_path / "run.safetensors"
+    cut, _ = stopped(at, file)
+    with pytest.raises(Cancelled):
+        train_reconstruction(model, model.net, path, fresh(model), **options, **cut)
+    again = train_reconstruction(model, model.net, path, fresh(model, 9), **options, begin=lambda fit: load_state(file, fit, None))
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+
+
 def test_it_combines_with_steering(model, path):
     x = path.noisiest[:1]
     shape = model.split(x, x.new_ones(1)).h.shape[1:]
@@ -160,6 +174,9 @@ def test_another_forward_stays_where_it_was(model, path):
 
 
 def test_files(model, path, tmp_path):
+    huge = {**rectifier_to_payload(TrainedRectifier(fresh(model), model.fingerprint, False, 1.0, "")), "width": 4096}
+    with pytest.raises(ValueError, match="not a usable rectifier"):  # 20 GB, from a small file
+        rectifier_from_payload(huge)
     made = TrainedRectifier(fresh(model, noise=0.3), model.fingerprint, True, 3.0, "grey > red", {"steps": 3})
     back = load_rectifier(save_rectifier(tmp_path / "r.safetensors", made, half=False))
     x, sigma = path.states[1], path.states.new_full((4,), float(path.sigmas[1]))

@@ -1,7 +1,12 @@
-"""A plain embedder for tests of training."""
+"""What tests of training share: a plain embedder, and runs that are cancelled."""
+
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
+
+from core.train.fit import Fit
+from core.train.state import save_state
 
 NAMES = {"grey": (0.1, 0.1, 0.1), "red": (1.0, -0.6, -0.6), "blue": (-0.6, -0.6, 1.0)}
 
@@ -22,3 +27,20 @@ class Colours:
 def redness(x) -> float:
     """Red over the mean of green and blue."""
     return float((x[:, 0] - x[:, 1:].mean(1)).mean())
+
+
+class Cancelled(Exception):
+    """What the callback of a cancelled run raises."""
+
+
+def stopped(at: int, file: Path | None = None) -> tuple[dict, list[Fit]]:
+    """Options that cancel a training run after ``at`` steps, and the run; its state goes to ``file`` if given."""
+    kept: list[Fit] = []
+
+    def stop(state):
+        if state["i"] + 1 == at:
+            if file is not None:
+                save_state(file, kept[0], {})
+            raise Cancelled
+
+    return {"callback": stop, "begin": kept.append}, kept

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from devtools.console import ROOT
 
 from .graphs import FACE, face, node, refused, render, save
-from .test_trained import apart, asyrp, faces, rectifier, rectifier_edit, tuned
+from .test_trained import apart, asyrp, cancelled, faces, rectifier, rectifier_edit, tuned
 
 WEIGHTS = ROOT / "weights"
 
@@ -182,3 +182,17 @@ def test_rectifiers_that_do_not_fit(server, released, tmp_path):
         refused(server, prompt, file.name, "not a usable")
     finally:
         file.unlink()
+
+
+def test_a_damaged_state_does_not_block_its_node(server):
+    """Such as one that a power cut left empty."""
+    folder = server.process.models / "hspace_edits" / "training"
+    train = {**faces(2), "train": asyrp(epochs=40, seed=77)}
+    prompt = {**train, "report": node("PreviewAny", source=["train", 2])}
+    cancelled(server, prompt, 8)
+    (file,) = folder.glob("*.safetensors")
+    file.write_bytes(b"")
+    result = server.queue(prompt, timeout=300)
+    assert "resumed" not in result.outputs["report"]["text"][0]
+    assert not file.exists() and file.with_suffix(".damaged").is_file()
+    file.with_suffix(".damaged").unlink()

@@ -203,9 +203,9 @@ class TestClip(io.ComfyNode):
         return tower
 
 
-class _Towers:
+class _Towers:  # what embed_image asks of an embedder
     def __init__(self, vision):
-        self.vision = vision
+        self.vision, self.network = vision, vision.model
 
 
 class TestFreeMemory(io.ComfyNode):
