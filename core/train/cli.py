@@ -6,7 +6,6 @@ Every process inverts and sees its own share of the pictures; gradients are aver
 from __future__ import annotations
 
 import argparse
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ from .clip import ClipEmbedder
 from .diffusionclip import finetune
 from .fit import Fit
 from .rectifier import train_edit, train_reconstruction
-from .state import load_state, save_state
+from .state import digest_of, load_state, save_state
 
 METHODS = ("asyrp", "diffusionclip", "rectifier", "rectifier-edit")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -54,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     level = a.sigma_edit or rescale_sigma(_PAPER_SIGMA, _PAPER_SIZE, a.size)
     a.out.parent.mkdir(parents=True, exist_ok=True)
     state, started, saved = a.out.with_suffix(".training.safetensors"), time.monotonic(), [time.monotonic()]
-    seen = hashlib.sha256(path.x0.cpu().contiguous().numpy()).hexdigest()[:12]
+    seen = digest_of(path.x0)
     facts = {k: str(v) for k, v in vars(a).items() if k not in ("out", "resume", "cpu", "save_every", "pictures", "model")}
     facts |= {"processes": ranks, "model": model.fingerprint, "pictures of the first process": seen}
     runs: list[Fit] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ from ..own_file import read_own, write_own
 from .fit import Fit
 
 FORMAT, VERSION, MAX_BYTES = "hspace.training", 2, 2**35
+
+
+def digest_of(*tensors: Tensor) -> str:
+    """Twelve hex digits over every value, for the facts of a run."""
+    digest = hashlib.sha256()
+    for value in tensors:
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]
 
 
 def save_state(path: Path | str, fit: Fit, facts: dict[str, Any]) -> Path:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ...core.paths import safe_output_path
 from ...core.plots import loss_plot
 from ...core.train.fit import Fit
-from ...core.train.state import load_state, save_state
+from ...core.train.state import digest_of, load_state, save_state
 from ...core.trajectory import Trajectory
 from . import paths
 from .clip import HostEmbedder
@@ -41,14 +41,6 @@ def _try(write: Callable[[Any], object], what: Any) -> None:
         write(what)
     except (OSError, ValueError) as error:
         _log.warning("HSpace: %s", error)
-
-
-def _digest(*tensors: Tensor) -> str:
-    """Twelve hex digits over every value."""
-    digest = hashlib.sha256()
-    for value in tensors:
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:12]
 
 
 def ordinary(value: Tensor) -> Tensor:
@@ -131,7 +123,7 @@ class Run:
     """
 
     def __init__(self, model, label: str, path: Trajectory, settings: dict[str, Any]):
-        self.settings = {"model": model_fingerprint(model), "trajectory": _digest(path.sigmas, path.x0, path.noisiest), **settings}
+        self.settings = {"model": model_fingerprint(model), "trajectory": digest_of(path.sigmas, path.x0, path.noisiest), **settings}
         self.label, self.need = label, 0
         self.keep: Callable[[dict[str, Tensor]], Path] | None = None
         self.fit: Fit | None = None
