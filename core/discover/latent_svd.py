@@ -1,4 +1,4 @@
-"""Singular vectors of a latent, channel by channel, and edits by exchanging them (SVD in diffusion's latents, attribute vector integration).
+"""Singular vectors of a latent, channel by channel, and edits by exchanging them ("attribute vector integration" on the SVD of x_t).
 
 Reconstructed from what the paper's captions tell: the vectors carry attributes, the values set their strength, and an edit mixes the
 leading vectors of a noisier state (source) with those of a less noisy one (target). All states are VP states, ``x / sqrt(1 + sigma^2)``.

@@ -1,4 +1,4 @@
-"""Between two noises: slerp (Shoemake 1985) and AdaIN on it, the latent interpolation of DiffMorpher (Zhang et al. 2024, arXiv 2312.07409)."""
+"""Between two noises: slerp and AdaIN on it, the latent interpolation of DiffMorpher (Zhang et al. 2024, arXiv 2312.07409)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def slerp(a: Tensor, b: Tensor, alphas: Sequence[float]) -> Tensor:
 
 
 def adain(z: Tensor, a: Tensor, b: Tensor, alphas: Sequence[float]) -> Tensor:
-    """``z`` with mean and deviation of every channel interpolated between those of ``a`` and ``b`` (Huang and Belongie 2017, arXiv 1703.06868).
+    """``z`` with the interpolated mean and deviation of every channel (AdaIN, Huang and Belongie 2017, arXiv 1703.06868).
 
     The variance is biased on both sides, so that the ends come back (the released code mixes both kinds).
 

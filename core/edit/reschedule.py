@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -29,7 +30,7 @@ def rescheduled(distances: Sequence[float], alphas: Sequence[float]) -> list[flo
         ValueError: numbers that do not belong together, or are not distances or ascending alphas.
     """
     check_alphas(alphas)
-    if len(alphas) < 2 or any(b <= a for a, b in zip(alphas, alphas[1:], strict=False)):
+    if len(alphas) < 2 or any(b <= a for a, b in itertools.pairwise(alphas)):
         raise ValueError("alphas must be two or more and ascend; give those that the frames were rendered with")
     if len(distances) != len(alphas) - 1:
         raise ValueError(f"{len(alphas)} alphas need {len(alphas) - 1} distances between neighbours, got {len(distances)}")

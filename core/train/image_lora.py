@@ -33,8 +33,8 @@ def attention_layers(net: nn.Module) -> dict[str, nn.Linear]:
 
 
 def fit_image_lora(
-    model: Denoiser, net: nn.Module, lora: LowRankLayers, draw: Callable[[torch.Generator], Tensor], shape: Sequence[int], sigmas: Tensor, *,
-    steps: int = 200, lr: float = 2e-4, velocity: bool = False, seed: int = 0, callback: Callback | None = None,
+    model: Denoiser, net: nn.Module, lora: LowRankLayers, draw: Callable[[torch.Generator], Tensor], shape: Sequence[int],
+    sigmas: Tensor, *, steps: int = 200, lr: float = 2e-4, velocity: bool = False, seed: int = 0, callback: Callback | None = None,
     begin: Callable[[Fit], None] | None = None,
 ) -> LowRankLayers:  # fmt: skip
     """Fit low-rank layers so that the model denoises one picture at every level.

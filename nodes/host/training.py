@@ -114,7 +114,7 @@ class Run:
     Args:
         model: MODEL.
         label: what is trained, for people.
-        path: of the training pictures.
+        path: of the training pictures, or the clean states themselves.
         settings: all else that the result depends on.
 
     Attributes:
@@ -123,8 +123,8 @@ class Run:
         need: estimated bytes.
     """
 
-    def __init__(self, model, label: str, path: Trajectory, settings: dict[str, Any]):
-        seen = {"states": path.states, "sigmas": path.sigmas}
+    def __init__(self, model, label: str, path: Trajectory | Tensor, settings: dict[str, Any]):
+        seen = {"states": path} if isinstance(path, Tensor) else {"states": path.states, "sigmas": path.sigmas}
         self.settings = {"model": model_fingerprint(model), "trajectory": state_fingerprint(seen), **settings}
         self.label, self.need = label, 0
         self.keep: Callable[[dict[str, Tensor]], Path] | None = None

@@ -50,7 +50,6 @@ def test_network_starts_at_the_source():
 
 def dense(x, one, two, k_x, k_z, weights):
     """The minimum of the same losses for one channel, by least squares on stacked rows."""
-    h, w = x.shape
     columns = [torch.outer(one.u[:, i], one.v[i]).flatten() for i in range(k_x)] + [
         torch.outer(two.u[:, i], two.v[i]).flatten() for i in range(k_z)
     ]

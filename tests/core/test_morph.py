@@ -1,5 +1,6 @@
 """Morphing: the arc, AdaIN, blends of LoRAs and the perceptual reschedule against literal formulas; ends come back."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -91,8 +92,8 @@ def test_blends_equal_merged_weights_row_by_row():
         for row in range(6):
             a, merged = alphas[row % 3], Net().double()
             merged.load_state_dict(net.state_dict())
-            for name in first:
-                (u0, d0), (u1, d1) = first[name], second[name]
+            for name, (u0, d0) in first.items():
+                u1, d1 = second[name]
                 added = (1 - a) * u0 @ d0 + a * u1 @ d1
                 if mode == "factors":
                     added = ((1 - a) * u0 + a * u1) @ ((1 - a) * d0 + a * d1)
@@ -140,13 +141,13 @@ def test_reschedule_against_the_papers_formula_and_its_properties():
             y = k / (n - 1)
             j = max(i for i in range(n - 1) if c[i] <= y)
             assert found[k] == pytest.approx((j + (y - c[j]) / (c[j + 1] - c[j])) / (n - 1), abs=1e-12)
-        assert found[0] == 0 and found[-1] == 1 and all(b > a for a, b in zip(found, found[1:], strict=False))
+        assert found[0] == 0 and found[-1] == 1 and all(b > a for a, b in itertools.pairwise(found))
 
 
 def test_equal_neighbours_do_not_divide_by_zero():
     for d in ([0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]):
         found = rescheduled(d, even_alphas(5))
-        assert found[0] == 0 and found[-1] == 1 and all(b > a for a, b in zip(found, found[1:], strict=False))
+        assert found[0] == 0 and found[-1] == 1 and all(b > a for a, b in itertools.pairwise(found))
     # All the distance lies between 0.5 and 0.75: so do all new frames.
     assert rescheduled([0.0, 0.0, 1.0, 0.0], even_alphas(5))[1:-1] == pytest.approx([0.5625, 0.625, 0.6875])
     assert rescheduled([0.0] * 4, even_alphas(5)) == even_alphas(5)
@@ -156,7 +157,7 @@ def test_reschedule_makes_a_curved_path_even():
     """A path whose distance from its start is alpha^3: after one pass, and more so after a second, neighbours are equally far."""
 
     def spread(alphas):
-        d = [b**3 - a**3 for a, b in zip(alphas, alphas[1:], strict=False)]
+        d = [b**3 - a**3 for a, b in itertools.pairwise(alphas)]
         return d, max(d) / min(d)
 
     alphas, ratios = even_alphas(16), []
