@@ -46,7 +46,7 @@ def low_rank(model, lora: Mapping[str, Tensor], name: str) -> dict[str, Pair]:
         parts = adapter.weights if isinstance(adapter, comfy.weight_adapter.LoRAAdapter) else (None,) * 6
         up, down, alpha = parts[:3]
         linear = str(key).endswith(".weight") and isinstance(model.model.get_submodule(layer), nn.Linear)
-        if not linear or up is None or any(p is not None for p in parts[3:6]) or up.dim() != 2:
+        if not linear or up is None or down is None or any(p is not None for p in parts[3:6]) or up.dim() != 2:
             raise ValueError(
                 f"{name}: {layer[:80]} is not a plain low-rank difference of a linear layer, which is all that can differ from frame to frame; "
                 "use Fit Image LoRA, or put this LoRA on the MODEL for all frames"

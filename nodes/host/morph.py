@@ -95,7 +95,7 @@ def morph(
         if steps:
             patched = model.clone()
             patched.set_model_attn1_patch(KeyValues(torch.tensor(rows, dtype=torch.float64), float(first.sigmas[steps - 1])))
-        x, branches = noises_between(first, second, rows, statistics), blended(*pairs, rows, mode)
+        x, branches = noises_between(first, second, rows, statistics), blended(pairs[0], pairs[1], rows, mode)
 
         def work(denoiser, x=x, branches=branches):
             with beside(denoiser.patcher.model, branches):

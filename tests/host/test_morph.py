@@ -19,6 +19,7 @@ from .test_pipeline import pictures
 from .test_text_model import sampled, text_model
 
 TUNED = "hspace/glasses.safetensors"
+LAYERS = 80  # ten transformer blocks
 SEEDS = {"first": 3, "second": 11}
 TEXTS = {"first": "a person with brown hair", "second": "a smiling person with glasses and long hair"}
 
@@ -117,11 +118,11 @@ def test_the_lora_is_a_stock_lora(server):
     assert np.abs(plain - tuned).mean() > 0.3 and np.abs(tuned - bypass).max() <= 1
     text = result.outputs["text"]["text"][0]
     before, after = map(float, re.search(r"loss ([\d.]+) > ([\d.]+)", text).groups())
-    assert "56 layers" in text and "same clean state" in text and after < before
+    assert f"{LAYERS} layers" in text and "same clean state" in text and after < before
     assert result.outputs["fit first"]["images"], "no curve is shown"
     (file,) = server.process.output.rglob("hspace_fit*.safetensors")
     tensors = load_file(file)
-    assert len(tensors) == 2 * 56 and all(re.search(r"attn[12]\.to_(q|k|v|out\.0)\.lora_(up|down)\.weight$", k) for k in tensors)
+    assert len(tensors) == 2 * LAYERS and all(re.search(r"attn[12]\.to_(q|k|v|out\.0)\.lora_(up|down)\.weight$", k) for k in tensors)
     shutil.copy(file, server.process.models / "loras" / "hspace_fit.safetensors")
     again = {
         **text_model(),
@@ -221,14 +222,12 @@ def test_what_does_not_fit_is_refused(server):
     refused(server, prompt | kept(frames(lora_first=["fit second", 0]), "all"), "first trajectory", "Load LoRA Model")
     refused(server, prompt | kept(frames(alphas="0, two"), "all"), "numbers separated by commas")
     refused(server, prompt | kept(frames(alphas="0, 2"), "all"), "from 0 (first picture) to 1")
-    other = {
-        **prompt,
-        "few": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=3, denoise=1.0),
-    }
+    other = {**prompt, "few": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=3, denoise=1.0)}
+    other["invert second"] = inverted("second", "tuned second")["invert second"]
     other["invert second"]["inputs"]["sigmas"] = ["few", 0]
     refused(server, other | kept(frames(), "all"), "same SIGMAS")
     two = {**prompt, "two": node("ImageBatch", image1=["face first", 0], image2=["face second", 0])}
-    two["fit first"]["inputs"]["image"] = ["two", 0]
+    two["fit first"] = fitted("first", image=["two", 0])
     refused(server, two | kept(frames(), "all"), "one picture", "batch of 2")
     plain = {"model": node("HSpaceLoadFaceModel"), "face first": face(3)}
     plain["fit"] = node(
@@ -259,7 +258,7 @@ def test_a_cancelled_fit_keeps_its_best_and_goes_on(server):
     with safe_open(file, "pt") as f:
         assert json.loads(f.metadata()["hspace"])["i"] > 0
     (best,) = (server.process.models / "loras" / "hspace").glob("image LoRA*unfinished.safetensors")
-    assert len(load_file(best)) == 2 * 56
+    assert len(load_file(best)) == 2 * LAYERS
     result = server.queue({**prompt, "more": node("PreviewAny", source=["fit first", 2])}, timeout=600)
     assert "resumed at" in result.outputs["text"]["text"][0] and not list(folder.glob("image LoRA*.safetensors"))
 
