@@ -123,7 +123,9 @@ def test_the_lora_is_a_stock_lora(server):
     (file,) = server.process.output.rglob("hspace_fit*.safetensors")
     tensors = load_file(file)
     assert len(tensors) == 2 * LAYERS and all(re.search(r"attn[12]\.to_(q|k|v|out\.0)\.lora_(up|down)\.weight$", k) for k in tensors)
-    shutil.copy(file, server.process.models / "loras" / "hspace_fit.safetensors")
+    folder = server.process.models / "loras"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(file, folder / "hspace_fit.safetensors")
     again = {
         **text_model(),
         "tuned": node("LoraLoaderModelOnly", model=["model", 0], lora_name="hspace_fit.safetensors", strength_model=1.0),
@@ -278,3 +280,36 @@ def test_a_lora_of_convolutions_is_refused(server):
         prompt[f"invert {name}"]["inputs"]["vae"] = ["model", 1]
     morph = frames(loras=False, lora_first=["tuned", 0], vae=["model", 1])
     refused(server, prompt | kept(morph, "all"), "first LoRA", "not a plain low-rank difference")
+
+
+def test_split_batches_of_guidance(server):
+    """With little memory free the host runs positive and negative prompts one after the other: the frames are the same."""
+    prompt = {
+        "model": node("HSpaceTestUNet", network="sd15", dtype="fp32", seed=0),
+        "vae": node("HSpaceTestVAE", network="tiny"),
+        "sigmas": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=3, denoise=0.6),
+    }
+    for i, name in enumerate(SEEDS):
+        prompt |= {
+            f"face {name}": node("HSpaceTestPicture", case="noise", width=64, height=64),
+            f"invert {name}": node(
+                "HSpaceInvertImage", model=["model", 0], image=[f"face {name}", 0], sigmas=["sigmas", 0], vae=["vae", 0], method="ddim B",
+                iterations=1, positive=["model", 1 + i], negative=["model", 2 - i], cfg=2.0,
+            ),
+        }  # fmt: skip
+    result = server.queue(prompt | kept(frames(loras=False, vae=["vae", 0]), "plenty"), timeout=600)
+    try:
+        tight = dict(prompt)
+        for name in SEEDS:
+            tight[f"free {name}"] = node("HSpaceTestFreeMemory", image=[f"face {name}", 0], megabytes=0)
+            tight[f"invert {name}"] = {
+                **prompt[f"invert {name}"],
+                "inputs": {**prompt[f"invert {name}"]["inputs"], "image": [f"free {name}", 0]},
+            }
+        little = server.queue(tight | kept(frames(loras=False, vae=["vae", 0]), "little"), timeout=600)
+    finally:
+        reset = {"face": node("EmptyImage", width=8, height=8, batch_size=1, color=0)}
+        reset["free"] = node("HSpaceTestFreeMemory", image=["face", 0], megabytes=-1)
+        server.queue({**reset, "keep": save(["free", 0])})
+    a, b = shown(server, result, "plenty"), shown(server, little, "little")
+    assert np.abs(a - b).max() <= 1 and np.abs(a[0] - a[2]).max() > 1
