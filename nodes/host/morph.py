@@ -153,8 +153,16 @@ def _facts(first: dict, second: dict, name: str, alphas: Sequence[float]) -> dic
         a, b = first.get(key), second.get(key)
         if isinstance(a, Tensor) and isinstance(b, Tensor) and key == "pooled_output":
             made[key] = _rows(a, b, alphas)
-        elif a is b or (isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)) or (not isinstance(a, Tensor) and a == b):
+        elif _same(a, b):
             made[key] = a
         else:
             raise ValueError(f"the {name} prompts of the two pictures differ in {key!r}, which has no in-between; give both the same")
     return made
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)
+    return a is b or a == b
