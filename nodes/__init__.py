@@ -1,7 +1,15 @@
 """Node schemas: each file is one stage; no maths here."""
 
+from importlib import import_module
+
 from .host.api import ComfyExtension, io
 from .host.paths import register_folders
+
+STAGES = (
+    "load", "faces", "invert", "discover", "discover_many", "discover_rivals", "train", "train_network", "train_lora", "edit", "edit_trained",
+    "edit_morph", "edit_svd", "measure", "measure_edit",
+)  # fmt: skip
+"""Files of nodes, in the order of the pipeline."""
 
 
 class HSpaceExtension(ComfyExtension):
@@ -12,34 +20,5 @@ class HSpaceExtension(ComfyExtension):
         register_folders()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """The nodes, in the order of the pipeline."""
-        from . import (
-            discover,
-            discover_many,
-            discover_rivals,
-            edit,
-            edit_trained,
-            faces,
-            invert,
-            load,
-            measure,
-            measure_edit,
-            train,
-            train_network,
-        )
-
-        stages = (
-            load,
-            faces,
-            invert,
-            discover,
-            discover_many,
-            discover_rivals,
-            train,
-            train_network,
-            edit,
-            edit_trained,
-            measure,
-            measure_edit,
-        )
-        return [node for stage in stages for node in stage.NODES]
+        """The nodes of every stage."""
+        return [node for stage in STAGES for node in import_module(f".{stage}", __package__).NODES]

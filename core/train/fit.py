@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from ..denoiser import Callback
 
-OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "adamw": torch.optim.AdamW,
+}
 _SMOOTH = 0.95
 _CLIP = 1.0
 _WARM = 20

@@ -9,6 +9,7 @@ import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
+import comfy.model_sampling
 import comfy.patcher_extension
 import comfy.sd
 import comfy.supported_models_base
@@ -122,3 +123,8 @@ def pixel_vae():
 def no_conditioning() -> list:
     """What an unconditional model takes where a sampler asks for CONDITIONING."""
     return [[torch.zeros(1, 1, 1), {}]]
+
+
+def is_velocity(model) -> bool:
+    """Whether the network of a MODEL predicts v."""
+    return isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)

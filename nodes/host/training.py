@@ -113,7 +113,7 @@ class Run:
     Args:
         model: MODEL.
         label: what is trained, for people.
-        path: of the training pictures.
+        path: of the training pictures, or the clean states themselves.
         settings: all else that the result depends on.
 
     Attributes:
@@ -122,8 +122,9 @@ class Run:
         need: estimated bytes.
     """
 
-    def __init__(self, model, label: str, path: Trajectory, settings: dict[str, Any]):
-        self.settings = {"model": model_fingerprint(model), "trajectory": digest_of(path.sigmas, path.x0, path.noisiest), **settings}
+    def __init__(self, model, label: str, path: Trajectory | Tensor, settings: dict[str, Any]):
+        seen = [path] if isinstance(path, Tensor) else [path.sigmas, path.x0, path.noisiest]
+        self.settings = {"model": model_fingerprint(model), "pictures": digest_of(*seen), **settings}
         self.label, self.need = label, 0
         self.keep: Callable[[dict[str, Tensor]], Path] | None = None
         self.fit: Fit | None = None

@@ -220,7 +220,9 @@ class TestFreeMemory(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, megabytes):
-        known = lambda *a, **k: megabytes * 2**20  # noqa: E731
+        def known(dev=None, torch_free_too=False):
+            return (megabytes * 2**20,) * 2 if torch_free_too else megabytes * 2**20
+
         comfy.model_management.get_free_memory = cls.free if megabytes < 0 else known
         return io.NodeOutput(image)
 

@@ -1,0 +1,168 @@
+"""Frames between two inverted pictures on the host's networks: every row of a batch has a LoRA blend, a prompt and keys of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.sd
+import torch
+from comfy.ldm.modules.attention import BasicTransformerBlock
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor
+
+from ...core.denoiser import Callback
+from ...core.edit.low_rank import beside, blended
+from ...core.edit.morph import interpolated_steps, noises_between
+from ...core.edit.sample import sample_ddim
+from ...core.trajectory import Trajectory
+from .denoiser import Prompts, with_denoiser
+from .fingerprint import model_fingerprint
+from .lora import low_rank
+
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """An ``attn1_patch``: keys and values of the decoder's self-attention see the rows at both ends, interpolated; queries their own.
+
+    What a patch gets is not projected yet, so each row's own weights (and LoRA) project the interpolation. Row 0 of every prompt's rows is
+    the first picture, the last row the second.
+
+    Attributes:
+        alphas: `[rows]`, from 0 to 1.
+        lowest: noise level of the last step that is patched.
+    """
+
+    alphas: Tensor
+    lowest: float
+
+    def __call__(self, n: Tensor, context: Tensor, value: Tensor, options: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
+        if options.get("block", ("",))[0] != "output" or float(options["sigmas"].max()) < self.lowest * (1 - _ROUNDING):
+            return n, context, value
+        rows, weights = len(self.alphas), self.alphas.to(n)[:, None, None]
+        context, value = (self._between(v, rows, weights) for v in (context, value))
+        return n, context, value
+
+    @staticmethod
+    def _between(h: Tensor, rows: int, weights: Tensor) -> Tensor:
+        chunks = h.unflatten(0, (-1, rows))
+        return torch.lerp(chunks[:, :1], chunks[:, -1:], weights).flatten(0, 1)
+
+
+def attention_layers(model) -> int:
+    """How many self-attention layers the decoder of a MODEL has."""
+    net = model.model.diffusion_model
+    return sum(isinstance(m, BasicTransformerBlock) for m in net.output_blocks.modules()) if isinstance(net, UNetModel) else 0
+
+
+def morph(
+    model, first: Trajectory, second: Trajectory, loras: tuple[Any, Any], alphas: Sequence[float], *, mode: str, statistics: bool,
+    share: float, batch: int, report: Callback,
+) -> Tensor:  # fmt: skip
+    """The clean states of all frames, `[n c h w]` on the CPU.
+
+    Args:
+        model: MODEL without the LoRAs.
+        first, second: each inverted with its own LoRA on the MODEL, if it has one.
+        loras: LORA_MODEL or None of each.
+        alphas: of the frames.
+        mode: see :func:`core.edit.low_rank.blended`.
+        statistics: AdaIN of the noise.
+        share: of the steps, from the noisiest, that interpolate self-attention.
+        batch: frames at a time. The rows of both ends run along with every batch that does not hold them.
+        report: called after every step.
+
+    Raises:
+        ValueError: trajectories of other models or grids, LoRAs that cannot be blended, or prompts that cannot.
+    """
+    for path, lora, which in ((first, loras[0], "first"), (second, loras[1], "second")):
+        _check_inverted(model, path, lora, which)
+    steps = interpolated_steps(len(first.sigmas) - 1, share) if attention_layers(model) else 0
+    pairs = [{} if lora is None else low_rank(model, lora, f"{which} LoRA") for lora, which in zip(loras, ("first", "second"), strict=True)]
+    first, second = first.to(model.load_device), second.to(model.load_device)
+    noises_between(first, second, alphas, statistics)  # refuses what does not fit before anything runs
+    frames = []
+    for start in range(0, len(alphas), batch):
+        own = list(alphas[start : start + batch])
+        ends = steps > 0 and (own[0], own[-1]) != (0, 1)
+        rows = [0.0, *own, 1.0] if ends else own
+        patched = model
+        if steps:
+            patched = model.clone()
+            patched.set_model_attn1_patch(KeyValues(torch.tensor(rows, dtype=torch.float64), float(first.sigmas[steps - 1])))
+        x, branches = noises_between(first, second, rows, statistics), blended(pairs[0], pairs[1], rows, mode)
+
+        def work(denoiser, x=x, branches=branches):
+            with beside(denoiser.patcher.model, branches):
+                return sample_ddim(denoiser, x, first.sigmas, callback=report)
+
+        made = with_denoiser(patched, x.shape, _between(Prompts.of(first), Prompts.of(second), rows), work).cpu()
+        frames.append(made[1:-1] if ends else made)
+    return torch.cat(frames)
+
+
+def groups(alphas: Sequence[float], batch: int) -> int:
+    """How many batches :func:`morph` runs."""
+    return math.ceil(len(alphas) / batch)
+
+
+def _check_inverted(model, path: Trajectory, lora: Any, which: str) -> None:
+    tuned = model if lora is None else comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)[0]
+    expected = model_fingerprint(tuned)
+    if path.fingerprint != expected:
+        raise ValueError(
+            f"the {which} trajectory was made with model {path.fingerprint}, but the model here{'' if lora is None else ' with its LoRA'} is "
+            f"{expected}; invert the picture with {'this MODEL' if lora is None else 'Load LoRA Model: this MODEL, its LoRA, strength 1'}"
+        )
+
+
+def _between(first: Prompts, second: Prompts, alphas: Sequence[float]) -> Prompts:
+    """Prompts of rows."""
+    if first.cfg != second.cfg:
+        raise ValueError(f"both pictures must be inverted at one cfg, got {first.cfg:g} and {second.cfg:g}")
+    parts = [(first.positive, second.positive, "positive")]
+    if first.cfg != 1:
+        parts.append((first.negative, second.negative, "negative"))
+    made = [_mixed(*part, alphas) for part in parts]
+    return Prompts(made[0], made[1] if len(made) > 1 else [], first.cfg)
+
+
+def _mixed(first: list, second: list, name: str, alphas: Sequence[float]) -> list:
+    if len(first) != len(second):
+        raise ValueError(f"the {name} prompts have {len(first)} and {len(second)} parts; combine as many for both pictures")
+    return [[_rows(a, b, alphas), _facts(more, others, name, alphas)] for (a, more), (b, others) in zip(first, second, strict=True)]
+
+
+def _rows(a: Tensor, b: Tensor, alphas: Sequence[float]) -> Tensor:
+    """`[1 n c]` each -> `[rows n c]`. The shorter is repeated, which attention does not notice, as the host does it."""
+    n = math.lcm(a.shape[1], b.shape[1])
+    a, b = (v.repeat(1, n // v.shape[1], *(1,) * (v.dim() - 2)) if v.dim() > 2 else v for v in (a, b))
+    weights = torch.tensor(list(alphas), dtype=a.dtype, device=a.device).reshape(-1, *(1,) * (a.dim() - 1))
+    return torch.lerp(a[:1], b[:1].to(a), weights)
+
+
+def _facts(first: dict, second: dict, name: str, alphas: Sequence[float]) -> dict:
+    """What stands beside a prompt: the pooled text is interpolated, all else must agree."""
+    made = {}
+    for key in {**first, **second}:
+        a, b = first.get(key), second.get(key)
+        if isinstance(a, Tensor) and isinstance(b, Tensor) and key == "pooled_output":
+            made[key] = _rows(a, b, alphas)
+        elif _same(a, b):
+            made[key] = a
+        else:
+            raise ValueError(f"the {name} prompts of the two pictures differ in {key!r}, which has no in-between; give both the same")
+    return made
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)
+    return a is b or a == b
