@@ -13,7 +13,25 @@ class HSpaceExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The nodes, in the order of the pipeline."""
-        from . import discover, discover_many, discover_rivals, edit, edit_trained, faces, invert, load, measure, train, train_network
+        from . import (
+            discover,
+            discover_many,
+            discover_rivals,
+            edit,
+            edit_concepts,
+            edit_sdedit,
+            edit_trained,
+            faces,
+            invert,
+            invert_edit_friendly,
+            load,
+            measure,
+            train,
+            train_network,
+        )
 
-        stages = (load, faces, invert, discover, discover_many, discover_rivals, train, train_network, edit, edit_trained, measure)
+        stages = (
+            load, faces, invert, invert_edit_friendly, discover, discover_many, discover_rivals, train, train_network, edit, edit_trained,
+            edit_concepts, edit_sdedit, measure,
+        )  # fmt: skip
         return [node for stage in stages for node in stage.NODES]

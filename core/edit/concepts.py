@@ -1,11 +1,11 @@
-"""Guidance by several concepts at once, each within a region that it finds itself (LEDITS++, Brack et al. 2024, arXiv 2311.16711, eq. 8-12).
+"""Guidance by several concepts at once, each within a region that it finds itself (LEDITS++, Brack et al. 2024, arXiv 2311.16711, sec. 3).
 
-``eps = eps_u + sum_k dir_k s_k M_k (eps_k - eps_u)``. Since eps is ``(x - denoised) / sigma``, the same line holds for denoised pictures,
-and the mask, a quantile, does not feel the factor in between. ``M_k`` here is the paper's M2, from the prediction itself, times the
-user's mask; M1, from cross-attention, needs to know which tokens say the concept, which CONDITIONING does not tell.
+``eps = eps_u + sum_k dir_k s_k M_k (eps_k - eps_u)``. Since eps is ``(x - denoised) / sigma``, the same line holds for denoised
+pictures, and the mask, a quantile, does not feel the factor in between. ``M_k`` here is the paper's M2, from the prediction itself,
+times the user's mask; M1, from cross-attention, needs to know which tokens say the concept, which CONDITIONING does not tell.
 
-``HSPACE_CONCEPTS``: ``format`` "hspace.concepts", ``version`` 1, ``concepts``: a list of dicts with ``conditioning``, a CONDITIONING list of the
-host, and the fields of :class:`Concept`.
+``HSPACE_CONCEPTS``: ``format`` "hspace.concepts", ``version`` 1, ``concepts``: a list of dicts with ``conditioning``, a CONDITIONING list
+of the host, and the fields of :class:`Concept`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Concept:
             raise ValueError(f"threshold must lie in 0..1 (0.9: the tenth of the picture that changes most), got {self.threshold}")
         if not 0 <= self.warm_up <= self.cool_down <= 1:
             raise ValueError(
-                f"warm_up and cool_down must be shares of the steps with 0 <= warm_up <= cool_down <= 1, got {self.warm_up} and {self.cool_down}"
+                "warm_up and cool_down must be shares of the steps with 0 <= warm_up <= cool_down <= 1, "
+                f"got {self.warm_up} and {self.cool_down}"
             )
 
     def acts(self, done: float) -> bool:

@@ -1,4 +1,4 @@
-"""Sampling with stored noises (edit-friendly DDPM, arXiv 2304.06140, sec. 3.3 and 4; LEDITS++, arXiv 2311.16711; TurboEdit, arXiv 2408.00735).
+"""Sampling with stored noises (edit-friendly DDPM, arXiv 2304.06140, sec. 3.3; LEDITS++, 2311.16711; TurboEdit, 2408.00735).
 
 TurboEdit's pseudo-guidance needs no code of its own: ``mean(src) + w (mean(tgt) - mean(src))`` is linear in the predictions, and so
 it is classifier-free guidance of scale w with the source prompt in the place of the negative one.
@@ -56,7 +56,7 @@ def sample_edit_friendly(
         skip: steps left out at the noisy end. More stays closer to the picture (paper: 36 of 100; 0 to 40).
         strength: of the noises; below 1 the picture's hold on the result loosens.
         shift: rows down and columns to the right by which the picture moves, in pixels of the state, around the edges: the first
-            state and all noises are rolled (paper, fig. 7).
+            state and all noises are rolled ("shifting" in the paper).
         clip: largest root mean square of the last noise of a sample, 0 is no limit (TurboEdit limits it when the model takes few steps).
         rows: batch of the result, if the trajectory holds one picture and several edits share it.
         hold: see :data:`Hold`; for masks and rows that must stay.

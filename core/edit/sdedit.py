@@ -1,4 +1,4 @@
-"""SDEdit: noise a picture or a painting half-way and denoise it (Meng et al. 2022, arXiv 2108.01073, alg. 1 to 3).
+"""SDEdit: noise a picture or a painting half-way and denoise it (Meng et al. 2022, arXiv 2108.01073, sec. 3).
 
 ``x = x0 + sigma(t0) e``, then the reverse SDE, which in this dialect is ancestral Euler. With a mask the rest of the picture is noised with
 the same e and put back at every level.

@@ -1,4 +1,4 @@
-"""Edit-friendly DDPM inversion (Huberman-Spiegelglas et al. 2024, arXiv 2304.06140, alg. 1; solver: LEDITS++, arXiv 2311.16711, eq. 5-7).
+"""Edit-friendly DDPM inversion (Huberman-Spiegelglas et al. 2024, arXiv 2304.06140, alg. 1; solver: LEDITS++, arXiv 2311.16711, sec. 3).
 
 Every level is noised on its own, ``x_i = x0 + sigma_i * e_i`` with independent ``e_i``. The noise of a step is whatever leads from one
 such state to the next, ``z_i = (x_{i+1} - mean_i) / std_i``. These z carry the picture, whatever the prompt: sampling with them and
@@ -8,6 +8,7 @@ another prompt edits it. DDPM's step in sigma is ancestral Euler; the first-orde
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
@@ -74,7 +75,7 @@ def invert_edit_friendly(
             the picture to the last bit or two, also in half precision. More is faster where a device has room: the states do not
             depend on each other but for rounding, which is then corrected only outside the network (a trained one forgives it).
         noise_shift: 0..1; states carry the noise of a level that many steps lower while the model is told the right one (TurboEdit,
-            Deutch et al. 2024, arXiv 2408.00735, sec. 4.1; there 1). Linear in sigma between two levels. For 3 or 4 steps.
+            Deutch et al. 2024, arXiv 2408.00735; there 1). Linear in sigma between two levels. For 3 or 4 steps.
         callback: called after every step.
         limit: largest magnitude of an image; None for latents.
 
@@ -114,7 +115,7 @@ def _noised(x0: Tensor, s: list[float], seed: int, shift: float) -> list[Tensor]
     """The picture at every level with noises of their own, clean end included."""
     generator = torch.Generator().manual_seed(seed)
     found = []
-    for high, low in zip(s[:-1], s[1:], strict=True):
+    for high, low in pairwise(s):
         noise = torch.randn(x0.shape, generator=generator, dtype=torch.float32).to(x0)
         held = high + shift * (low - high)
         found.append(lift(x0 + held * noise, held, high) if shift else x0 + high * noise)
