@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ..core.edit.edit_friendly import rebuild
-from ..core.invert.edit_friendly import SOLVERS, invert_edit_friendly
+from ..core.invert.edit_friendly import SOLVERS, Solver, invert_edit_friendly
 from ..core.invert.inputs import IMAGE_LIMIT
 from ..core.measure.image import psnr
 from ..core.payload import trajectory_from_payload, trajectory_to_payload
@@ -55,7 +55,18 @@ class HSpaceEditFriendlyInversion(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, image, sigmas, positive=None, negative=None, cfg=1.0, seed=0, solver="ddpm", vae=None, levels_at_once=1, noise_shift=0.0
+        cls,
+        model,
+        image,
+        sigmas,
+        positive=None,
+        negative=None,
+        cfg=1.0,
+        seed=0,
+        solver: Solver = "ddpm",
+        vae=None,
+        levels_at_once=1,
+        noise_shift=0.0,
     ) -> io.NodeOutput:
         """Invert and sample back."""
         if positive is None and is_latent(model):

@@ -174,6 +174,43 @@ def test_prompts_that_run_one_by_one_change_nothing(server):
     assert all(np.abs(a - b).max() <= 1 for a, b in zip(whole, split, strict=True))
 
 
+def test_a_lora_may_be_the_edit_and_another_checkpoint_may_not(server):
+    prompt = world(8, cfg=2.0) | {"plain": save([FACE, 0]), "lora": node("HSpaceTestWeightPatch", model=["model", 0], amount=0.5)}
+    prompt |= {"with lora": cfg_guider("source", 2.0, "lora"), "other": node("HSpaceLoadFaceModel")}
+    (plain, edited), _ = seen(server, prompt | run(prompt, "out", ["with lora", 0], skip=1), "plain", "out")
+    assert np.abs(edited - plain).mean() > 0.5
+    prompt["invert"]["inputs"]["model"] = ["lora", 0]
+    (plain, back), result = seen(server, prompt | run(prompt, "out", ["with lora", 0], skip=1), "plain", "out")
+    assert np.abs(back - plain).max() <= 1 and float(result.outputs["psnr"]["text"][0]) >= 60
+    foreign = prompt | {"foreign": node("BasicGuider", model=["other", 0], conditioning=["other", 2])}
+    refused(server, foreign | run(foreign, "out", ["foreign", 0]), "trajectory was made with model")
+
+
+def test_a_controlnet_takes_part(server):
+    prompt = {
+        "model": node("HSpaceTestUNet", network="sd15", dtype="fp32", seed=0), "vae": node("HSpaceTestVAE", network="tiny"),
+        "picture": node("HSpaceTestPicture", case="noise", width=96, height=64), "noise": node("RandomNoise", noise_seed=3),
+        "sigmas": node("BasicScheduler", model=["model", 0], scheduler="normal", steps=6, denoise=1.0),
+        "control": node("HSpaceTestControl", conditioning=["model", 1], strength=0.3),
+    }  # fmt: skip
+    for name, positive in (("plain", ["model", 1]), ("controlled", ["control", 0])):
+        prompt[f"invert {name}"] = node(
+            "HSpaceEditFriendlyInversion", model=["model", 0], image=["picture", 0], sigmas=["sigmas", 0], positive=positive, negative=["model", 2],
+            cfg=2.0, seed=0, solver="ddpm", vae=["vae", 0], levels_at_once=6,
+        )  # fmt: skip
+        prompt[f"guider {name}"] = node("CFGGuider", model=["model", 0], positive=["control", 0], negative=["model", 2], cfg=2.0)
+        prompt[f"sampler {name}"] = node("HSpaceSampleEditFriendly", trajectory=[f"invert {name}", 0], skip=1)
+        prompt[f"run {name}"] = node(
+            "SamplerCustomAdvanced", noise=["noise", 0], guider=[f"guider {name}", 0], sampler=[f"sampler {name}", 0], sigmas=[f"sampler {name}", 1],
+            latent_image=[f"invert {name}", 1],
+        )  # fmt: skip
+        prompt[f"decode {name}"] = node("VAEDecode", samples=[f"run {name}", 0], vae=["vae", 0])
+        prompt[name] = save([f"decode {name}", 0])
+    prompt["rebuilt"] = save(["invert controlled", 2])
+    (plain, controlled, rebuilt), _ = seen(server, prompt, "plain", "controlled", "rebuilt")
+    assert np.abs(controlled - rebuilt).max() <= 1 and np.abs(plain - rebuilt).max() > 1
+
+
 def concept(words: str, **dials) -> dict:
     return node("HSpaceEditConcept", conditioning=[words, 0], **{"scale": 6.0, "threshold": 0.7, "reverse": False, **dials})
 

@@ -37,9 +37,26 @@ class TestOneByOne(io.ComfyNode):
         return io.NodeOutput(clone)
 
 
+class TestWeightPatch(io.ComfyNode):
+    """A MODEL with a patch on its first weight, as a LoRA puts it there."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestWeightPatch", category="tests", inputs=[io.Model.Input("model"), io.Float.Input("amount")], outputs=[io.Model.Output()]
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, amount):
+        clone = model.clone()
+        key, weight = next((k, v) for k, v in model.model.state_dict().items() if k.startswith("diffusion_model.") and v.dim() > 1)
+        clone.add_patches({key: ("diff", (amount * weight.abs().mean() * torch.ones_like(weight, device="cpu"),))})
+        return io.NodeOutput(clone)
+
+
 class TestExtension(ComfyExtension):
     async def get_node_list(self):
-        return [TestRows, TestOneByOne]
+        return [TestRows, TestOneByOne, TestWeightPatch]
 
 
 async def comfy_entrypoint():
