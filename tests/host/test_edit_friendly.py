@@ -77,10 +77,10 @@ def test_the_picture_comes_back_from_many_steps(server, steps):
     assert float(result.outputs["psnr"]["text"][0]) >= 60
 
 
-@pytest.mark.parametrize("network", ["sd15", "sd2 v", "sdxl"])
-def test_latents_come_back_as_well_as_from_the_autoencoder(server, network):
+@pytest.mark.parametrize(("network", "dtype"), [("sd15", "fp32"), ("sd15", "bf16"), ("sd2 v", "fp16"), ("sdxl", "fp32")])
+def test_latents_come_back_as_well_as_from_the_autoencoder(server, network, dtype):
     prompt = {
-        "model": node("HSpaceTestUNet", network=network, dtype="fp32", seed=0), "vae": node("HSpaceTestVAE", network="tiny"),
+        "model": node("HSpaceTestUNet", network=network, dtype=dtype, seed=0), "vae": node("HSpaceTestVAE", network="tiny"),
         "picture": node("HSpaceTestPicture", case="noise", width=96, height=64),
         "sigmas": node("BasicScheduler", model=["model", 0], scheduler="normal", steps=20, denoise=1.0),
         "invert": node(
@@ -110,6 +110,8 @@ def test_sampling_with_the_source_prompt_returns_the_picture_and_another_prompt_
     (plain, zero, seven, edit, late), _ = seen(server, prompt, "plain", "source 0", "source 7", "edit 4", "edit 16")
     assert np.abs(zero - plain).max() <= 1 and np.abs(seven - plain).max() <= 1
     assert np.abs(edit - plain).mean() > 2 * np.abs(late - plain).mean() > 0
+    redness = [float((p[..., 0] - p[..., 1:].mean(-1)).mean()) for p in (plain, edit)]
+    assert redness[1] > redness[0] + 3  # brown hair to red hair
 
 
 def test_other_seeds_edit_otherwise(server):
