@@ -11,7 +11,7 @@ from ..core.plots import strip
 from .dials import MODEL, VAE
 from .host.api import Trajectory, io, ui
 from .host.denoiser import Prompts, is_latent, with_denoiser
-from .host.edit_friendly_sampler import edit_friendly_sampler, levels_at_once
+from .host.edit_friendly_sampler import at_once, edit_friendly_sampler
 from .host.images import decode, encode
 from .host.model import no_conditioning
 from .host.progress import reporter
@@ -75,7 +75,7 @@ class HSpaceEditFriendlyInversion(io.ComfyNode):
             raise ValueError(f"cfg {cfg:g} guides away from a negative prompt, but none is connected; connect 'negative' or set cfg to 1")
         prompts = Prompts(positive or no_conditioning(), negative or [], cfg)
         x0 = encode(model, vae, image)
-        batch = _at_once(model, prompts, levels_at_once)
+        batch = at_once(model, prompts, levels_at_once)
         report = reporter(model, 2 * max(len(sigmas) - 1, 1), preview=False)
 
         def work(denoiser):
@@ -96,9 +96,6 @@ class HSpaceEditFriendlyInversion(io.ComfyNode):
         return io.NodeOutput(
             trajectory_to_payload(path.to("cpu")), clean, rebuilt, float(quality.mean()), ui=ui.PreviewImage(picture, cls=cls)
         )  # fmt: skip
-
-
-_at_once = levels_at_once  # the dial of the node has the same name
 
 
 class HSpaceSampleEditFriendly(io.ComfyNode):

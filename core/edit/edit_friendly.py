@@ -20,8 +20,8 @@ Hold = Callable[[int, Tensor], Tensor]
 """``hold(i, x)``: what takes the place of the state ``x`` at level ``i`` before the model sees it, and at the clean end."""
 
 
-def solver_of(trajectory: Trajectory) -> Solver:
-    """The solver whose noises a trajectory carries.
+def noises_of(trajectory: Trajectory) -> tuple[Solver, Tensor]:
+    """The solver that a trajectory was made for, and its noises `[n b c h w]`.
 
     Raises:
         ValueError: it carries none.
@@ -32,7 +32,7 @@ def solver_of(trajectory: Trajectory) -> Solver:
             f"this trajectory ({trajectory.method or 'of unknown origin'}) carries no noises of an edit-friendly inversion; "
             "make it with Edit-Friendly Inversion, or sample it with Resume Trajectory"
         )
-    return next(s for s in SOLVERS if s == solver)
+    return next(s for s in SOLVERS if s == solver), trajectory.noises
 
 
 @torch.no_grad()
@@ -68,7 +68,7 @@ def sample_edit_friendly(
     Raises:
         ValueError: no noises, an option outside its range, or a batch that does not fit.
     """
-    solver, n = solver_of(trajectory), len(trajectory.sigmas) - 1
+    (solver, noises), n = noises_of(trajectory), len(trajectory.sigmas) - 1
     check_skip(skip, n)
     if not clip >= 0:
         raise ValueError(f"clip must be 0 (no limit) or more, got {clip}")
@@ -76,8 +76,6 @@ def sample_edit_friendly(
     rows = rows or held
     if held not in (1, rows):
         raise ValueError(f"the trajectory holds {held} pictures, the batch to sample {rows}; make them equal, or invert one picture alone")
-    noises = trajectory.noises
-    assert noises is not None  # noqa: S101 (solver_of)
 
     def moved(v: Tensor) -> Tensor:
         return (torch.roll(v, shift, (-2, -1)) if any(shift) else v).expand(rows, -1, -1, -1)

@@ -6,7 +6,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...core.edit.edit_friendly import check_skip, holding, sample_edit_friendly, solver_of
+from ...core.edit.edit_friendly import check_skip, holding, noises_of, sample_edit_friendly
 from ...core.trajectory import Trajectory
 from .denoiser import Prompts
 from .fingerprint import model_fingerprint
@@ -14,7 +14,7 @@ from .fingerprint import model_fingerprint
 _PARTIAL = {"control", "gligen", "hooks", "start_percent", "end_percent", "clip_start_percent"}
 
 
-def levels_at_once(model, prompts: Prompts, wanted: int) -> int:
+def at_once(model, prompts: Prompts, wanted: int) -> int:
     """How many noise levels may share a call: one where something in the graph looks at the level of the first row alone."""
     entries = [extra for _, extra in (*prompts.positive, *prompts.negative)]
     options = model.model_options
@@ -34,7 +34,7 @@ def edit_friendly_sampler(
     Raises:
         ValueError: the trajectory has no noises, or an option is out of range.
     """
-    solver_of(trajectory)
+    noises_of(trajectory)
     check_skip(skip, len(trajectory.sigmas) - 1)
     grid = trajectory.sigmas[skip:]
 
