@@ -180,7 +180,7 @@ def fit_values(
     while fit.i < steps:
         with torch.enable_grad():
             s_1, s_2 = net(one.s, two.s)
-            fit.step(mix_loss(x.double(), one, two, s_1, s_2, weights or Weights()).mean(), whole=True)
+            fit.step(mix_loss(x.double(), one, two, s_1, s_2, weights or Weights()).mean())
     net.load_state_dict(fit.best)
     with torch.no_grad():
         s_1, s_2 = net(one.s, two.s)

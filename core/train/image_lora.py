@@ -77,6 +77,6 @@ def fit_image_lora(
                 denoised = model(x, levels(x, sigma))
                 loss = F.mse_loss(to_eps(x, sigma, denoised), noise)
                 # At one state, the errors of v and of eps differ by this factor.
-                fit.step(loss * (1 + sigma * sigma) if velocity else loss, denoised=denoised.detach(), whole=True)
+                fit.step(loss * (1 + sigma * sigma) if velocity else loss, denoised=denoised.detach())
     lora.load_state_dict(fit.best)
     return lora.requires_grad_(False)

@@ -1,0 +1,142 @@
+"""Sampling with stored noises (edit-friendly DDPM, arXiv 2304.06140, sec. 3.3; LEDITS++, 2311.16711; TurboEdit, 2408.00735).
+
+TurboEdit's pseudo-guidance needs no code of its own: ``mean(src) + w (mean(tgt) - mean(src))`` is linear in the predictions, and so
+it is classifier-free guidance of scale w with the source prompt in the place of the negative one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Callback, Denoiser
+from ..invert.edit_friendly import METHOD, SOLVERS, Solver, posterior
+from ..trajectory import Trajectory
+
+Hold = Callable[[int, Tensor], Tensor]
+"""``hold(i, x)``: what takes the place of the state ``x`` at level ``i`` before the model sees it, and at the clean end."""
+
+
+def noises_of(trajectory: Trajectory) -> tuple[Solver, Tensor]:
+    """The solver that a trajectory was made for, and its noises `[n b c h w]`.
+
+    Raises:
+        ValueError: it carries none.
+    """
+    solver = trajectory.method.removeprefix(METHOD)
+    if trajectory.noises is None or solver not in SOLVERS:
+        raise ValueError(
+            f"this trajectory ({trajectory.method or 'of unknown origin'}) carries no noises of an edit-friendly inversion; "
+            "make it with Edit-Friendly Inversion, or sample it with Resume Trajectory"
+        )
+    return next(s for s in SOLVERS if s == solver), trajectory.noises
+
+
+@torch.no_grad()
+def sample_edit_friendly(
+    model: Callable[[Tensor, Tensor], Tensor],
+    trajectory: Trajectory,
+    *,
+    skip: int = 0,
+    strength: float = 1.0,
+    shift: tuple[int, int] = (0, 0),
+    clip: float = 0.0,
+    rows: int | None = None,
+    hold: Hold | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Walk down from a stored state with the stored noises. With the model and prompt of the inversion this is the picture itself.
+
+    Args:
+        model: ``model(x, sigma) -> denoised``, with whatever prompt the picture is to follow.
+        trajectory: from :func:`core.invert.edit_friendly.invert_edit_friendly`.
+        skip: steps left out at the noisy end. More stays closer to the picture (paper: 36 of 100; 0 to 40).
+        strength: of the noises; below 1 the picture's hold on the result loosens.
+        shift: rows down and columns to the right by which the picture moves, in pixels of the state, around the edges: the first
+            state and all noises are rolled ("shifting" in the paper).
+        clip: largest root mean square of the last noise of a sample, 0 is no limit (TurboEdit limits it when the model takes few steps).
+        rows: batch of the result, if the trajectory holds one picture and several edits share it.
+        hold: see :data:`Hold`; for masks and rows that must stay.
+        callback: called after every step.
+
+    Returns:
+        Picture `[b c h w]`.
+
+    Raises:
+        ValueError: no noises, an option outside its range, or a batch that does not fit.
+    """
+    (solver, noises), n = noises_of(trajectory), len(trajectory.sigmas) - 1
+    check_skip(skip, n)
+    if not clip >= 0:
+        raise ValueError(f"clip must be 0 (no limit) or more, got {clip}")
+    held = trajectory.states.shape[1]
+    rows = rows or held
+    if held not in (1, rows):
+        raise ValueError(f"the trajectory holds {held} pictures, the batch to sample {rows}; make them equal, or invert one picture alone")
+
+    def moved(v: Tensor) -> Tensor:
+        return (torch.roll(v, shift, (-2, -1)) if any(shift) else v).expand(rows, -1, -1, -1)
+
+    s, before = trajectory.sigmas.tolist(), None
+    if skip and solver != "ddpm":  # the step before, which a second-order step looks back at
+        before = model(moved(trajectory.states[skip - 1]), noises.new_full((rows,), s[skip - 1]))
+    x = moved(trajectory.states[skip])
+    for i in range(skip, n):
+        x = hold(i, x) if hold is not None else x
+        denoised = model(x, x.new_full((rows,), s[i]))
+        mean, std = posterior(x, s, i, denoised, before, solver)
+        z = _clipped(noises[i], clip) if clip and i == n - 1 else noises[i]
+        x, before = mean + std * strength * moved(z), denoised
+        if callback is not None:
+            callback({"i": i - skip, "n": n - skip, "x": x, "sigma": s[i], "denoised": denoised})
+    return hold(n, x) if hold is not None else x
+
+
+def rebuild(model: Denoiser, trajectory: Trajectory, callback: Callback | None = None) -> Trajectory:
+    """The trajectory with its ``reconstruction``: all steps with the prompt of the inversion.
+
+    Raises:
+        ValueError: the model is not the one that was inverted.
+    """
+    trajectory.check_model(model.fingerprint)
+    return replace(trajectory, reconstruction=sample_edit_friendly(model, trajectory, callback=callback))
+
+
+def check_skip(skip: int, steps: int) -> None:
+    """Refuse to skip all steps or a negative number.
+
+    Raises:
+        ValueError: it is outside 0..steps-1.
+    """
+    if not 0 <= skip < steps:
+        raise ValueError(f"skip must lie in 0..{steps - 1} for a trajectory of {steps} steps, got {skip}; about a third is a good start")
+
+
+def holding(trajectory: Trajectory, mask: Callable[[float], Tensor] | None = None, source_row: bool = False) -> Hold | None:
+    """Keep parts of a batch at the stored states, so that at the end they are the inverted picture itself.
+
+    Args:
+        trajectory: on the device of the run.
+        mask: sigma -> region that may change, 0..1, broadcasting to `[b c h w]` (1: edited, as in the host's noise masks). The clean
+            end is blended like the last level.
+        source_row: the first row of the batch is the picture itself, whatever its prompt and guidance make of it.
+    """
+    if mask is None and not source_row:
+        return None
+
+    def hold(i: int, x: Tensor) -> Tensor:
+        stored = trajectory.states[i]
+        if mask is not None:
+            level = float(trajectory.sigmas[min(i, len(trajectory.sigmas) - 2)])
+            x = torch.lerp(stored.expand_as(x), x, mask(level).to(x).expand_as(x))
+        return torch.cat([stored[:1], x[1:]]) if source_row else x
+
+    return hold
+
+
+def _clipped(z: Tensor, limit: float) -> Tensor:
+    size = z.square().mean((1, 2, 3), keepdim=True).sqrt()
+    return z * (limit / size.clamp_min(1e-12)).clamp(max=1)

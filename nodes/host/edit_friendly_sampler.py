@@ -1,0 +1,82 @@
+"""A trajectory with its noises as a SAMPLER of the host: any guider, any batch, masks of the latent included."""
+
+from __future__ import annotations
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ...core.edit.edit_friendly import check_skip, holding, noises_of, sample_edit_friendly
+from ...core.trajectory import Trajectory
+from .denoiser import Prompts
+from .fingerprint import model_fingerprint
+
+_PARTIAL = {"control", "gligen", "hooks", "start_percent", "end_percent", "clip_start_percent"}
+
+
+def at_once(model, prompts: Prompts, wanted: int) -> int:
+    """How many noise levels may share a call: one where something in the graph looks at the level of the first row alone."""
+    entries = [extra for _, extra in (*prompts.positive, *prompts.negative)]
+    options = model.model_options
+    patched = any(options.get("transformer_options", {}).get(k) for k in ("patches", "patches_replace", "wrappers"))
+    custom = any(k.startswith("sampler_") or k == "model_function_wrapper" for k in options)
+    return 1 if patched or custom or any(_PARTIAL & set(extra) for extra in entries) else wanted
+
+
+def edit_friendly_sampler(
+    trajectory: Trajectory, skip: int, strength: float = 1.0, shift: tuple[int, int] = (0, 0), clip: float = 0.0, source_row: bool = False
+):
+    """SAMPLER and SIGMAS `[n-skip+1]` for SamplerCustomAdvanced; arguments as :func:`core.edit.edit_friendly.sample_edit_friendly`.
+
+    A noise mask on the latent is the region that may change; the rest is held at the stored states and ends as it was. Stock
+    DifferentialDiffusion, which reads the mask as strengths, works on it.
+
+    Raises:
+        ValueError: the trajectory has no noises, or an option is out of range.
+    """
+    noises_of(trajectory)
+    check_skip(skip, len(trajectory.sigmas) - 1)
+    grid = trajectory.sigmas[skip:]
+
+    def sample(model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None) -> Tensor:
+        if len(sigmas) != len(grid) or not torch.allclose(sigmas.double().cpu(), grid, rtol=1e-4):
+            raise ValueError("connect the SIGMAS output of Sample Edit-Friendly to the sampler: its steps belong to the stored noises")
+        _check_weights(trajectory, getattr(model.inner_model, "model_patcher", None))
+        path, extra = trajectory.to(x.device), {**(extra_args or {})}
+        if x.shape[1:] != path.noisiest.shape[1:]:
+            raise ValueError(
+                f"the trajectory holds pictures of {list(path.noisiest.shape[1:])}, the latent connected has {list(x.shape[1:])}; "
+                "connect the latent of Edit-Friendly Inversion, or one of that size"
+            )
+        area = _region(model, sigmas, extra.pop("denoise_mask", None), extra.get("model_options", {}))
+        rows = path.noisiest.shape[0] if len(x) == 1 else len(x)
+        return sample_edit_friendly(
+            lambda y, sigma: model(y, sigma, denoise_mask=None, **extra), path, skip=skip, strength=strength, shift=shift, clip=clip, rows=rows,
+            hold=holding(path, area, source_row), callback=callback,
+        )  # fmt: skip
+
+    return comfy.samplers.KSAMPLER(sample), grid.float()
+
+
+def _region(model, sigmas: Tensor, mask: Tensor | None, options: dict):
+    """What may change at a level, as the host works it out for its own samplers."""
+    if mask is None:
+        return None
+    function = options.get("denoise_mask_function")
+
+    def area(sigma: float) -> Tensor:
+        if function is None:
+            return mask
+        made = function(sigmas.new_full((1,), sigma), mask, extra_options={"model": model.inner_model, "sigmas": sigmas})
+        return made * (mask > 0)  # stock DifferentialDiffusion lets go of everything at the smallest sigma
+
+    return area
+
+
+def _check_weights(trajectory: Trajectory, patcher) -> None:
+    """The same checkpoint; a LoRA on top may be the edit."""
+    if patcher is None:
+        return
+    seen = model_fingerprint(patcher)
+    if seen.split("+")[0] != trajectory.fingerprint.split("+")[0]:
+        trajectory.check_model(seen)

@@ -1,0 +1,87 @@
+"""Concept guidance: the released formula in eps, its masks, what the dials do and refuse."""
+
+import pytest
+import torch
+
+from core.edit.concepts import Concept, change_mask, concepts_from_payload, concepts_to_payload, guided, share_done
+
+
+def predictions(k=2, b=2):
+    g = torch.Generator().manual_seed(6)
+    return [torch.randn(b, 4, 8, 12, generator=g, dtype=torch.float64) for _ in range(k + 1)]
+
+
+def released(eps_u, eps, concepts):
+    """LEDITS++'s loop over the concepts, in eps (implicit mask alone)."""
+    total = torch.zeros_like(eps_u)
+    for e, c in zip(eps, concepts, strict=True):
+        guidance = e - eps_u
+        if c.reverse:
+            guidance = guidance * -1
+        guidance = guidance * c.scale
+        size = guidance.abs().sum(1, keepdim=True).repeat(1, eps_u.shape[1], 1, 1)
+        limit = torch.quantile(size.flatten(2).float(), c.threshold, dim=2)
+        total += torch.where(size >= limit[:, :, None, None], guidance, torch.zeros_like(guidance))
+    return eps_u + total
+
+
+def test_the_released_formula_in_denoised_pictures():
+    base, *seen = predictions()
+    concepts = [Concept(7.0, 0.83), Concept(3.0, 0.57, reverse=True)]
+    x, sigma = torch.randn_like(base), 1.7
+    eps = [(x - d) / sigma for d in (base, *seen)]
+    expected = x - sigma * released(eps[0], eps[1:], concepts)
+    assert float((guided(base, seen, concepts) - expected).abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 0.9])
+def test_a_quantile_lets_its_share_through(threshold):
+    mask = change_mask(predictions()[0], threshold)
+    assert mask.shape == (2, 1, 8, 12)
+    assert torch.allclose(mask.mean((1, 2, 3)), torch.full((2,), 1 - threshold, dtype=torch.float64), atol=0.02)
+
+
+def test_one_concept_of_all_pixels_is_classifier_free_guidance():
+    base, one = predictions(1)
+    assert torch.allclose(guided(base, [one], [Concept(3.0, 0.0)]), base + 3 * (one - base), atol=1e-12)
+    away = guided(base, [one], [Concept(3.0, 0.0, reverse=True)])
+    assert torch.allclose(away, base - 3 * (one - base), atol=1e-12)
+
+
+def test_nothing_is_nothing_and_the_users_mask_limits():
+    base, one = predictions(1)
+    assert guided(base, [], []) is base
+    mask = torch.zeros(1, 1, 8, 12, dtype=torch.float64)
+    mask[..., :6] = 1
+    found = guided(base, [one], [Concept(5.0, 0.3)], mask)
+    assert torch.equal(found[..., 6:], base[..., 6:]) and not torch.equal(found[..., :6], base[..., :6])
+
+
+def test_steps_are_counted_by_their_level():
+    sigmas = [14.0, 6.0, 2.0, 0.5, 0.0]
+    assert [share_done(s, sigmas) for s in sigmas] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert share_done(5.9999998, sigmas) == 0.25 == share_done(6.0000003, sigmas)  # float32 on the way
+    assert share_done(3.0, sigmas) == 0.5  # between two levels: the lower step has not begun
+    concept = Concept(5.0, warm_up=0.25, cool_down=0.75)
+    assert [concept.acts(share_done(s, sigmas)) for s in sigmas[:-1]] == [False, True, True, False]
+    assert not Concept(0.0).acts(0.5) and Concept().acts(0.0)
+
+
+def test_what_is_refused():
+    for options, word in (
+        ({"scale": -1.0}, "reverse"), ({"scale": float("nan")}, "scale"), ({"threshold": 1.2}, "threshold"),
+        ({"warm_up": 0.6, "cool_down": 0.5}, "warm_up"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=word):
+            Concept(**options)
+    payload = concepts_to_payload([([["c", {}]], Concept(2.0, reverse=True))])
+    assert concepts_from_payload(payload) == [([["c", {}]], Concept(2.0, reverse=True))]
+    for broken in (
+        None,
+        [],
+        {"format": "hspace.directions", "version": 1},
+        {**payload, "version": 2},
+        {**payload, "concepts": [{"scale": 1.0}]},
+    ):
+        with pytest.raises(ValueError, match="HSPACE_CONCEPTS"):
+            concepts_from_payload(broken)
