@@ -13,7 +13,35 @@ class HSpaceExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The nodes, in the order of the pipeline."""
-        from . import discover, discover_many, discover_rivals, edit, edit_trained, faces, invert, load, measure, train, train_network
+        from . import (
+            discover,
+            discover_many,
+            discover_rivals,
+            edit,
+            edit_trained,
+            faces,
+            invert,
+            invert_exact,
+            invert_text,
+            load,
+            measure,
+            train,
+            train_network,
+        )
 
-        stages = (load, faces, invert, discover, discover_many, discover_rivals, train, train_network, edit, edit_trained, measure)
+        stages = (
+            load,
+            faces,
+            invert,
+            invert_exact,
+            invert_text,
+            discover,
+            discover_many,
+            discover_rivals,
+            train,
+            train_network,
+            edit,
+            edit_trained,
+            measure,
+        )
         return [node for stage in stages for node in stage.NODES]

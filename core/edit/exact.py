@@ -1,4 +1,4 @@
-"""The way back of the exact inversions, for the picture itself or an edit: EDICT (arXiv 2211.12446, alg. 1), BDIA (arXiv 2307.10829, eq. 18)."""
+"""The way back of the exact inversions: EDICT (Wallace et al. 2022, arXiv 2211.12446), BDIA (Zhang et al. 2023, arXiv 2307.10829)."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ def invert_bdia(
         model: any denoiser.
         x0: image `[b c h w]` in -1..1.
         sigmas: `[n+1]`, descending to 0.
-        gamma: 0.95..1, nearer to 1 for more than 89 steps; 1 is the leap-frog rule, second order on even grids. The 0.5 of the paper is for sampling in few steps.
+        gamma: 0.95..1, nearer to 1 for more than 89 steps; 1 is the leap-frog rule, second order on even grids. The paper's 0.5
+            is for sampling in few steps.
         callback: called after every step.
         limit: largest magnitude of an image; None for latents.
 
@@ -58,8 +59,8 @@ def invert_bdia(
     if not lowest <= gamma <= 1:
         figure = f" ({(1 / gamma) ** n:.1e} over {n} steps)" if 0 < gamma < 1 else ""
         raise ValueError(
-            f"an inversion by BDIA multiplies every error by 1/gamma a step{figure}, so gamma must be at least {lowest:.3f} and at most 1 here; "
-            f"got {gamma}, set it to 1"
+            f"an inversion by BDIA multiplies every error by 1/gamma a step{figure}, so gamma must be at least {lowest:.3f} "
+            f"and at most 1 here; got {gamma}, set it to 1"
         )
     if n < 2:
         raise ValueError(f"BDIA joins two neighbouring steps and needs at least two, got {n}; raise the steps")

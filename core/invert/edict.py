@@ -45,7 +45,8 @@ def alternated(step: Callable, i: int, eps: Noise, x: Tensor, y: Tensor, *rest: 
 
 @torch.no_grad()
 def invert_edict(
-    model: Denoiser, x0: Tensor, sigmas: Tensor, mixing: float = MIXING, *, callback: Callback | None = None, limit: float | None = IMAGE_LIMIT
+    model: Denoiser, x0: Tensor, sigmas: Tensor, mixing: float = MIXING, *, callback: Callback | None = None,
+    limit: float | None = IMAGE_LIMIT,
 ) -> Trajectory:  # fmt: skip
     """Walk an image up to ``sigmas[0]`` so that :func:`core.edit.exact.sample_exact` returns it to rounding; two model calls a step.
 

@@ -1,7 +1,8 @@
-"""Null-text optimisation (Mokady et al. 2022, arXiv 2211.09794, alg. 1): an unconditional embedding a step that undoes the drift of guidance."""
+"""Null-text optimisation (Mokady et al. 2022, arXiv 2211.09794, alg. 1): unconditional embeddings that undo the drift of guidance."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -118,7 +119,7 @@ def optimise_null_text(
 def windows(trajectory: Trajectory) -> list[tuple[float, float]]:
     """Highest and lowest sigma for which the embedding of each step holds: half-way (in log) to its neighbours, without gaps."""
     s = trajectory.sigmas[:-1].tolist()
-    between = [(a * b) ** 0.5 for a, b in zip(s, s[1:], strict=False)]
+    between = [(a * b) ** 0.5 for a, b in itertools.pairwise(s)]
     return list(zip([float("inf"), *between], [*between, 0.0], strict=True))
 
 

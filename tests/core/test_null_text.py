@@ -1,5 +1,6 @@
 """Null-text optimisation and proximal guidance against literal re-implementations and their own promises."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -117,7 +118,7 @@ def test_losses_never_rise_and_the_picture_comes_back(case):
 def test_more_iterations_never_end_a_first_step_worse(case):
     model, _, path = case
     first = [optimise_null_text(model, path, model.empty, 7.5, steps=k, lr=0.3, tolerance=0.0).after[0] for k in (0, 2, 5, 10)]
-    assert all(bool((b <= a).all()) for a, b in zip(first, first[1:], strict=False))
+    assert all(bool((b <= a).all()) for a, b in itertools.pairwise(first))
 
 
 def test_it_stops_early_and_a_batch_is_its_images(case):
@@ -133,7 +134,7 @@ def test_it_stops_early_and_a_batch_is_its_images(case):
 def test_windows_cover_every_level_once(case):
     _, _, path = case
     bounds = windows(path)
-    assert bounds[0][0] == math.inf and bounds[-1][1] == 0 and all(a[1] == b[0] for a, b in zip(bounds, bounds[1:], strict=False))
+    assert bounds[0][0] == math.inf and bounds[-1][1] == 0 and all(a[1] == b[0] for a, b in itertools.pairwise(bounds))
     for i, sigma in enumerate(path.sigmas[:-1].tolist()):
         assert [k for k, (high, low) in enumerate(bounds) if low <= sigma <= high] == [i]
 
