@@ -34,7 +34,7 @@ class HSpaceNullTextOptimise(io.ComfyNode):
             ],
             outputs=[
                 io.Conditioning.Output(display_name="negative", tooltip="One entry a step. Sample with the SIGMAS of the trajectory."),
-                io.String.Output(display_name="report", tooltip="Loss before and after."),
+                io.String.Output(display_name="report", tooltip="How far from the picture sampling ends, with these and with the plain negative."),
             ],
         )  # fmt: skip
 
@@ -47,10 +47,13 @@ class HSpaceNullTextOptimise(io.ComfyNode):
         if used != 1:
             raise ValueError(f"the trajectory was inverted at cfg {used:g}; null-text optimisation needs cfg 1 there and guides afterwards")
         n = len(path.sigmas) - 1
-        report = reporter(model, n * (inner_steps + 1))
-        entries, found = null_text(model, path, positive, negative, cfg, report, steps=inner_steps, lr=rate, tolerance=tolerance)
-        first, last = float(found.before.mean()), float(found.after.mean())
-        return io.NodeOutput(entries, f"{n} embeddings at cfg {cfg:g}, mean loss of a step {first:.2e} > {last:.2e}")
+        report = reporter(model, n * (inner_steps + 2))
+        entries, *ends = null_text(model, path, positive, negative, cfg, report, steps=inner_steps, lr=rate, tolerance=tolerance)
+        fitted, plain = (float((end.image.cpu() - path.x0).square().mean().sqrt()) for end in ends)
+        return io.NodeOutput(
+            entries,
+            f"{n} embeddings; sampling at cfg {cfg:g} ends {fitted:.4f} (rms) from the picture, {plain:.4f} with the plain negative",
+        )
 
 
 class HSpaceProximalCFG(io.ComfyNode):

@@ -32,7 +32,7 @@ class _Sides:
 
 def null_text(
     model, path: Trajectory, positive: list, negative: list, cfg: float, callback: Callable[[dict], None], **options: Any
-) -> tuple[list, NullText]:  # fmt: skip
+) -> tuple[list, NullText, NullText]:  # fmt: skip
     """Fit the negative prompt of every step.
 
     Args:
@@ -46,7 +46,7 @@ def null_text(
 
     Returns:
         CONDITIONING with one entry a step, each bounded by sigmas (``timestep_start`` and ``timestep_end``, which the host's samplers
-        honour as they are), and what was found.
+        honour as they are), what was found, and what the plain negative gives.
 
     Raises:
         ValueError: several negative prompts or one that holds for a part of the steps, or a MODEL that changes guidance.
@@ -65,10 +65,12 @@ def null_text(
 
     def work(denoiser):
         steps = ordinary_path(path, model.load_device)
-        return optimise_null_text(_Sides(denoiser), steps, ordinary(embedding.to(model.load_device)), cfg, callback=callback, **options)
+        sides, begin = _Sides(denoiser), ordinary(embedding.to(model.load_device))
+        plain = optimise_null_text(sides, steps, begin, cfg, steps=0, callback=callback)
+        return optimise_null_text(sides, steps, begin, cfg, callback=callback, **options), plain
 
-    found = with_training(model, path.x0.shape, Prompts(positive, negative, cfg), work)
+    found, plain = with_training(model, path.x0.shape, Prompts(positive, negative, cfg), work)
     entries = []
     for own, (high, low) in zip(found.embeddings.cpu(), windows(path), strict=True):
         entries.append([own.to(embedding.dtype), {**rest, "timestep_start": min(high, _TOP), "timestep_end": low}])
-    return entries, found
+    return entries, found, plain

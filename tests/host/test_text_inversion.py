@@ -1,5 +1,7 @@
 """Inversion with prompts in a real ComfyUI: exact inversions, null text, negative-prompt inversion, proximal guidance, flow models."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,9 @@ def source(steps: int = 12, seed: int = 35, **options) -> dict[str, dict]:
     }  # fmt: skip
 
 
-def sampled(name: str, positive="positive", negative="empty", cfg: float = 3.0, model="model", resume: str | None = None) -> dict[str, dict]:
+def sampled(
+    name: str, positive="positive", negative="empty", cfg: float = 3.0, model="model", resume: str | None = None
+) -> dict[str, dict]:
     """SamplerCustomAdvanced from the noisiest state: the stock Euler sampler, or one of the pack's."""
     sampler, sigmas = ([resume, 0], [resume, 1]) if resume else (["euler", 0], [SCHEDULE, 0])
     return {
@@ -60,7 +64,10 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
     prompt["positive"]["inputs"]["text"] = "a person"
     prompt |= {"resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0]), "psnr": node("PreviewAny", source=["invert", 3])}
     prompt |= {**sampled("back", resume="resume"), **sampled("edit", positive="target", resume="resume"), **sampled("plain")}
-    prompt |= {"freeu": node("FreeU_V2", model=["model", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2), **sampled("patched", model="freeu", resume="resume")}
+    prompt |= {
+        "freeu": node("FreeU_V2", model=["model", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2),
+        **sampled("patched", model="freeu", resume="resume"),
+    }
     result = server.queue(prompt, timeout=600)
     (psnr,) = result.outputs["psnr"]["text"]
     assert float(psnr) > 90
@@ -76,7 +83,9 @@ def test_exact_trajectories_do_not_come_back_another_way(server):
     prompt = source(method="edict", steps=4)
     for name, wrong in {
         "resume": node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=False, eta=0.0),
-        "render": node("HSpaceRenderTrajectory", model=["model", 0], trajectory=["invert", 0], asymmetric=False, vae=["model", 2], protect=0.0),
+        "render": node(
+            "HSpaceRenderTrajectory", model=["model", 0], trajectory=["invert", 0], asymmetric=False, vae=["model", 2], protect=0.0
+        ),
     }.items():
         graph = {**prompt, name: wrong}
         graph |= sampled("x", resume=name) if name == "resume" else {"keep": save(["render", 0])}
@@ -86,7 +95,7 @@ def test_exact_trajectories_do_not_come_back_another_way(server):
 
 
 def test_a_gamma_that_grows_too_far(server):
-    refused(server, source(method="bdia", gamma=0.95, steps=120), "1/gamma a step", "set it to 1")
+    refused(server, {**source(method="bdia", gamma=0.95, steps=120), "end": save(["invert", 2])}, "1/gamma a step", "set it to 1")
 
 
 def null_text(**options) -> dict[str, dict]:
@@ -100,15 +109,31 @@ def null_text(**options) -> dict[str, dict]:
 
 def test_null_text_in_stock_samplers(server):
     """The scheduled negative works in SamplerCustomAdvanced and in KSamplerAdvanced, and carries over to another prompt."""
-    prompt = {**source(method="ddim B"), **null_text()}
-    prompt |= {**sampled("plain"), **sampled("null", negative="null"), **sampled("edit", positive="target", negative="null")}
+    prompt = {**source(), **null_text(cfg=5.0)}
+    prompt |= {
+        **sampled("plain", cfg=5.0), **sampled("null", negative="null", cfg=5.0),
+        **sampled("edit", positive="target", negative="null", cfg=5.0),
+        "stock": node(
+            "KSamplerAdvanced", model=["model", 0], positive=["positive", 0], negative=["null", 0], latent_image=["invert", 1], add_noise="disable",
+            noise_seed=0, steps=20, cfg=5.0, sampler_name="euler", scheduler="karras", start_at_step=8, end_at_step=99, return_with_leftover_noise="disable",
+        ),
+        "decode stock": node("VAEDecode", samples=["stock", 0], vae=["model", 2]), "keep stock": save(["decode stock", 0]),
+    }  # fmt: skip
     result = server.queue(prompt, timeout=900)
-    original, plain, null, edit = (shown(server, result, name) for name in ("source", "keep plain", "keep null", "keep edit"))
-    (report,) = result.outputs["report"]["text"]
-    first, last = (float(v) for v in report.rsplit("loss of a step ", 1)[1].split(" > "))
-    assert "12 embeddings" in report and last < 0.7 * first
-    assert error(original, null) > error(original, plain) + 4, (report, error(original, null), error(original, plain))
+    original, plain, null, edit, stock = (
+        shown(server, result, name) for name in ("source", "keep plain", "keep null", "keep edit", "keep stock")
+    )
+    fitted, before = ends(result)
+    assert fitted < 0.4 * before
+    assert error(original, null) > error(original, plain) + 8, (error(original, null), error(original, plain))
+    assert error(null, stock) > 45, error(null, stock)
     assert np.abs(edit - null).mean() > 2
+
+
+def ends(result) -> tuple[float, float]:
+    """The two figures of the report: fitted, plain."""
+    (report,) = result.outputs["report"]["text"]
+    return tuple(float(v) for v in re.findall(r"(\d+\.\d+) (?:\(rms\)|with)", report))
 
 
 def test_null_text_on_sdxl_and_what_it_refuses(server):
@@ -123,13 +148,13 @@ def test_null_text_on_sdxl_and_what_it_refuses(server):
     prompt["invert"]["inputs"] |= {"image": ["picture", 0], "vae": ["vae", 0], "positive": ["model", 1], "negative": ["model", 2]}
     prompt["null"]["inputs"] |= {"positive": ["model", 1], "negative": ["model", 2]}
     del prompt["positive"], prompt["empty"], prompt[FACE]
-    ends = sampled("null", positive="model", negative="null")
-    ends["guider null"]["inputs"] |= {"positive": ["model", 1]}
-    ends["decode null"]["inputs"]["vae"] = ["vae", 0]
-    result = server.queue({**prompt, **ends}, timeout=600)
+    last = sampled("null", positive="model", negative="null")
+    last["guider null"]["inputs"] |= {"positive": ["model", 1]}
+    last["decode null"]["inputs"]["vae"] = ["vae", 0]
+    result = server.queue({**prompt, **last}, timeout=600)
     assert shown(server, result, "keep null").std() > 1
-    first, last = (float(v) for v in result.outputs["report"]["text"][0].rsplit("loss of a step ", 1)[1].split(" > "))
-    assert last <= first
+    fitted, before = ends(result)
+    assert fitted < before
     base = source(method="ddim B", steps=3)
     both = node("ConditioningCombine", conditioning_1=["empty", 0], conditioning_2=["target", 0])
     several = {**base, **null_text(), "both": both}
@@ -145,7 +170,7 @@ def test_null_text_on_sdxl_and_what_it_refuses(server):
 
 
 def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server):
-    prompt = {**source(method="ddim B"), **sampled("plain"), **sampled("npi", negative="positive")}
+    prompt = {**source(), **sampled("plain"), **sampled("npi", negative="positive")}
     for name, quantile, path in (("zero", 0.0, False), ("most", 0.9, False), ("guided", 0.9, True)):
         links = {"trajectory": ["invert", 0], "sigma_guide": 99.0} if path else {}
         prompt |= {
@@ -158,7 +183,7 @@ def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server
     result = server.queue(prompt, timeout=600)
     names = ("source", *(f"keep {n}" for n in ("plain", "npi", "zero", "most", "guided", "edit", "one")))
     original, plain, npi, zero, most, guided, edit, one = (shown(server, result, name) for name in names)
-    assert error(original, npi) > error(original, plain) + 4
+    assert error(original, npi) > error(original, plain) + 15, (error(original, npi), error(original, plain))
     assert np.array_equal(zero, edit)
     assert error(npi, most) > error(npi, edit) + 1
     assert error(original, guided) > error(original, most) + 1
@@ -166,14 +191,20 @@ def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server
 
 
 def flux(**options) -> dict[str, dict]:
-    inputs = {"method": "fixed point", "iterations": 6, "cfg": 1.0, **options}
+    inputs = {"method": "fixed point", "iterations": 10, "cfg": 1.0, **options}
     return {
         "model": node("HSpaceTestDiT"),
         "vae": node("HSpaceTestVAE", network="wide"),
         "picture": node("HSpaceTestPicture", case="noise", width=96, height=64),
-        SCHEDULE: node("BasicScheduler", model=["model", 0], scheduler="simple", steps=8, denoise=1.0),
+        SCHEDULE: node("BasicScheduler", model=["model", 0], scheduler="simple", steps=16, denoise=1.0),
         "invert": node(
-            "HSpaceInvertImage", model=["model", 0], image=["picture", 0], sigmas=[SCHEDULE, 0], vae=["vae", 0], positive=["model", 1], **inputs
+            "HSpaceInvertImage",
+            model=["model", 0],
+            image=["picture", 0],
+            sigmas=[SCHEDULE, 0],
+            vae=["vae", 0],
+            positive=["model", 1],
+            **inputs,
         ),
         "psnr": node("PreviewAny", source=["invert", 3]),
         "keep": save(["invert", 2]),
@@ -184,6 +215,7 @@ def flux(**options) -> dict[str, dict]:
 def test_flow_models_are_inverted_up_to_sigma_one_and_resumed(server, method):
     """The schedule begins at 1, where the host divides by 1 - sigma and multiplies latents by 0."""
     prompt, exact = flux(method=method), method in ("edict", "bdia")
+    prompt[SCHEDULE]["inputs"]["steps"] = 60 if method == "fixed point" else 16  # the random network is stiff
     prompt |= {
         "resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0])
         if exact
@@ -191,18 +223,25 @@ def test_flow_models_are_inverted_up_to_sigma_one_and_resumed(server, method):
         "guider": node("BasicGuider", model=["model", 0], conditioning=["model", 1]),
         "no noise": node("DisableNoise"),
         "sample": node(
-            "SamplerCustomAdvanced", noise=["no noise", 0], guider=["guider", 0], sampler=["resume", 0], sigmas=["resume", 1], latent_image=["invert", 1]
+            "SamplerCustomAdvanced",
+            noise=["no noise", 0],
+            guider=["guider", 0],
+            sampler=["resume", 0],
+            sigmas=["resume", 1],
+            latent_image=["invert", 1],
         ),
         "decode": node("VAEDecode", samples=["sample", 0], vae=["vae", 0]),
         "resumed": save(["decode", 0]),
     }
     if not exact:
-        prompt["render"] = node("HSpaceRenderTrajectory", model=["model", 0], trajectory=["invert", 0], asymmetric=False, vae=["vae", 0], protect=0.0)
+        prompt["render"] = node(
+            "HSpaceRenderTrajectory", model=["model", 0], trajectory=["invert", 0], asymmetric=False, vae=["vae", 0], protect=0.0
+        )
         prompt["rendered"] = save(["render", 0])
     result = server.queue(prompt, timeout=300)
     rebuilt, resumed = shown(server, result, "keep"), shown(server, result, "resumed")
     (psnr,) = result.outputs["psnr"]["text"]
-    assert rebuilt.std() > 5 and float(psnr) > {"fixed point": 50, "edict": 80, "bdia": 80}.get(method, 10), psnr
+    assert rebuilt.std() > 5 and float(psnr) > {"fixed point": 60, "edict": 80, "bdia": 80}.get(method, 10), psnr
     assert np.abs(rebuilt - resumed).max() <= 1
     if not exact:
         assert np.abs(rebuilt - shown(server, result, "rendered")).max() <= 1
@@ -211,8 +250,15 @@ def test_flow_models_are_inverted_up_to_sigma_one_and_resumed(server, method):
 def test_what_a_flow_model_has_not(server):
     prompt = {**flux(), "discover": discover(None), "end": save(["discover", 1])}
     refused(server, prompt, "bottleneck of a U-Net", "Flux")
-    prompt = {**flux(), "resume": node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=False, eta=0.5), "model2": node("PreviewAny", source=["resume", 1])}
+    prompt = {
+        **flux(),
+        "resume": node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=False, eta=0.5),
+        "model2": node("PreviewAny", source=["resume", 1]),
+    }
     refused(server, prompt, "flow model does not know", "set it to 0")
     links = {"positive": ["model", 1], "negative": ["model", 1]}
-    prompt = {**flux(method="ddim B"), "null": node("HSpaceNullTextOptimise", model=["model", 0], trajectory=["invert", 0], cfg=3.0, inner_steps=1, **links)}
+    prompt = {
+        **flux(method="ddim B"),
+        "null": node("HSpaceNullTextOptimise", model=["model", 0], trajectory=["invert", 0], cfg=3.0, inner_steps=1, **links),
+    }
     refused(server, {**prompt, "end": node("PreviewAny", source=["null", 1])}, "bottleneck of a U-Net")
