@@ -2,7 +2,7 @@
 
 from ..core.directions_io import load_directions, save_directions
 from ..core.edit.combine import combine, select
-from ..core.edit.exact import is_exact
+from ..core.edit.exact import check_plain
 from ..core.edit.sample import reconstruct
 from ..core.edit.schedule import NORMALISATIONS
 from ..core.edit.steer import Edit, steer_trajectory
@@ -60,10 +60,7 @@ class HSpaceSteer(io.ComfyNode):
 
 
 def _check_way_back(path, fresh: float) -> None:
-    if is_exact(path):
-        raise ValueError(
-            f"this trajectory was inverted by {path.method} and comes back through Sample Exact Inversion only; connect that node"
-        )
+    check_plain(path)
     if fresh and path.extra.get("flow"):
         raise ValueError("fresh noise (eta, boost) is drawn as x0 + sigma n, which a flow model does not know; set it to 0")
 

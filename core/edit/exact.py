@@ -19,6 +19,18 @@ def is_exact(trajectory: Trajectory) -> bool:
     return "exact" in trajectory.extra
 
 
+def check_plain(trajectory: Trajectory) -> None:
+    """Refuse a trajectory that a plain sampler does not bring back.
+
+    Raises:
+        ValueError: it is of a coupled inversion.
+    """
+    if is_exact(trajectory):
+        raise ValueError(
+            f"this trajectory was inverted by {trajectory.method} and comes back through Sample Exact Inversion only; connect that node"
+        )
+
+
 @torch.no_grad()
 def sample_exact(model: Denoiser, trajectory: Trajectory, *, callback: Callback | None = None) -> Tensor:
     """Sample back with the integrator of the inversion, from both stored states.
@@ -67,7 +79,8 @@ def _stored(trajectory: Trajectory) -> tuple[Tensor, dict]:
             f"this trajectory was inverted by {trajectory.method or 'another method'} and has no coupled states; "
             "invert the image again with method edict or bdia, or use Resume Trajectory"
         )
-    if pair.shape != (2, *trajectory.noisiest.shape) or not torch.equal(pair[0].to(trajectory.noisiest), trajectory.noisiest):
+    top = trajectory.noisiest
+    if pair.shape != (2, *top.shape) or not torch.equal(pair[0].to(top), top):
         raise ValueError(
             "the states of this trajectory were changed after its inversion, so there is no exact way back; invert the image again"
         )

@@ -24,20 +24,17 @@ class Noise:
 
     Attributes:
         denoised: last prediction, for callbacks.
-        calls: so far.
     """
 
     def __init__(self, model: Denoiser, dtype: torch.dtype):
         self.model, self.dtype, self.flow = model, dtype, is_flow(model)
         self.denoised: Tensor | None = None
-        self.calls = 0
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """Eps of ``x`` `[b c h w]` at ``sigma`` > 0, in the dtype of ``x``."""
         at = x.to(self.dtype)
-        self.denoised = self.model(at, levels(at, sigma))
-        self.calls += 1
-        return (at.to(x) - self.denoised.to(x)) / sigma
+        denoised = self.denoised = self.model(at, levels(at, sigma))
+        return (at.to(x) - denoised.to(x)) / sigma
 
     def lifted(self, x: Tensor, low: float, high: float) -> Tensor:
         """Eps at ``high`` of a state of ``low``, as in convention B of :mod:`core.invert.ddim`."""

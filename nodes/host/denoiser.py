@@ -144,7 +144,7 @@ class HostDenoiser:
         self._call, self.patcher, self.prompts, self._extra = call, model, prompts, extra
         self.fingerprint, self._gradients = fingerprint, gradients
         self.net = unet_of(model)
-        self.layers, self.flow = layers_of(unet_of(model)) or (), is_flow(model)
+        self.layers, self.flow = layers_of(model.model.diffusion_model) or (), is_flow(model)
         self._checked: set[tuple[str, int]] = set()
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
