@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,8 @@ def reconstruct_exact(model: Denoiser, trajectory: Trajectory, callback: Callbac
 
 
 def _stored(trajectory: Trajectory) -> tuple[Tensor, dict]:
-    how, pair = trajectory.extra.get("exact"), trajectory.extra.get("pair")
+    how: Any = trajectory.extra.get("exact")
+    pair: Any = trajectory.extra.get("pair")
     if not isinstance(how, dict) or not isinstance(pair, Tensor) or how.get("method") not in ("edict", "bdia"):
         raise ValueError(
             f"this trajectory was inverted by {trajectory.method or 'another method'} and has no coupled states; "

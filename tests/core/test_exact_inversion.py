@@ -12,7 +12,7 @@ from core.directions import Directions
 from core.edit.exact import reconstruct_exact, sample_exact
 from core.edit.sample import reconstruct
 from core.edit.schedule import EditSchedule
-from core.edit.steer import Edit, Steered
+from core.edit.steer import Edit, Steered, steer_trajectory
 from core.invert.bdia import bdia_up, invert_bdia
 from core.invert.coupled import Noise
 from core.invert.ddim import invert_ddim
@@ -216,6 +216,8 @@ def test_refusals(device):
     with pytest.raises(ValueError, match="no coupled states"):
         sample_exact(model, invert_ddim(model, x0, even(3)))
     path = invert_edict(model, x0, even(3))
+    with pytest.raises(ValueError, match="Sample Exact Inversion only"):
+        steer_trajectory(model, path, [])
     with pytest.raises(ValueError, match="connect the same MODEL"):
         reconstruct_exact(Gaussian(1.0), path)
     with pytest.raises(ValueError, match=r"lie in -1\.\.1"):

@@ -136,25 +136,31 @@ def ends(result) -> tuple[float, float]:
     return tuple(float(v) for v in re.findall(r"(\d+\.\d+) (?:\(rms\)|with)", report))
 
 
-def test_null_text_on_sdxl_and_what_it_refuses(server):
-    prompt = {
-        **source(method="ddim B", steps=3),
-        "model": node("HSpaceTestUNet", network="sdxl", dtype="fp16", seed=0),
+@pytest.mark.parametrize(("network", "dtype"), [("sdxl", "fp16"), ("sd2 v", "bf16"), ("sd15", "fp32")])
+def test_null_text_on_other_networks(server, network, dtype):
+    """Narrow weights, pooled text that stays, and on SD1.5 a ControlNet, on a batch that is not square."""
+    prompt = {**source(method="ddim B", steps=3), **null_text(inner_steps=3), **sampled("null", negative="null")}
+    for name in ("positive", "empty", "target", "source", FACE):
+        del prompt[name]
+    prompt |= {
+        "model": node("HSpaceTestUNet", network=network, dtype=dtype, seed=0),
         "vae": node("HSpaceTestVAE", network="tiny"),
         "picture": node("HSpaceTestPicture", case="noise", width=96, height=64),
-        **null_text(inner_steps=3),
+        "pictures": node("RepeatImageBatch", image=["picture", 0], amount=2),
+        "control": node("HSpaceTestControl", conditioning=["model", 1], strength=0.3),
     }
-    del prompt["target"], prompt["source"]
-    prompt["invert"]["inputs"] |= {"image": ["picture", 0], "vae": ["vae", 0], "positive": ["model", 1], "negative": ["model", 2]}
-    prompt["null"]["inputs"] |= {"positive": ["model", 1], "negative": ["model", 2]}
-    del prompt["positive"], prompt["empty"], prompt[FACE]
-    last = sampled("null", positive="model", negative="null")
-    last["guider null"]["inputs"] |= {"positive": ["model", 1]}
-    last["decode null"]["inputs"]["vae"] = ["vae", 0]
-    result = server.queue({**prompt, **last}, timeout=600)
-    assert shown(server, result, "keep null").std() > 1
+    positive = ["control", 0] if network == "sd15" else ["model", 1]
+    prompt["invert"]["inputs"] |= {"image": ["pictures", 0], "vae": ["vae", 0], "positive": positive, "negative": ["model", 2]}
+    prompt["null"]["inputs"] |= {"positive": positive, "negative": ["model", 2]}
+    prompt["guider null"]["inputs"] |= {"positive": positive}
+    prompt["decode null"]["inputs"]["vae"] = ["vae", 0]
+    result = server.queue(prompt, timeout=600)
+    assert shown(server, result, "keep null").shape == (2, 64, 96, 3)
     fitted, before = ends(result)
     assert fitted < before
+
+
+def test_what_null_text_refuses(server):
     base = source(method="ddim B", steps=3)
     both = node("ConditioningCombine", conditioning_1=["empty", 0], conditioning_2=["target", 0])
     several = {**base, **null_text(), "both": both}
