@@ -46,7 +46,7 @@ class HSpaceInvertImage(io.ComfyNode):
                 io.Combo.Input(
                     "method", options=[FIXED_POINT, DDIM_B, DDIM_A, EDICT, BDIA],
                     tooltip="fixed point: nearly exact, costs 'iterations' more. ddim B: the noise estimate of the next level "
-                    "(null-text, Plug-and-Play). ddim A: of the current level (original DDIM). edict and bdia: exact, also with cfg, but they come back "
+                    "(null-text, Plug-and-Play). ddim A: of the current level (original DDIM). edict (best to edit with) and bdia: exact, also with cfg, but they come back "
                     "through Sample Exact Inversion only.",
                 ),
                 io.Int.Input("iterations", default=3, min=1, max=50, tooltip="Fixed-point iterations a step. Try 3; more only if the PSNR is low."),
