@@ -55,6 +55,14 @@ class Denoiser(Protocol):
         ...
 
 
+def is_flow(model: object) -> bool:
+    """Whether the states of ``model`` are ``(1 - sigma) x0 + sigma n`` (rectified flow) and not ``x0 + sigma n``.
+
+    A denoiser of such a model has an attribute ``flow``. Euler steps are the same for both; what is scaled or noised is not.
+    """
+    return bool(getattr(model, "flow", False))
+
+
 def to_eps(x: Tensor, sigma: Tensor | float, denoised: Tensor) -> Tensor:
     """Noise estimate ``(x - denoised) / sigma``, whatever the network was trained to predict."""
     if isinstance(sigma, Tensor) and sigma.dim():

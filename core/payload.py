@@ -6,7 +6,9 @@
 * ``states`` `[n+1 b c h w]`, ``x0 + sigma * noise``, images in -1..1 (or latents), noisiest first;
 * ``fingerprint`` hex text of the model, ``method`` text, and ``noises`` `[n b c h w]`, ``reconstruction`` `[b c h w]`,
   ``residual`` `[n]`, each a tensor or None; ``extra`` a dict, in which ``prompts`` holds what the model was conditioned on:
-  ``positive`` and ``negative``, CONDITIONING lists of the host, and ``cfg``.
+  ``positive`` and ``negative``, CONDITIONING lists of the host, and ``cfg``; ``flow`` is True where states are
+  ``(1 - sigma) * x0 + sigma * noise``; ``exact`` names the coupled inversion ("edict" or "bdia") and its parameter, and ``pair``
+  `[2 b c h w]` float64 holds the two states that it needs on the way back.
 
 ``HSPACE_DIRECTIONS``: ``format`` "hspace.directions", ``version`` 1, and
 

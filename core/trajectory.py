@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -20,6 +21,7 @@ class Trajectory:
         noises: `[n b c h w]` or None; the noise added by each step of a stochastic inversion.
         reconstruction: `[b c h w]` or None; the image that sampling back along ``sigmas`` gives.
         residual: `[n]` or None; relative residual of each implicit step.
+        extra: what else belongs to it, see :mod:`core.payload`; ``flow`` is True where states are ``(1 - sigma) x0 + sigma n``.
     """
 
     sigmas: Tensor
@@ -75,7 +77,8 @@ class Trajectory:
             raise ValueError(f"image_index must lie in 0..{self.states.shape[1] - 1} for this trajectory, got {index}")
         pick = slice(index, index + 1)
         noises, reconstruction = (None if v is None else v[..., pick, :, :, :] for v in (self.noises, self.reconstruction))
-        return replace(self, states=self.states[:, pick], noises=noises, reconstruction=reconstruction)
+        extra = self._extra(lambda pair: pair[:, pick])
+        return replace(self, states=self.states[:, pick], noises=noises, reconstruction=reconstruction, extra=extra)
 
     def repeat(self, n: int) -> Trajectory:
         """``n`` copies of a trajectory of one image (views, no memory), for many edits in one run."""
@@ -83,12 +86,18 @@ class Trajectory:
             raise ValueError(
                 f"only the trajectory of one image can be repeated, this one holds {self.states.shape[1]}; pick one with image()"
             )
-        return replace(self, states=self.states.expand(-1, n, -1, -1, -1), noises=None, reconstruction=None)
+        states, extra = self.states.expand(-1, n, -1, -1, -1), self._extra(lambda pair: pair.expand(-1, n, -1, -1, -1))
+        return replace(self, states=states, noises=None, reconstruction=None, extra=extra)
 
     def to(self, device: torch.device | str) -> Trajectory:
         """The same trajectory on another device."""
         move = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor) and k not in ("sigmas", "residual")}
-        return replace(self, **move)
+        return replace(self, **move, extra=self._extra(lambda pair: pair.to(device)))
+
+    def _extra(self, change: Callable[[Tensor], Tensor]) -> dict:
+        """``extra``, the coupled states of an exact inversion changed along with ``states``."""
+        pair = self.extra.get("pair")
+        return self.extra if pair is None else {**self.extra, "pair": change(pair)}
 
     def check_model(self, fingerprint: str) -> None:
         """Refuse a model other than the one that was inverted.

@@ -6,7 +6,7 @@ from .host.api import ComfyExtension, io
 from .host.paths import register_folders
 
 STAGES = (
-    "load", "faces", "invert", "invert_edit_friendly", "discover", "discover_many", "discover_rivals", "train", "train_network", "train_lora", "edit", "edit_trained",
+    "load", "faces", "invert", "invert_exact", "invert_text", "invert_edit_friendly", "discover", "discover_many", "discover_rivals", "train", "train_network", "train_lora", "edit", "edit_trained",
     "edit_concepts", "edit_sdedit", "edit_morph", "edit_svd", "measure", "measure_edit",
 )  # fmt: skip
 """Files of nodes, in the order of the pipeline."""

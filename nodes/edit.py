@@ -2,6 +2,7 @@
 
 from ..core.directions_io import load_directions, save_directions
 from ..core.edit.combine import combine, select
+from ..core.edit.exact import check_plain
 from ..core.edit.sample import reconstruct
 from ..core.edit.schedule import NORMALISATIONS
 from ..core.edit.steer import Edit, steer_trajectory
@@ -58,6 +59,12 @@ class HSpaceSteer(io.ComfyNode):
         return io.NodeOutput(add_steering(model, Edit(found.select([direction - 1]), schedule)))
 
 
+def _check_way_back(path, fresh: float) -> None:
+    check_plain(path)
+    if fresh and path.extra.get("flow"):
+        raise ValueError("fresh noise (eta, boost) is drawn as x0 + sigma n, which a flow model does not know; set it to 0")
+
+
 class HSpaceResumeTrajectory(io.ComfyNode):
     """The stored trajectory as SAMPLER and SIGMAS for stock samplers."""
 
@@ -85,6 +92,7 @@ class HSpaceResumeTrajectory(io.ComfyNode):
     def execute(cls, trajectory, asymmetric, eta=0.0) -> io.NodeOutput:
         """Wrap."""
         path = trajectory_from_payload(trajectory)
+        _check_way_back(path, eta)
         return io.NodeOutput(resume_sampler(path, asymmetric, eta), path.sigmas.float())
 
 
@@ -126,6 +134,7 @@ class HSpaceRenderTrajectory(io.ComfyNode):
         """Render."""
         path = trajectory_from_payload(trajectory).to(model.load_device)
         path.check_model(model_fingerprint(model))
+        _check_way_back(path, eta or boost)
         if protect and mask is None:
             raise ValueError("'protect' holds everything outside a mask, but no mask is connected; connect one or set protect to 0")
         region = one_mask(mask, *pixels(model, path))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..denoiser import Bottleneck, Callback, Denoiser
 from ..trajectory import Trajectory
+from .exact import check_plain
 from .protect import blend_weight
 from .sample import check_eta, edited_step, fresh_noise
 from .shift import Edit, Shift, asymmetric_factor, h_shift, in_window, layer_at
@@ -110,6 +111,7 @@ def steer_trajectory(
         ValueError: model, trajectory and edits do not belong together, an option out of range, or no step within any window.
     """
     trajectory.check_model(model.fingerprint)
+    check_plain(trajectory)
     edits = [edit.on(trajectory.sigmas, asymmetric) for edit in edits]
     steered = Steered(model, edits)
     sigmas = trajectory.sigmas.tolist()

@@ -5,6 +5,8 @@ One Euler step upwards, ``x' = x + (sigma' - sigma) * eps``. Two conventions for
 * ``A``, original DDIM: of the lower state at the lower level.
 * ``B``, null-text inversion, Plug-and-Play, DiffMorpher: of the lower state at the *upper* level. In VP variables the network
   sees the unscaled lower state with the upper step, which here is ``x * sqrt((1 + sigma'^2) / (1 + sigma^2))``.
+
+Flow models take the same steps; their networks see states unscaled, so B asks at the lower state itself.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..denoiser import Callback, Denoiser, to_eps
+from ..denoiser import Callback, Denoiser, is_flow, to_eps
 from ..trajectory import Trajectory
 from .inputs import IMAGE_LIMIT, check_image, check_sigmas
 
 
-def lift(x: Tensor, low: float, high: float) -> Tensor:
-    """Point at which convention B asks the model: ``x`` at ``low``, taken for a VP state of ``high``. Shape kept."""
-    return x * math.sqrt((1 + high * high) / (1 + low * low))
+def lift(x: Tensor, low: float, high: float, flow: bool = False) -> Tensor:
+    """Point at which convention B asks the model: ``x`` at ``low``, taken for a state of ``high`` (VP, or flow). Shape kept."""
+    return x if flow else x * math.sqrt((1 + high * high) / (1 + low * low))
 
 
 def levels(x: Tensor, sigma: float) -> Tensor:
@@ -62,13 +64,13 @@ def invert_ddim(
     if convention not in ("A", "B"):
         raise ValueError(f"convention must be 'A' (eps of the lower level) or 'B' (of the upper one), got {convention!r}")
     x, grid = check_image(x0, limit), check_sigmas(sigmas)
-    s, n, states = grid.tolist(), len(grid) - 1, [x]
+    s, n, states, flow = grid.tolist(), len(grid) - 1, [x], is_flow(model)
     for i in range(n):
         low, high = s[n - i], s[n - 1 - i]
-        at, level = (x, low) if convention == "A" and low > 0 else (lift(x, low, high), high)
+        at, level = (x, low) if convention == "A" and low > 0 else (lift(x, low, high, flow), high)
         denoised = model(at, levels(x, level))
         x = x + (high - low) * to_eps(at, level, denoised)
         states.append(x)
         if callback is not None:
             callback({"i": i, "n": n, "x": x, "sigma": high, "denoised": denoised})
-    return Trajectory(grid, torch.stack(states[::-1]), model.fingerprint, f"ddim {convention}")
+    return Trajectory(grid, torch.stack(states[::-1]), model.fingerprint, f"ddim {convention}", extra={"flow": flow})

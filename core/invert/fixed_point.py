@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..denoiser import Callback, Denoiser, to_eps
+from ..denoiser import Callback, Denoiser, is_flow, to_eps
 from ..trajectory import Trajectory
 from .ddim import levels, lift
 from .inputs import IMAGE_LIMIT, check_image, check_sigmas
@@ -58,7 +58,7 @@ def invert_fixed_point(
     s, n, states, residuals = grid.tolist(), len(grid) - 1, [x], []
     for i in range(n):
         low, high = s[n - i], s[n - 1 - i]
-        z, rows = lift(x, low, high), levels(x, high)
+        z, rows = lift(x, low, high, is_flow(model)), levels(x, high)
         best, best_residual, before, chosen = x, x.new_full((x.shape[0],), torch.inf), None, []
         for k in range(1 + iterations):
             denoised = model(z, rows)
@@ -86,7 +86,7 @@ def invert_fixed_point(
         residuals.append(float(best_residual.max()))
     method = f"fixed point {iterations}" + (f" average {average[0]}-{average[1]}" if average else "") + (" anderson" if anderson else "")
     residual = torch.tensor(residuals[::-1], dtype=torch.float64)
-    return Trajectory(grid, torch.stack(states[::-1]), model.fingerprint, method, residual=residual)
+    return Trajectory(grid, torch.stack(states[::-1]), model.fingerprint, method, residual=residual, extra={"flow": is_flow(model)})
 
 
 def _anderson(z: Tensor, g: Tensor, z_old: Tensor, g_old: Tensor, damping: float) -> Tensor:

@@ -7,7 +7,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import comfy.conds
 import comfy.model_management
+import comfy.model_sampling
 import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -24,7 +26,7 @@ from .unet import OVERRIDE, STATE, Half, chained, cut, layers_of
 
 _SPLIT_TOLERANCE = 1e-3
 _HALF_TOLERANCE = 3e-2  # of half-precision networks, whose kernels depend on the size of the batch
-_KEY = "hspace"
+_KEY, _CONTEXT = "hspace", "c_crossattn"
 _GRAPH = 8  # forward passes whose memory a graph with room for a chunk of vectors takes, roughly
 T = TypeVar("T")
 
@@ -61,9 +63,9 @@ def with_denoiser(
         vae: of a latent model, if what it denoises is to come as pictures. Pixel models ignore it.
 
     Raises:
-        ValueError: the network has no bottleneck, its weights are quantised, or the VAE is another model's.
+        ValueError: derivatives are asked of a network without a bottleneck, its weights are quantised, or the VAE is another model's.
     """
-    check_network(model)
+    (check_network if gradients else check_weights)(model)
     done: list[T] = []
     fingerprint, loaded = model_fingerprint(model), _held(model) if gradients else model
 
@@ -99,20 +101,35 @@ def check_network(model) -> tuple[str, ...]:
     """
     net = model.model.diffusion_model
     layers = layers_of(net)
+    check_weights(model)
     if layers is None:
         raise ValueError(
             f"this node reads the bottleneck of a U-Net, but the MODEL connected is a {type(net).__name__}, which has none; "
             "connect a Stable Diffusion 1.x, 2.x or SDXL checkpoint, or the MODEL of Load Face Model or Load Pixel Diffusion Model"
         )
-    if any(type(p).__name__ == "QuantizedTensor" for p in net.parameters()):
-        raise ValueError("the weights of this model are quantised, and quantised layers have no derivatives; load the fp16 or fp8 release")
     return layers
+
+
+def check_weights(model) -> None:
+    """Refuse quantised weights.
+
+    Raises:
+        ValueError: they are.
+    """
+    if any(type(p).__name__ == "QuantizedTensor" for p in model.model.diffusion_model.parameters()):
+        raise ValueError("the weights of this model are quantised, and quantised layers have no derivatives; load the fp16 or fp8 release")
+
+
+def is_flow(model) -> bool:
+    """Whether the states of a MODEL are ``(1 - sigma) x0 + sigma n`` (Stable Diffusion 3, Flux)."""
+    return isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
 
 
 class HostDenoiser:
     """``model(x, sigma)`` inside a sampler's run, every edit switched off (``edits_of`` and ``edited`` tell what nodes asked for).
 
-    States are the host's own: latents after ``process_latent_in``, or pixels in -1..1.
+    States are the host's own: latents after ``process_latent_in``, or pixels in -1..1. ``flow`` tells of a flow model. A network without a
+    bottleneck has no ``layers`` and cannot be split.
 
     Args:
         call: the model as a sampler gets it.
@@ -127,7 +144,7 @@ class HostDenoiser:
         self._call, self.patcher, self.prompts, self._extra = call, model, prompts, extra
         self.fingerprint, self._gradients = fingerprint, gradients
         self.net = unet_of(model)
-        self.layers = check_network(model)
+        self.layers, self.flow = layers_of(model.model.diffusion_model) or (), is_flow(model)
         self._checked: set[tuple[str, int]] = set()
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -139,7 +156,10 @@ class HostDenoiser:
 
         Raises:
             RuntimeError: another pack's patch makes the two halves differ from the whole.
+            ValueError: the network has no bottleneck.
         """
+        if not self.layers:
+            check_network(self.patcher)
         halves: list[Half] = []
         self._run(x, sigma, cut(layer, halves), smooth)
         first = next((half for half in halves if half.kind == 0), None)
@@ -170,7 +190,29 @@ class HostDenoiser:
                 self._check(layer, x, way(first.h), whole)
         return Bottleneck(first.h, decode, layer, smooth_decode)
 
+    def alone(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None = None) -> Tensor:
+        """Denoised image for one side of the guidance, `[b c h w]`.
+
+        Args:
+            x: state, `[b c h w]`.
+            sigma: `[b]`.
+            kind: ``positive`` or ``negative``.
+            embedding: `[b n d]` in place of its prompt's; what else belongs to the prompt (pooled text, ControlNet) stays.
+        """
+        guider = self._call.inner_model
+        conds = [{**cond, "model_conds": dict(cond["model_conds"])} for cond in guider.conds[kind]]
+        if embedding is not None:
+            for cond in conds:
+                cond["model_conds"][_CONTEXT] = comfy.conds.CONDCrossAttn(embedding)
+        smooth = self._gradients and torch.is_grad_enabled()
+        with Widened() if smooth else nullcontext():
+            return comfy.samplers.calc_cond_batch(guider.inner_model, [conds], x, sigma, self._options(smooth=smooth))[0]
+
     def _run(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, smooth: bool = False) -> Tensor:
+        with Widened() if smooth else nullcontext():
+            return self._call(x, sigma, **{**self._extra, "model_options": self._options(wrapper, smooth)})
+
+    def _options(self, wrapper: Callable | None = None, smooth: bool = False) -> dict:
         options = self._extra.get("model_options", {})
         inside = {**options.get("transformer_options", {}), PLAIN: True, RAW: True}
         if wrapper is not None:
@@ -180,8 +222,7 @@ class HostDenoiser:
             inside["wrappers"] = wrappers
         if smooth:
             inside[OVERRIDE] = chained(inside.get(OVERRIDE))
-        with Widened() if smooth else nullcontext():
-            return self._call(x, sigma, **{**self._extra, "model_options": {**options, "transformer_options": inside}})
+        return {**options, "transformer_options": inside}
 
     def _combined(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]]) -> Tensor:
         """What the host makes of the network's outputs: denoised pictures, averaged over prompts, guided."""

@@ -1,0 +1,207 @@
+"""Null-text optimisation and proximal guidance against literal re-implementations and their own promises."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core.edit.proximal import proximal, state_at, towards
+from core.edit.sample import sample_ddim
+from core.invert.ddim import invert_ddim
+from core.invert.null_text import optimise_null_text, windows
+from core.schedule import Schedule, grid_sigmas
+
+
+class Prompted:
+    """A smooth denoiser conditioned on an embedding `[b n d]`; with ``cfg`` 1 it follows the prompt alone."""
+
+    layers, fingerprint = ("middle",), "prompted"
+
+    def __init__(self, seed: int = 0, dtype=torch.float64):
+        g = torch.Generator().manual_seed(seed)
+        self.prompt, self.empty = (torch.randn(1, 5, 8, generator=g, dtype=dtype) for _ in range(2))
+        self.mix = torch.randn(8, 3 * 6 * 4, generator=g, dtype=dtype) * 0.3
+        self.negatives = 0
+
+    def at(self, x, sigma, embedding):
+        s = sigma[:, None, None, None]
+        drawn = torch.tanh(embedding.to(x).mean(1) @ self.mix.to(x)).view(-1, 3, 6, 4)
+        return (0.3 * x + s.square() * 0.8 * drawn * torch.cos(x / (1 + s))) / (0.3 + s.square())
+
+    def __call__(self, x, sigma):
+        return self.at(x, sigma, self.prompt)
+
+    def positive(self, x, sigma):
+        return self(x, sigma)
+
+    def negative(self, x, sigma, embedding):
+        self.negatives += 1
+        return self.at(x, sigma, embedding)
+
+    def guided(self, cfg, embeddings):
+        """A denoiser with a negative embedding for each step."""
+        outer = self
+
+        class Guided:
+            layers, fingerprint, step = outer.layers, outer.fingerprint, 0
+
+            def __call__(self, x, sigma):
+                e = embeddings[min(self.step, len(embeddings) - 1)]
+                self.step += 1
+                u, c = outer.at(x, sigma, e), outer(x, sigma)
+                return u + cfg * (c - u)
+
+        return Guided()
+
+
+@pytest.fixture
+def case(device):
+    model = Prompted()
+    x0 = torch.rand(2, 3, 6, 4, dtype=torch.float64) - 0.5
+    return model, x0, invert_ddim(model, x0, grid_sigmas(Schedule(), 12, t0=600))
+
+
+def literal(model, path, embedding, cfg, steps, tolerance):
+    """The released code in the paper's own variables, written out for one image; the best embedding of each step is kept."""
+    s, n, e, found = path.sigmas, len(path.sigmas) - 1, embedding.clone(), []
+    abar = 1 / (1 + s.square())
+    z = path.noisiest * abar[0].sqrt()
+    for i in range(n):
+        e = e.clone().requires_grad_(True)
+        adam = torch.optim.Adam([e], lr=1e-2 * (1 - i * (50 / n) / 100))
+        a, b = abar[i], abar[i + 1]
+        best = (math.inf, None, None)
+        for k in range(steps + 1):
+            x, rows = z / a.sqrt(), z.new_full((1,), float(s[i]))
+            eps_u, eps_c = ((x - d) / s[i] for d in (model.at(x, rows, e), model(x, rows)))
+            eps = eps_u + cfg * (eps_c - eps_u)
+            x0 = (z - (1 - a).sqrt() * eps) / a.sqrt()
+            low = b.sqrt() * x0 + (1 - b).sqrt() * eps
+            loss = torch.nn.functional.mse_loss(low, path.states[i + 1] * b.sqrt())
+            if float(loss.detach()) < best[0]:
+                best = (float(loss.detach()), e.detach().clone(), low.detach())
+            if k == steps or best[0] < tolerance + i * (50 / n) * 2e-5:
+                break
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        e, z = best[1], best[2]
+        found.append(e)
+    return torch.stack(found), z
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-5])
+def test_it_is_the_papers_algorithm_in_the_papers_variables(case, tolerance):
+    model, _, path = case
+    for index in range(2):
+        one = path.image(index)
+        found = optimise_null_text(model, one, model.empty, 4.0, steps=6, tolerance=tolerance)
+        embeddings, z = literal(model, one, model.empty.float(), 4.0, 6, tolerance)
+        if not tolerance:
+            assert torch.allclose(found.embeddings, embeddings, atol=1e-4)
+        assert torch.allclose(found.image, z, atol=1e-4)
+
+
+def test_losses_never_rise_and_the_picture_comes_back(case):
+    model, x0, path = case
+    few, many = (optimise_null_text(model, path, model.empty, 5.0, steps=k, tolerance=0.0) for k in (0, 20))
+    assert torch.equal(few.before, few.after) and bool((many.after <= many.before).all()) and many.before.shape == (12, 2)
+    assert torch.equal(few.embeddings, model.empty.float().expand(12, 2, -1, -1))
+    errors = [float((found.image - x0).norm()) for found in (few, many)]
+    assert errors[1] < 0.2 * errors[0], errors
+    again = sample_ddim(model.guided(5.0, many.embeddings), path.noisiest, path.sigmas)
+    assert torch.allclose(again, many.image, atol=1e-10)
+
+
+def test_more_iterations_never_end_a_first_step_worse(case):
+    model, _, path = case
+    first = [optimise_null_text(model, path, model.empty, 7.5, steps=k, lr=0.3, tolerance=0.0).after[0] for k in (0, 2, 5, 10)]
+    assert all(bool((b <= a).all()) for a, b in itertools.pairwise(first))
+
+
+def test_it_stops_early_and_a_batch_is_its_images(case):
+    model, _, path = case
+    model.negatives = 0
+    optimise_null_text(model, path, model.empty, 3.0, tolerance=1e9)
+    assert model.negatives == 12
+    both = optimise_null_text(model, path, model.empty, 3.0, steps=5, tolerance=0.0)
+    one = optimise_null_text(model, path.image(1), model.empty, 3.0, steps=5, tolerance=0.0)
+    assert torch.allclose(both.embeddings[:, 1:], one.embeddings, atol=1e-5) and torch.allclose(both.image[1:], one.image, atol=1e-6)
+
+
+def test_windows_cover_every_level_once(case):
+    _, _, path = case
+    bounds = windows(path)
+    assert bounds[0][0] == math.inf and bounds[-1][1] == 0 and all(a[1] == b[0] for a, b in itertools.pairwise(bounds))
+    for i, sigma in enumerate(path.sigmas[:-1].tolist()):
+        assert [k for k, (high, low) in enumerate(bounds) if low <= sigma <= high] == [i]
+
+
+def test_refusals(case):
+    model, _, path = case
+    with pytest.raises(ValueError, match="cfg must be above 1"):
+        optimise_null_text(model, path, model.empty, 1.0)
+    with pytest.raises(ValueError, match="not flow models"):
+        optimise_null_text(model, replace(path, extra={"flow": True}), model.empty, 3.0)
+    with pytest.raises(ValueError, match="invert with ddim B"):
+        optimise_null_text(model, replace(path, extra={"exact": {}}), model.empty, 3.0)
+    with pytest.raises(ValueError, match="embedding must be"):
+        optimise_null_text(model, path, model.empty.expand(3, -1, -1), 3.0)
+    with pytest.raises(ValueError, match="lr above 0"):
+        optimise_null_text(model, path, model.empty, 3.0, lr=0.0)
+    with pytest.raises(ValueError, match="connect the same MODEL"):
+        optimise_null_text(model, replace(path, fingerprint="another"), model.empty, 3.0)
+
+
+@pytest.mark.parametrize("mode", ["l0", "l1"])
+def test_proximal_is_the_minimiser_that_names_it(mode):
+    """l0: argmin |z - d|^2 / 2 + t^2/2 |z|_0; l1: argmin |z - d|^2 / 2 + t |z|_1, by brute force at each entry."""
+    d = torch.randn(2, 3, 5, 4, dtype=torch.float64)
+    found, large = proximal(d, 0.6, mode)
+    grid = torch.linspace(-4, 4, 40001, dtype=torch.float64)
+    for row, got in zip(d, found, strict=True):
+        t = float(torch.quantile(row.abs().flatten().float(), 0.6))
+        for value, z in zip(row.flatten(), got.flatten(), strict=True):
+            near = (grid - value).square() / 2
+            near += t * grid.abs() if mode == "l1" else t * t / 2 * (grid.abs() > 1e-9)
+            best = grid[near.argmin()]
+            assert abs(float(best - z)) < 3e-4
+    assert abs(float(large.double().mean()) - 0.4) < 0.03 and bool(((found != 0) <= large).all())
+
+
+def test_proximal_at_the_ends_and_alone():
+    d = torch.randn(3, 4, 6, 5)
+    assert proximal(d, 0.0)[0] is d and bool(proximal(d, 0.0)[1].all())
+    assert not proximal(d, 1.0)[0].any()
+    assert torch.equal(proximal(3 * d, 0.7)[1], proximal(d, 0.7)[1])
+    assert torch.equal(proximal(d, 0.7, "l1")[0][1:2], proximal(d[1:2], 0.7, "l1")[0])
+    for options in ({"quantile": 1.5}, {"quantile": 0.5, "mode": "l2"}):
+        with pytest.raises(ValueError, match="must"):
+            proximal(d, **options)
+
+
+def test_inversion_guidance_moves_the_next_state_as_the_paper_says(case):
+    model, _, path = case
+    i, s = 4, path.sigmas.tolist()
+    x, large = path.states[i] + 0.3, torch.zeros(2, 3, 6, 4, dtype=torch.bool)
+    large[:, :, 2, 1] = True
+    denoised = model(x, x.new_full((2,), s[i]))
+    step = lambda d, nxt: d + nxt / s[i] * (x - d)  # noqa: E731
+    for nxt, target in ((s[i + 1], path.states[i + 1]), (0.0, path.x0)):
+        plain, moved = step(denoised, nxt), step(towards(denoised, x, s[i], nxt, path, large, 0.7, 1), nxt)
+        mask = torch.zeros(2, 3, 6, 4, dtype=torch.float64)
+        mask[:, :, 1:4, 0:3] = 1
+        assert torch.allclose(moved, plain - 0.7 * (1 - mask) * (plain - target), atol=1e-12)
+    assert torch.equal(towards(denoised, x, s[i], s[i + 1], path, ~large | large, 1.0, 0), denoised)
+    with pytest.raises(ValueError, match="same size"):
+        towards(denoised[..., :2], x[..., :2], s[i], s[i + 1], path, large[..., :2], 1.0, 0)
+
+
+def test_states_between_the_grid(case):
+    _, _, path = case
+    s = path.sigmas.tolist()
+    assert torch.equal(state_at(path, s[3]), path.states[3]) and torch.equal(state_at(path, 0.0), path.x0)
+    assert torch.equal(state_at(path, 99.0), path.states[0])
+    assert torch.allclose(state_at(path, (s[3] + s[4]) / 2), (path.states[3] + path.states[4]) / 2)
