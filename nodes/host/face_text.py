@@ -41,6 +41,7 @@ _TABLE = "text_model.embeddings.token_embedding.weight"
 
 class _Config(comfy.supported_models_base.BASE):
     unet_config = UNET
+    unet_extra_config = {}  # noqa: RUF012 (the host's default would set the heads of SD's older families)
     latent_format = PixelSpace
     supported_inference_dtypes = [torch.float32]  # noqa: RUF012 (the host's own form)
     memory_usage_factor = 1.0
