@@ -138,7 +138,7 @@ def _substituted(source: Prompt, target: Prompt, found: list[int]) -> list[tuple
         if len(left) == len(right):
             out += zip(left, right, strict=True)
         elif left and right:
-            out.append((sum(left, []), sum(right, [])))
+            out.append(([i for word in left for i in word], [j for word in right for j in word]))
     return out
 
 
@@ -193,7 +193,7 @@ def _number(value: str, name: str, entry: str) -> float:
 
 
 def tokens_to_payload(prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """What goes onto an ``HSPACE_TOKENMAP`` socket: ``prompts``, a list with ``ids``, ``words`` and ``chunk`` for each row, source first."""
+    """What goes onto an ``HSPACE_TOKENMAP`` socket: ``prompts``, a dict of ``ids``, ``words`` and ``chunk`` for each row, source first."""
     rows = [{"ids": list(p.ids), "words": [[text, list(at)] for text, at in p.words], "chunk": p.chunk} for p in prompts]
     return {"format": FORMAT, "version": VERSION, "prompts": rows}
 

@@ -9,5 +9,6 @@ Embedder = io.Custom("HSPACE_EMBEDDER")
 Delta = io.Custom("HSPACE_DELTA")
 Rectifier = io.Custom("HSPACE_RECTIFIER")
 LoraModel = io.Custom("LORA_MODEL")
+TokenMap = io.Custom("HSPACE_TOKENMAP")
 
-__all__ = ["Basis", "ComfyExtension", "Delta", "Directions", "Embedder", "LoraModel", "Rectifier", "Trajectory", "io", "ui"]
+__all__ = ["Basis", "ComfyExtension", "Delta", "Directions", "Embedder", "LoraModel", "Rectifier", "TokenMap", "Trajectory", "io", "ui"]
