@@ -153,21 +153,21 @@ def test_attention_kernels_of_other_nodes_stay(server):
     assert one["count"] == 2 and two["rows"][1] > 1e-3
 
 
-def test_local_blend_is_the_source_outside_of_the_mask(server):
-    prompt = faces() | {
-        "edited": p2p(), "blended": node("HSpaceP2PLocalBlend", model=["edited", 0], tokens=["pair", 1], words="hair", threshold=0.5, start=0.2, without=""),
-        "out": sample(("blended", 0)), "free": sample(("edited", 0)), "mask": node("HSpaceP2PBlendMask", model=["blended", 0], latent=["out", 0]),
-        "shown": node("MaskToImage", mask=["mask", 0]),
-        "image": node("VAEDecode", samples=["out", 0], vae=["model", 2]), "image free": node("VAEDecode", samples=["free", 0], vae=["model", 2]),
+@pytest.mark.parametrize(("sampler", "without"), [("euler", ""), ("dpmpp_2m", "sat"), ("heun", "")])
+def test_local_blend_is_the_source_outside_of_the_words(server, sampler, without):
+    prompt = small("sdxl", 2, 128, 192) | {"edited": p2p(mode="refine")}
+    blend = {"tokens": ["pair", 1], "words": "cat", "threshold": 0.85, "start": 0.2, "without": without}
+    prompt |= {
+        "blended": node("HSpaceP2PLocalBlend", model=["edited", 0], **blend), "alone": node("HSpaceTestAlone", model=["blended", 0]),
+        "out": sample(("blended", 0), negative=("model", 2), sampler_name=sampler), "split": sample(("alone", 0), negative=("model", 2), sampler_name=sampler),
+        "mask": node("HSpaceP2PBlendMask", model=["blended", 0], latent=["out", 0]),
+        "figures": node("HSpaceTestOutside", latent=["out", 0], mask=["mask", 0]),
     }  # fmt: skip
-    result = server.queue(
-        {**prompt, "keep": save(["image", 0]), "keep free": save(["image free", 0]), "keep mask": save(["shown", 0])}, timeout=300
-    )
-    (source, target), (_, free), (mask,) = (pictures(server, result, n) for n in ("keep", "keep free", "keep mask"))
-    inside = mask[..., 0] > 0
-    assert 0.02 < inside.mean() < 0.98
-    assert np.array_equal(source[~inside], target[~inside]) and not np.array_equal(source[inside], target[inside])
-    assert not np.array_equal(source[~inside], free[~inside])
+    found = json.loads(server.queue(prompt, timeout=300).outputs["figures"]["text"][0])
+    assert all(0.02 < area < 0.98 for area in found["area"]), found
+    assert found["outside"] < 1e-6 and min(found["inside"]) > 1e-2
+    (same,) = differences(server, prompt, ("out", "split"))
+    assert max(same["rows"]) < 1e-4
 
 
 def test_local_blend_with_a_painted_mask(server):

@@ -179,8 +179,31 @@ class TestDifference(io.ComfyNode):
         return io.NodeOutput(text, ui={"text": (text,)})
 
 
-class TestSlow(io.ComfyNode):
-    """A MODEL whose calls carry one prompt each, whatever memory there is; and which says how it was patched when a run ended."""
+class TestOutside(io.ComfyNode):
+    """Largest difference of every target row to the source row, outside and inside of a mask of eight times the size, and its area."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestOutside", category="tests", is_output_node=True, inputs=[io.Latent.Input("latent"), io.Mask.Input("mask")],
+            outputs=[io.String.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, latent, mask):
+        rows, inside = latent["samples"], mask[:, ::8, ::8] > 0.5
+        apart = (rows[1:] - rows[:1]).abs().amax(1)
+        found = {
+            "area": inside.float().mean((1, 2)).tolist(),
+            "outside": (apart * ~inside).amax().item(),
+            "inside": (apart * inside).amax((1, 2)).tolist(),
+        }
+        text = json.dumps(found)
+        return io.NodeOutput(text, ui={"text": (text,)})
+
+
+class TestAlone(io.ComfyNode):
+    """A MODEL whose calls carry one prompt each, whatever memory there is."""
 
     @classmethod
     def define_schema(cls):
@@ -201,7 +224,7 @@ class TestSlow(io.ComfyNode):
 
 class TestExtension(ComfyExtension):
     async def get_node_list(self):
-        return [TestPair, TestDense, TestOwner, TestDifference, TestSlow]
+        return [TestPair, TestDense, TestOwner, TestDifference, TestOutside, TestAlone]
 
 
 async def comfy_entrypoint():
