@@ -109,13 +109,10 @@ class HSpaceSplitPair(io.ComfyNode):
         """Pick rows."""
         if image is None and latent is None:
             raise ValueError("connect 'image' or 'latent': the pair that is to be taken apart")
-        out = [None, None, None, None]
-        if image is not None:
-            out[:2] = [image[part] for part in split_rows(len(image), rows)]
-        if latent is not None:
-            parts = split_rows(len(latent["samples"]), rows)
-            out[2:] = [{"samples": latent["samples"][part]} for part in parts]
-        return io.NodeOutput(*out)
+        images = [None, None] if image is None else [image[part] for part in split_rows(len(image), rows)]
+        samples = None if latent is None else latent["samples"]
+        latents = [None, None] if samples is None else [{"samples": samples[part]} for part in split_rows(len(samples), rows)]
+        return io.NodeOutput(*images, *latents)
 
 
 NODES = [HSpacePairConditioning, HSpacePairLatent, HSpaceSplitPair]

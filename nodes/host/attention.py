@@ -191,20 +191,36 @@ def _patched(call: Call, live: list[Patches]) -> dict[str, Any]:
     if crosses:
         owners = replaced.get("attn2", {})
         found = {(*p.block, p.index): owners.get((*p.block, p.index), owners.get(p.block)) for p in places.values()}
-        replaced["attn2"] = {**owners, **{key: _around(owner, crosses, places[key[:2], key[2]]) for key, owner in found.items()}}
+        replaced["attn2"] = {**owners, **{key: _Owner(owner, crosses, places[key[:2], key[2]]) for key, owner in found.items()}}
     if hidden:
         patches["forward_timestep_embed_patch"] = _residual(hidden, patches.get("forward_timestep_embed_patch", ()))
     return {**call.options, "patches": patches, "patches_replace": replaced}
 
 
-def _around(owner: Callable | None, crosses: list[Cross], place: Place) -> Callable:
-    def attention(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
-        out = attend(q, k, v, extra) if owner is None else owner(q, k, v, extra)
-        for one in crosses:
-            out = one(out, q, k, v, place, extra)
-        return out
+class _Owner:
+    """Owner of one cross-attention for one call: the owner that was there, or the host's attention, then the edits.
 
-    return attention
+    ``add`` is what IP-Adapter packs call on an owner that they find. They find this one only from within the call.
+    """
+
+    def __init__(self, owner: Callable | None, crosses: list[Cross], place: Place):
+        self._owner, self._crosses, self._place = owner, crosses, place
+        self._added: list[tuple[Callable, dict[str, Any]]] = []
+
+    def add(self, callback: Callable, **kwargs) -> None:
+        """Add ``callback(out, q, k, v, options, **kwargs)`` to the result, between ``sigma_start`` and ``sigma_end`` if these are given."""
+        self._added.append((callback, kwargs))
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
+        """Attention, `[b n c]` each."""
+        out = attend(q, k, v, extra) if self._owner is None else self._owner(q, k, v, extra)
+        sigma = float(extra["sigmas"].max()) if self._added else 0.0
+        for callback, kwargs in self._added:
+            if kwargs.get("sigma_end", 0.0) <= sigma <= kwargs.get("sigma_start", math.inf):
+                out = out + callback(out, q, k, v, extra, **kwargs)
+        for one in self._crosses:
+            out = one(out, q, k, v, self._place, extra)
+        return out
 
 
 def _residual(hidden: list[Hidden], others: Sequence[tuple[type, Callable]]) -> list[tuple[type, Callable]]:

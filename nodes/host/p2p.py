@@ -173,6 +173,7 @@ class _Run:
 
     maps: dict[int, list[Tensor]] = field(default_factory=dict)
     shape: tuple[int, int] = (0, 0)
+    mask: Tensor | None = None  # of the step that was evaluated last, once the blend acts
 
 
 def add_local_blend(model, edit: LocalBlend):
@@ -202,11 +203,17 @@ def _predict(executor, x: Tensor, sigma: Tensor, model_options: dict, seed=None)
     acts = step >= int(edit.start * steps)
     before = edit.region(run, step - 1, x) if acts else None
     out = executor(x if before is None else _blended(x, before, edit.size), sigma, model_options, seed)
-    after = edit.region(run, step, x)
-    if after is None or not acts:
+    run.mask = edit.region(run, step, x) if acts else None
+    if run.mask is None:
         return out
-    edit.last = after.cpu()
-    return _blended(out, after, edit.size)
+    edit.last = run.mask.cpu()
+    return _blended(out, run.mask, edit.size)
+
+
+def held(x: Tensor, options: dict) -> Tensor:
+    """A state with the blend of the step that led to it, as the paper has it: for samplers that move the source row themselves."""
+    edit, run = blend_of(options), options.get(_RUN)
+    return x if edit is None or run is None or run.mask is None else _blended(x, run.mask, edit.size)
 
 
 def _blended(x: Tensor, mask: Tensor, size: int) -> Tensor:

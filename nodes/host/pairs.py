@@ -90,7 +90,7 @@ def stacked(conditionings: list[list]) -> list:
     return [[torch.cat(tensors), extra]]
 
 
-def paired(latent: dict, rows: int) -> dict:
+def paired(latent: dict[str, Any], rows: int) -> dict[str, Any]:
     """A LATENT with every picture ``rows`` times, and the same noise for all of them.
 
     Raises:
@@ -98,11 +98,11 @@ def paired(latent: dict, rows: int) -> dict:
     """
     if rows < 2:
         raise ValueError(f"a pair has a source and at least one target, so 'rows' must be at least 2, got {rows}")
-    samples = latent["samples"]
+    samples: Tensor = latent["samples"]
     index = latent.get("batch_index") or list(range(len(samples)))
     out = {**latent, "samples": samples.repeat_interleave(rows, 0), "batch_index": [i for i in index for _ in range(rows)]}
     mask = latent.get("noise_mask")
-    if isinstance(mask, Tensor) and mask.shape[0] == len(samples) > 1:
+    if mask is not None and len(mask) == len(samples) > 1:
         out["noise_mask"] = mask.repeat_interleave(rows, 0)
     return out
 

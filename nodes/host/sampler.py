@@ -10,6 +10,7 @@ from ...core.edit.sample import fresh_noise
 from ...core.edit.steer import edited_step, in_window
 from ...core.trajectory import Trajectory
 from .fingerprint import model_fingerprint
+from .p2p import held
 from .steering import EDITS, PLAIN
 
 
@@ -56,6 +57,7 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float, direct:
             x = edited_step(x, sigma, nxt, denoised, plain, eta=eta if edited else 0.0, noise=noise)
             if direct and copies > 1 and not eta:
                 x[::copies] = trajectory.states[i + 1].to(x)
+                x = held(x, options.get("transformer_options", {}))
             if callback is not None:
                 callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
         return x

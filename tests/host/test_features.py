@@ -1,5 +1,7 @@
 """Features of a stored picture in other runs, and DirectInversion: what must not change does not, what should does."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -139,6 +141,24 @@ def test_direct_inversion_returns_the_source_exactly(server):
     direct, drift, target = differences(server, prompt, ("both", names[0]), ("both", names[1]), names)
     assert direct["rows"][0] < 1e-6 and drift["rows"][0] > 1e-2
     assert direct["rows"][1] > 1e-2 and target["rows"][1] > 1e-5  # the target takes its attention from the row that is held
+
+
+def test_direct_inversion_with_a_local_blend_keeps_the_picture_itself(server):
+    prompt = inverted(2) | {
+        "pair": node("HSpacePairConditioning", clip=["model", 1], source=SOURCE, targets=TARGET), "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),
+        "words": p2p(cross_end=0.4, self_end=0.6), "true": node("VAEEncode", pixels=["face", 0], vae=["model", 2]), "both": node("HSpacePairLatent", latent=["true", 0], rows=2),
+        "half": node("SolidMask", value=1.0, width=32, height=64), "canvas": node("SolidMask", value=0.0, width=64, height=64),
+        "painted": node("MaskComposite", destination=["canvas", 0], source=["half", 0], x=0, y=0, operation="add"),
+        "edited": node("HSpaceP2PLocalBlend", model=["words", 0], tokens=["pair", 1], words="", threshold=0.3, start=0.0, mask=["painted", 0], without=""),
+    }  # fmt: skip
+    prompt |= resumed("edited", "pair", 4.0, ("rows", 0))
+    last = out(prompt)
+    prompt["figures"] = node("HSpaceTestOutside", latent=[last, 0], mask=["painted", 0])
+    prompt["exact"] = node("HSpaceTestDifference", a=["both", 0], b=[last, 0])
+    result = server.queue(prompt, timeout=300)
+    found, exact = (json.loads(result.outputs[name]["text"][0]) for name in ("figures", "exact"))
+    assert exact["rows"][0] < 1e-6
+    assert found["outside"] == 0 and found["inside"][0] > 0.05 and found["area"] == [0.5]
 
 
 def test_several_pictures_and_features_with_words(server):

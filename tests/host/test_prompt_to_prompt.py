@@ -8,6 +8,7 @@ import pytest
 from .graphs import node, refused, save
 from .test_pipeline import pictures
 from .test_text_model import text_model
+from .test_unets import lora
 
 SOURCE, TARGET = "a smiling person with red hair", "a smiling person with blond hair"
 
@@ -110,6 +111,36 @@ def test_a_source_row_is_what_its_prompt_gives_alone(server):
     assert max(found["rows"]) < 1e-4
 
 
+def test_a_negative_prompt_that_is_longer(server):
+    """The host then repeats the pair's tokens in a common call, and does not when prompts come alone."""
+    prompt = small(targets=2) | {
+        "edited": p2p(mode="refine", reweights="sat: 2"), "alone": node("HSpaceTestAlone", model=["edited", 0]),
+        "long": node("ConditioningConcat", conditioning_to=["model", 1], conditioning_from=["model", 2]),
+    }  # fmt: skip
+    prompt |= {n: sample((m, 0), negative=("long", 0)) for n, m in (("a", "edited"), ("b", "alone"), ("c", "model"))}
+    split, acts = differences(server, prompt, ("a", "b"), ("a", "c"))
+    assert max(split["rows"]) < 1e-5 and min(acts["rows"][1:]) > 1e-3
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_words_of_the_stock_tokenizers(server, family):
+    long = ", ".join(["an (astronaut:1.3) riding a bioluminescent jellyfish-like creature"] * 8)
+    texts = "a (smiling:1.2) person with strawberry-blond hair, 85mm\n" + long
+    found = json.loads(server.queue({"w": node("HSpaceTestWords", family=family, texts=texts)}).outputs["w"]["text"][0])
+    assert found["words"][0] == ["a", "smiling", "person", "with", "strawberry", "-", "blond", "hair", ",", "8", "5", "mm"]
+    assert "bioluminescent" in found["words"][1] and found["words"][1].count("astronaut") == 8
+    assert len(set(found["tokens"])) == 1 and found["tokens"][0] == 154
+    for ids, content in zip(found["ids"], found["content"], strict=True):
+        assert not {49406, 49407} & {ids[i] for i in content} and all(
+            ids[i] in (49406, 49407, 0) for i in range(len(ids)) if i not in content
+        )
+    for ids in found["towers"].values():  # both towers of SDXL cut alike: one map serves both
+        assert [[row[i] for i in at] for row, at in zip(ids, found["content"], strict=True)] == [
+            [row[i] for i in at] for row, at in zip(found["ids"], found["content"], strict=True)
+        ]
+    assert 1.2 in found["weights"][0] and found["weights"][0].count(1.2) == 1
+
+
 def test_long_weighted_prompts_and_words(server):
     long = ", ".join(["a smiling person with glasses and long (red:1.3) hair"] * 9)
     prompt = faces(targets=TARGET, source=long)
@@ -125,17 +156,29 @@ def test_another_owner_of_cross_attention_in_either_order(server):
         "owner": node("HSpaceTestOwner", model=["model", 0], scale=0.5), "after": p2p(("owner", 0), mode="refine"),
         "before": p2p(mode="refine"), "joined": node("HSpaceTestOwner", model=["before", 0], scale=0.5),
     }  # fmt: skip
-    for name in ("owner", "after", "before", "joined"):
+    prompt["late"] = node("HSpaceTestOwner", model=["before", 0], scale=0.5, late=True)
+    for name in ("owner", "after", "before", "joined", "late"):
         prompt[f"sample {name}"] = sample((name, 0), negative=("model", 2))
-    order, acts, owns = differences(
-        server, prompt, ("sample after", "sample joined"), ("sample owner", "sample after"), ("sample before", "sample after")
-    )
-    assert order["same"]
+    order, acts, owns, late = differences(
+        server, prompt, ("sample after", "sample joined"), ("sample owner", "sample after"), ("sample before", "sample after"), ("sample after", "sample late")
+    )  # fmt: skip
+    assert order["same"] and late["same"]
     assert acts["rows"][0] < 1e-6 and min(acts["rows"][1:]) > 1e-3 and min(owns["rows"]) > 1e-3
 
 
+def test_a_lora_before_or_after_is_the_same(server):
+    prompt = small(targets=2) | lora(server) | {"after": p2p(("lora", 0)), "before": p2p()}
+    prompt["joined"] = {**prompt["lora"], "inputs": {**prompt["lora"]["inputs"], "model": ["before", 0]}}
+    prompt |= {f"sample {n}": sample((n, 0), negative=("model", 2)) for n in ("lora", "after", "before", "joined")}
+    order, acts, weights = differences(
+        server, prompt, ("sample after", "sample joined"), ("sample lora", "sample after"), ("sample before", "sample after")
+    )
+    assert order["same"]
+    assert acts["rows"][0] < 1e-6 and min(acts["rows"][1:]) > 1e-3 and min(weights["rows"]) > 1e-3
+
+
 @pytest.mark.parametrize("network", ["sd15", "sdxl"])
-def test_controlnet_and_lora(server, network):
+def test_controlnet(server, network):
     prompt = small(network)
     prompt |= {"controlled": node("HSpaceTestControl", conditioning=["pair", 0], strength=0.3), "edited": p2p()}
     prompt |= {f"sample {n}": sample((n, 0), ("controlled", 0), negative=("model", 2)) for n in ("model", "edited")}
@@ -191,6 +234,12 @@ def test_bad_input(server):
     refused(server, {**prompt, "once": p2p(), "edited": p2p(("once", 0)), **run}, "already carries")
     alone = {**prompt, "edited": p2p(), **run, "s": sample(("edited", 0), latent=("latent", 0))}
     refused(server, alone, "multiple of 2", "Pair Latent")
+    encoded = {
+        "pair": node("HSpacePairConditioning", source="a", targets="b", source_encoded=["positive", 0], targets_encoded=["negative", 0])
+    }
+    refused(server, {**prompt, **encoded, "edited": p2p(), **run}, "no map between words", "connect CLIP")
+    more = node("HSpacePairConditioning", clip=["model", 1], source="a", targets=", ".join(["word"] * 60))
+    refused(server, {**prompt, "more": more, "edited": p2p(tokens=("more", 1)), **run}, "154 tokens", "Pair Conditioning itself")
     refused(server, {**prompt, "other": node("HSpaceLoadFaceModel"), "edited": p2p(("other", 0)), **run}, "U-Net", "Load Face Text Model")
     refused(
         server,

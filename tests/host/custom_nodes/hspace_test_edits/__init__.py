@@ -4,6 +4,9 @@ import json
 import math
 import sys
 
+import comfy.sd1_clip
+import comfy.sdxl_clip
+import comfy.text_encoders.sd2_clip
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy_api.latest import ComfyExtension, io
@@ -138,26 +141,35 @@ class TestOwner(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="HSpaceTestOwner", category="tests", inputs=[io.Model.Input("model"), io.Float.Input("scale", default=0.5)],
+            node_id="HSpaceTestOwner", category="tests", inputs=[io.Model.Input("model"), io.Float.Input("scale", default=0.5), io.Boolean.Input("late", default=False, optional=True)],
             outputs=[io.Model.Output()],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, scale):
+    def execute(cls, model, scale, late=False):
         def more(out, q, k, v, extra, scale):
             g = torch.Generator().manual_seed(q.shape[-1])
             keys, values = torch.randn(2, 1, 4, q.shape[-1], generator=g).to(q)
             return scale * optimized_attention(q, keys.expand(len(q), -1, -1), values.expand(len(q), -1, -1), extra["n_heads"])
 
+        def join(options):
+            options = {**options, "patches_replace": {**options.get("patches_replace", {})}}
+            owned = options["patches_replace"]["attn2"] = {**options["patches_replace"].get("attn2", {})}
+            for key in [(name, i, 0) for name in ("input", "middle", "output") for i in range(12)]:
+                if key in owned:
+                    owned[key].add(more, scale=scale)
+                else:
+                    owned[key] = _Owner(more, scale=scale)
+            return options
+
+        def inside(executor, x, timesteps, context=None, y=None, control=None, transformer_options=None, **kwargs):
+            return executor(x, timesteps, context, y, control, join(transformer_options), **kwargs)
+
         clone = model.clone()
-        options = clone.model_options["transformer_options"] = {**clone.model_options["transformer_options"]}
-        options["patches_replace"] = {**options.get("patches_replace", {})}
-        owned = options["patches_replace"]["attn2"] = {**options["patches_replace"].get("attn2", {})}
-        for key in [(name, i, 0) for name in ("input", "middle", "output") for i in range(12)]:
-            if key in owned:
-                owned[key].add(more, scale=scale)
-            else:
-                owned[key] = _Owner(more, scale=scale)
+        if late:
+            clone.add_wrapper_with_key("diffusion_model", "tests", inside)
+        else:
+            clone.model_options["transformer_options"] = join(clone.model_options["transformer_options"])
         return io.NodeOutput(clone)
 
 
@@ -180,7 +192,7 @@ class TestDifference(io.ComfyNode):
 
 
 class TestOutside(io.ComfyNode):
-    """Largest difference of every target row to the source row, outside and inside of a mask of eight times the size, and its area."""
+    """Largest difference of every target row to the source row, outside and inside of a mask, and its area."""
 
     @classmethod
     def define_schema(cls):
@@ -191,7 +203,9 @@ class TestOutside(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, mask):
-        rows, inside = latent["samples"], mask[:, ::8, ::8] > 0.5
+        rows = latent["samples"]
+        unit = mask.shape[-1] // rows.shape[-1]
+        inside = mask[:, ::unit, ::unit] > 0.5
         apart = (rows[1:] - rows[:1]).abs().amax(1)
         found = {
             "area": inside.float().mean((1, 2)).tolist(),
@@ -222,9 +236,39 @@ class TestAlone(io.ComfyNode):
         return io.NodeOutput(clone)
 
 
+class TestWords(io.ComfyNode):
+    """What the pack makes of texts with the stock tokenizers: words, tokens, chunks of each tower."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestWords", category="tests", is_output_node=True,
+            inputs=[io.Combo.Input("family", options=["sd1", "sd2", "sdxl"]), io.String.Input("texts", multiline=True)], outputs=[io.String.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, family, texts):
+        class Clip:
+            tokenizer = {
+                "sd1": comfy.sd1_clip.SD1Tokenizer,
+                "sd2": comfy.text_encoders.sd2_clip.SD2Tokenizer,
+                "sdxl": comfy.sdxl_clip.SDXLTokenizer,
+            }[family]()
+            tokenize = tokenizer.tokenize_with_weights
+
+        tokens, prompts = _pack("nodes.host.pairs").tokenised(Clip(), texts.splitlines())
+        found = {
+            "words": [[text for text, _ in p.words] for p in prompts], "tokens": [len(p.ids) for p in prompts], "content": [p.content for p in prompts],
+            "ids": [list(p.ids) for p in prompts], "weights": [[w for chunk in t[min(t)] for _, w in chunk] for t in tokens],
+            "towers": {name: [[i for chunk in t[name] for i, _ in chunk] for t in tokens] for name in tokens[0]},
+        }  # fmt: skip
+        text = json.dumps(found)
+        return io.NodeOutput(text, ui={"text": (text,)})
+
+
 class TestExtension(ComfyExtension):
     async def get_node_list(self):
-        return [TestPair, TestDense, TestOwner, TestDifference, TestOutside, TestAlone]
+        return [TestPair, TestDense, TestOwner, TestDifference, TestOutside, TestAlone, TestWords]
 
 
 async def comfy_entrypoint():
