@@ -155,8 +155,8 @@ def step_at(options: dict[str, Any], sigma: Tensor) -> tuple[int, int]:
     grid = options.get("sample_sigmas")
     if grid is None or len(grid) < 2:
         return 0, 1
-    levels = grid[:-1].double().clamp_min(1e-8).log()
-    return int((levels - sigma.max().double().clamp_min(1e-8).log().to(levels)).abs().argmin()), len(levels)
+    levels = grid[:-1].float().clamp_min(1e-8).log()
+    return int((levels - sigma.max().clamp_min(1e-8).to(levels).log()).abs().argmin()), len(levels)
 
 
 def _network(executor, x, timesteps, context=None, y=None, control=None, transformer_options=None, **kwargs):

@@ -76,6 +76,17 @@ def test_equals_maps_written_out(server, network, mode, targets, cfg, size):
     assert plain["rows"][0] < 1e-6 and min(plain["rows"][1:]) > 1e-3  # the source is not edited
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_half_precision(server, dtype):
+    prompt = small("sdxl", 2)
+    prompt["model"]["inputs"]["dtype"] = dtype
+    dials = {"mode": "refine", "cross_end": 0.8, "self_end": 0.5}
+    prompt |= {"edited": p2p(**dials), "dense": node("HSpaceTestDense", model=["model", 0], tokens=["pair", 1], **dials, word="", weight=1.0, largest=64)}
+    prompt |= {f"sample {n}": sample((n, 0), negative=("model", 2)) for n in ("model", "edited", "dense")}
+    dense, acts = differences(server, prompt, ("sample dense", "sample edited"), ("sample model", "sample edited"))
+    assert max(dense["rows"]) < 0.1 * min(acts["rows"][1:])
+
+
 def test_nothing_asked_is_the_plain_sampler_bit_for_bit(server):
     prompt = faces() | {
         "off": p2p(cross_end=0.0, self_end=0.0, reweights="hair: 3"),
