@@ -81,7 +81,10 @@ def test_half_precision(server, dtype):
     prompt = small("sdxl", 2)
     prompt["model"]["inputs"]["dtype"] = dtype
     dials = {"mode": "refine", "cross_end": 0.8, "self_end": 0.5}
-    prompt |= {"edited": p2p(**dials), "dense": node("HSpaceTestDense", model=["model", 0], tokens=["pair", 1], **dials, word="", weight=1.0, largest=64)}
+    prompt |= {
+        "edited": p2p(**dials),
+        "dense": node("HSpaceTestDense", model=["model", 0], tokens=["pair", 1], **dials, word="", weight=1.0, largest=64),
+    }
     prompt |= {f"sample {n}": sample((n, 0), negative=("model", 2)) for n in ("model", "edited", "dense")}
     dense, acts = differences(server, prompt, ("sample dense", "sample edited"), ("sample model", "sample edited"))
     assert max(dense["rows"]) < 0.1 * min(acts["rows"][1:])
