@@ -6,8 +6,12 @@ from .host.api import ComfyExtension, io
 from .host.paths import register_folders
 
 STAGES = (
-    "load", "faces", "invert", "invert_exact", "invert_text", "invert_edit_friendly", "discover", "discover_many", "discover_rivals", "train", "train_network", "train_lora", "edit", "edit_trained",
-    "edit_concepts", "edit_sdedit", "edit_morph", "edit_svd", "measure", "measure_edit",
+    "load", "faces",
+    "invert", "invert_exact", "invert_text", "invert_edit_friendly",
+    "discover", "discover_many", "discover_rivals",
+    "train", "train_network", "train_lora",
+    "edit", "edit_trained", "edit_pairs", "edit_p2p", "edit_features", "edit_concepts", "edit_sdedit", "edit_morph", "edit_svd",
+    "measure", "measure_edit",
 )  # fmt: skip
 """Files of nodes, in the order of the pipeline."""
 

@@ -84,16 +84,17 @@ class HSpaceResumeTrajectory(io.ComfyNode):
                     tooltip="Edit only the predicted image and not the direction to it (Asyrp). The strength is rescaled so that both have the same first-order effect.",
                 ),
                 io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True, optional=True, tooltip="0: deterministic. Above: fresh noise every step (the paper of RBE uses 0.5)."),
+                io.Boolean.Input("direct", default=True, advanced=True, optional=True, tooltip="If the latent has several rows for the picture (Pair Latent): keep the first, the source, on the stored states (DirectInversion). Off: it is sampled like the others. Without effect on single rows or with eta."),
             ],
             outputs=[io.Sampler.Output(display_name="sampler"), io.Sigmas.Output(display_name="sigmas")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, trajectory, asymmetric, eta=0.0) -> io.NodeOutput:
+    def execute(cls, trajectory, asymmetric, eta=0.0, direct=True) -> io.NodeOutput:
         """Wrap."""
         path = trajectory_from_payload(trajectory)
         _check_way_back(path, eta)
-        return io.NodeOutput(resume_sampler(path, asymmetric, eta), path.sigmas.float())
+        return io.NodeOutput(resume_sampler(path, asymmetric, eta, direct), path.sigmas.float())
 
 
 class HSpaceRenderTrajectory(io.ComfyNode):

@@ -10,5 +10,8 @@ Delta = io.Custom("HSPACE_DELTA")
 Rectifier = io.Custom("HSPACE_RECTIFIER")
 LoraModel = io.Custom("LORA_MODEL")
 Concepts = io.Custom("HSPACE_CONCEPTS")
+TokenMap = io.Custom("HSPACE_TOKENMAP")
 
-__all__ = ["Basis", "ComfyExtension", "Concepts", "Delta", "Directions", "Embedder", "LoraModel", "Rectifier", "Trajectory", "io", "ui"]
+__all__ = [
+    "Basis", "ComfyExtension", "Concepts", "Delta", "Directions", "Embedder", "LoraModel", "Rectifier", "TokenMap", "Trajectory", "io", "ui",
+]  # fmt: skip

@@ -10,16 +10,19 @@ from ...core.edit.sample import fresh_noise
 from ...core.edit.steer import edited_step, in_window
 from ...core.trajectory import Trajectory
 from .fingerprint import model_fingerprint
+from .p2p import held
 from .steering import EDITS, PLAIN
 
 
-def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float):
-    """SAMPLER for SamplerCustomAdvanced.
+def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float, direct: bool = False):
+    """SAMPLER for SamplerCustomAdvanced. A latent with several rows a picture (Pair Latent) starts all of them from that picture's state.
 
     Args:
         trajectory: where to start and the grid of sigmas.
         asymmetric: call the model twice in the window and edit only the predicted image.
         eta: fresh noise per step, 0..1.
+        direct: with several rows a picture, put the first of them on the stored state after every step (PnP Inversion / DirectInversion,
+            Ju et al. 2024, arXiv 2310.01506, algorithm 1). Not with fresh noise, where the rows are variants of one picture.
     """
 
     def sample(model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None) -> Tensor:
@@ -35,7 +38,8 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float):
                 f"the trajectory holds pictures of {list(trajectory.noisiest.shape[1:])}, the latent connected has {list(x.shape[1:])}"
             )
         start = trajectory.noisiest.to(x)
-        x = start.expand(x.shape[0], *start.shape[1:]).clone() if len(start) == 1 else start.clone()
+        copies = max(x.shape[0] // len(start), 1) if x.shape[0] % len(start) == 0 else 1
+        x = start.repeat_interleave(copies, 0)
         options = extra.get("model_options", {})
         edits = [edit.on(grid, asymmetric) for edit in options.get("transformer_options", {}).get(EDITS, ())]
         generator = torch.Generator("cpu").manual_seed(int(extra.get("seed") or 0))
@@ -51,6 +55,9 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float):
             plain = run(x, sigma, **{PLAIN: True}) if asymmetric and edited else denoised
             noise = fresh_noise(x, generator) if eta and edited and nxt else None
             x = edited_step(x, sigma, nxt, denoised, plain, eta=eta if edited else 0.0, noise=noise)
+            if direct and copies > 1 and not eta:
+                x[::copies] = trajectory.states[i + 1].to(x)
+                x = held(x, options.get("transformer_options", {}))
             if callback is not None:
                 callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
         return x

@@ -1,0 +1,48 @@
+"""Local blend of Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626, section 4, "local editing"): a mask from cross-attention maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+COARSEST = 150  # pixels a map should have: 16x16 of 512 pixels passes, 8x8 and 12x12 do not
+
+
+def attention_map(q: Tensor, k: Tensor, heads: int) -> Tensor:
+    """Probabilities averaged over heads, `[n q k]` float32, of ``q`` `[n q heads*d]` and ``k`` `[n k heads*d]`."""
+    q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2).float() for t in (q, k))
+    return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1).mean(1)
+
+
+def blend_mask(maps: Tensor, size: tuple[int, int], threshold: float = 0.3, pool: bool = True) -> Tensor:
+    """Where the words are, 0 or 1, `[r h w]`: each row's own, united with that of the source (row 0).
+
+    Args:
+        maps: attention of the words summed over steps, `[r h' w']`.
+        size: height and width of the state.
+        threshold: share of a map's highest value.
+        pool: widen by one pixel of the map (not done for words that are taken out).
+    """
+    maps = maps[:, None]
+    if pool:
+        maps = F.max_pool2d(maps, 3, 1, 1)
+    maps = F.interpolate(maps, size)[:, 0]
+    found = maps > threshold * maps.amax((1, 2), keepdim=True)
+    return (found | found[:1]).float()
+
+
+def blend(x: Tensor, mask: Tensor) -> Tensor:
+    """Every row is the source (row 0) outside of its mask: ``x_src + m (x - x_src)``, exact where m is 0 or 1.
+
+    Args:
+        x: `[r c h w]`.
+        mask: `[r h w]` in 0..1.
+    """
+    return torch.lerp(x[:1].expand_as(x), x, mask[:, None].to(x))
+
+
+def map_level(sizes: dict[int, int]) -> int:
+    """Which level of a U-Net to look at, of ``{level: pixels of its maps}``: the coarsest that is not too coarse, else the finest."""
+    fine = [level for level, pixels in sizes.items() if pixels >= COARSEST]
+    return max(fine) if fine else min(sizes)
