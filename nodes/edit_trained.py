@@ -13,7 +13,7 @@ from ..core.train.asyrp import global_shift
 from .dials import MODEL, VAE, default_sigma
 from .host import paths
 from .host.api import Delta, LoraModel, Rectifier, Trajectory, io, ui
-from .host.denoiser import Prompts, check_network, is_latent, with_denoiser
+from .host.denoiser import Prompts, check_network, takes_prompts, with_denoiser
 from .host.fingerprint import model_fingerprint
 from .host.images import decode, encode
 from .host.model import no_conditioning, unet_of
@@ -187,7 +187,7 @@ class HSpaceIntoDomain(io.ComfyNode):
     def execute(cls, model, image, sigma, steps, repeats, seed, vae=None, positive=None) -> io.NodeOutput:
         """Walk there."""
         check_network(model)
-        if positive is None and is_latent(model):
+        if positive is None and takes_prompts(model):
             raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
         x0 = encode(model, vae, image)
         level, report = sigma or default_sigma(model, max(x0.shape[-2:])), reporter(model, steps * repeats)

@@ -15,7 +15,7 @@ from ..core.measure.image import psnr
 from ..core.payload import trajectory_to_payload
 from ..core.plots import strip
 from .host.api import Trajectory, io, ui
-from .host.denoiser import Prompts, is_latent, with_denoiser
+from .host.denoiser import Prompts, is_latent, takes_prompts, with_denoiser
 from .host.images import decode, encode
 from .host.model import no_conditioning
 from .host.progress import reporter
@@ -71,7 +71,7 @@ class HSpaceInvertImage(io.ComfyNode):
         cls, model, image, sigmas, method, iterations=3, damping=0.0, vae=None, positive=None, negative=None, cfg=1.0, mixing=0.93, gamma=1.0
     ) -> io.NodeOutput:  # fmt: skip
         """Invert and sample back."""
-        if positive is None and is_latent(model):
+        if positive is None and takes_prompts(model):
             raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
         if negative is None and cfg != 1:
             raise ValueError(f"cfg {cfg:g} guides away from a negative prompt, but none is connected; connect 'negative' or set cfg to 1")

@@ -10,7 +10,7 @@ from ..core.payload import trajectory_from_payload, trajectory_to_payload
 from ..core.plots import strip
 from .dials import MODEL, VAE
 from .host.api import Trajectory, io, ui
-from .host.denoiser import Prompts, is_latent, with_denoiser
+from .host.denoiser import Prompts, is_latent, takes_prompts, with_denoiser
 from .host.edit_friendly_sampler import at_once, edit_friendly_sampler
 from .host.images import decode, encode
 from .host.model import no_conditioning
@@ -69,7 +69,7 @@ class HSpaceEditFriendlyInversion(io.ComfyNode):
         noise_shift=0.0,
     ) -> io.NodeOutput:
         """Invert and sample back."""
-        if positive is None and is_latent(model):
+        if positive is None and takes_prompts(model):
             raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
         if negative is None and cfg != 1:
             raise ValueError(f"cfg {cfg:g} guides away from a negative prompt, but none is connected; connect 'negative' or set cfg to 1")

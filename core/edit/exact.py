@@ -24,8 +24,12 @@ def check_plain(trajectory: Trajectory) -> None:
     """Refuse a trajectory that a plain sampler does not bring back.
 
     Raises:
-        ValueError: it is of a coupled inversion.
+        ValueError: it is of a coupled inversion, or its noises bring it back.
     """
+    if trajectory.noises is not None:
+        raise ValueError(
+            f"this trajectory was inverted by {trajectory.method} and comes back with its own noises only; connect Sample Edit-Friendly"
+        )
     if is_exact(trajectory):
         raise ValueError(
             f"this trajectory was inverted by {trajectory.method} and comes back through Sample Exact Inversion only; connect that node"

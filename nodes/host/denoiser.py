@@ -19,7 +19,7 @@ from ...core.denoiser import Bottleneck, Denoiser
 from ...core.discover.precision import Widened
 from .fingerprint import model_fingerprint
 from .memory import held_in_place
-from .model import PixelUNet, no_conditioning, unet_of
+from .model import PixelSpace, PixelUNet, no_conditioning, unet_of
 from .pictures import Decoder, Pictures
 from .steering import EDITS, PLAIN, RAW
 from .unet import OVERRIDE, STATE, Half, chained, cut, layers_of
@@ -259,4 +259,9 @@ def edits_of(model) -> list:
 
 def is_latent(model) -> bool:
     """Whether the model works in an autoencoder's latents rather than in pixels."""
+    return not isinstance(model.model.latent_format, PixelSpace)
+
+
+def takes_prompts(model) -> bool:
+    """Whether the model is conditioned on anything."""
     return not isinstance(model.model.diffusion_model, PixelUNet)
