@@ -68,6 +68,7 @@ def _patched(net: UNetModel) -> UNetModel:
     net.input_blocks[0] = TimestepEmbedSequential(nn.PixelUnshuffle(PATCH), *net.input_blocks[0])
     net.out = nn.Sequential(*net.out, nn.PixelShuffle(PATCH))
     net.in_channels = net.out_channels = 3
+    net.multiple = PATCH  # of a picture's sides
     return net
 
 

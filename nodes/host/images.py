@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import is_latent
+from .model import unet_of
 
 
 def from_image(image: Tensor, name: str = "image") -> Tensor:
@@ -56,7 +57,7 @@ def encode(model, vae, image: Tensor, name: str = "image") -> Tensor:
     if is_latent(model):
         x = model.model.process_latent_in(_vae(vae).encode(image[..., :3]))
     else:
-        _check_size(model.model.diffusion_model.net.multiple, x)
+        _check_size(unet_of(model).multiple, x)
     return x.to(device=model.load_device, dtype=torch.float32)
 
 
