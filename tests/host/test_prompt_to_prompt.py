@@ -202,10 +202,10 @@ def test_controlnet(server, network):
 
 
 def test_attention_kernels_of_other_nodes_stay(server):
-    """FreeU and a hidden-diffusion patch run beside it."""
-    prompt = faces(width=96, height=64) | {"edited": p2p()}
+    """FreeU, whose levels are those of SD's widths, runs beside it."""
+    prompt, negative = small(width=192) | {"edited": p2p()}, {"negative": ("model", 2)}
     prompt |= {"freeu": node("FreeU_V2", model=["edited", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2)}
-    prompt |= {"a": sample(("edited", 0)), "b": sample(("freeu", 0)), "c": sample(("model", 0))}
+    prompt |= {"a": sample(("edited", 0), **negative), "b": sample(("freeu", 0), **negative), "c": sample(("model", 0), **negative)}
     one, two = differences(server, prompt, ("a", "b"), ("a", "c"))
     assert one["count"] == 2 and not one["same"] and two["rows"][0] < 1e-5 < two["rows"][1]
 
