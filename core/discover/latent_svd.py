@@ -139,7 +139,7 @@ class Values(nn.Module):
     def forward(self, s_x: Tensor, s_z: Tensor) -> tuple[Tensor, Tensor]:
         """``(s_1 [.. k_x], s_2 [.. k_z])``, not negative, from `[.. r]` each. They are factors on the values that came in."""
         unit = s_x[..., :1].clamp_min(1e-12)
-        factors = self.net(torch.cat([s_x / unit, s_z / unit], -1).to(self.net[0].weight)).to(s_x)
+        factors = self.net(torch.cat([s_x / unit, s_z / unit], -1).to(next(self.net.parameters()))).to(s_x)
         one, two = factors.split([self.k_x, self.k_z], -1)
         neutral = math.log(math.e - 1)  # whose softplus is 1
         return s_x[..., : self.k_x] * F.softplus(one + neutral), s_z[..., : self.k_z] * F.softplus(two + neutral - _START)

@@ -19,6 +19,10 @@ DELTA, FACTORS = "delta", "factors"
 MODES = (DELTA, FACTORS)
 
 
+def _added(branch: Branch) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    return lambda _, args, out: out + branch(args[0]).to(out.dtype)
+
+
 @contextmanager
 def beside(net: nn.Module, branches: Mapping[str, Branch]) -> Iterator[None]:
     """Inside, each named layer of ``net`` gives ``layer(x) + branch(x)``; after, itself again.
@@ -35,7 +39,7 @@ def beside(net: nn.Module, branches: Mapping[str, Branch]) -> Iterator[None]:
                 raise ValueError(
                     f"this network has no layer {ascii(name)[:80]}; connect the model that the weights were trained on"
                 ) from None
-            handles.append(layer.register_forward_hook(lambda _, args, out, branch=branch: out + branch(args[0]).to(out.dtype)))
+            handles.append(layer.register_forward_hook(_added(branch)))
         yield
     finally:
         for handle in handles:
@@ -71,7 +75,7 @@ def blended(first: Mapping[str, Pair], second: Mapping[str, Pair], alphas: Seque
             sides = [(pair, share) for pair, share in ((one, 1 - a), (two, a)) if pair is not None]
             seen = [x @ pair[1].to(x).T for pair, _ in sides]
             if mode == FACTORS:
-                mean = sum(share * s for s, (_, share) in zip(seen, sides, strict=True))
+                mean = torch.stack([share * s for s, (_, share) in zip(seen, sides, strict=True)]).sum(0)
                 seen = [mean for _ in sides]
             parts = [share * (s @ pair[0].to(x).T) for s, (pair, share) in zip(seen, sides, strict=True)]
             return parts[0] if len(parts) == 1 else parts[0] + parts[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,8 @@ class DinoKeys(nn.Module):
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(2).mT], 1) + places
         for block in self.blocks[:-1]:
             x = block(x)
-        return self.blocks[-1].qkv(x)[1]
+        last: Any = self.blocks[-1]
+        return last.qkv(x)[1]
 
     def _places(self, height: int, width: int) -> Tensor:
         if (height, width) == (self.grid, self.grid):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
@@ -116,15 +116,15 @@ def check_unet(model) -> UNetModel:
     return net
 
 
-def blocks(net: UNetModel) -> Iterator[tuple[tuple[str, int], int, nn.Module]]:
+def blocks(net: UNetModel) -> Iterator[tuple[tuple[str, int], int, Any]]:
     """Every block in the order of the network, with its name and its level."""
-    level = 0
-    for i, block in enumerate(net.input_blocks):
+    level, inputs, outputs = 0, cast(Any, net.input_blocks), cast(Any, net.output_blocks)
+    for i, block in enumerate(inputs):
         level += any(isinstance(m, Downsample) or (isinstance(m, ResBlock) and isinstance(m.h_upd, Downsample)) for m in block)
         yield ("input", i), level, block
     if net.middle_block is not None:
         yield ("middle", 0), level, net.middle_block
-    for i, block in enumerate(net.output_blocks):
+    for i, block in enumerate(outputs):
         yield ("output", i), level, block
         level -= any(isinstance(m, Upsample) or (isinstance(m, ResBlock) and isinstance(m.h_upd, Upsample)) for m in block)
 
@@ -142,7 +142,7 @@ def attentions(net: UNetModel) -> list[Place]:
 
 def stem_stride(net: UNetModel) -> int:
     """Pixels of the state that the first layer gathers into one."""
-    return math.prod(m.downscale_factor for m in net.input_blocks[0] if isinstance(m, nn.PixelUnshuffle))
+    return math.prod(m.downscale_factor for m in cast(Any, net.input_blocks[0]) if isinstance(m, nn.PixelUnshuffle))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:

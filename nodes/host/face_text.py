@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import comfy.clip_model
 import comfy.model_base
@@ -64,7 +65,7 @@ def unet() -> UNetModel:
     return _patched(UNetModel(**UNET, dtype=torch.float32, device="cpu", operations=comfy.ops.manual_cast))
 
 
-def _patched(net: UNetModel) -> UNetModel:
+def _patched(net: Any) -> UNetModel:
     net.input_blocks[0] = TimestepEmbedSequential(nn.PixelUnshuffle(PATCH), *net.input_blocks[0])
     net.out = nn.Sequential(*net.out, nn.PixelShuffle(PATCH))
     net.in_channels = net.out_channels = 3
@@ -104,7 +105,9 @@ def load_face_text(path: Path):
     net.requires_grad_(False).eval()
     model.model_sampling.set_sigmas(SCHEDULE.sigmas)
     patcher = comfy.model_patcher.ModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
-    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, partial(comfy.sd1_clip.SD1ClipModel, clip_model=FaceClip))
+    target = comfy.supported_models_base.ClipTarget(
+        comfy.sd1_clip.SD1Tokenizer, partial(comfy.sd1_clip.SD1ClipModel, clip_model=cast(Any, FaceClip))
+    )
     clip = comfy.sd.CLIP(target, model_options={"dtype": torch.float32}, disable_dynamic=True)
     clip.cond_stage_model.clip_l.transformer.load_state_dict(all_words(parts["text"]))
     return patcher, clip

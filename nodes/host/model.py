@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import comfy.conds
 import comfy.latent_formats
@@ -94,7 +95,7 @@ def _tap(x: Tensor, timesteps: Tensor, options: dict):
     return tap
 
 
-def unet_of(model) -> nn.Module:
+def unet_of(model) -> Any:
     """The network inside of a MODEL, ours or the host's."""
     net = model.model.diffusion_model
     return net.net if isinstance(net, PixelUNet) else net

@@ -156,12 +156,12 @@ class LocalBlend:
             return painted if self.words is None else None
         # Rows of one prompt: regional prompts give several groups of them, which look at the same pictures.
         maps = torch.stack(seen).sum(0).unflatten(0, (-1, len(x))).mean(0).unflatten(1, run.shape)
-        parts = []
+        parts, size = [], (x.shape[-2], x.shape[-1])
         for first in _groups(len(x), self.size):
             own = maps[first : first + self.size]
-            part = blend_mask(own[..., 0], x.shape[-2:], self.threshold)
+            part = blend_mask(own[..., 0], size, self.threshold)
             if self.without is not None:
-                part = part * (1 - blend_mask(own[..., 1], x.shape[-2:], self.threshold, pool=False))
+                part = part * (1 - blend_mask(own[..., 1], size, self.threshold, pool=False))
             parts.append(part)
         found = torch.cat(parts)
         return found if painted is None else found * painted
