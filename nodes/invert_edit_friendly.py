@@ -10,7 +10,7 @@ from ..core.payload import trajectory_from_payload, trajectory_to_payload
 from ..core.plots import strip
 from .dials import MODEL, VAE
 from .host.api import Trajectory, io, ui
-from .host.denoiser import Prompts, is_latent, takes_prompts, with_denoiser
+from .host.denoiser import Prompts, is_flow, is_latent, takes_prompts, with_denoiser
 from .host.edit_friendly_sampler import at_once, edit_friendly_sampler
 from .host.images import decode, encode
 from .host.model import no_conditioning
@@ -69,6 +69,8 @@ class HSpaceEditFriendlyInversion(io.ComfyNode):
         noise_shift=0.0,
     ) -> io.NodeOutput:
         """Invert and sample back."""
+        if is_flow(model):
+            raise ValueError("edit-friendly noises are drawn as x0 + sigma n, which a flow model does not know; use Invert Image")
         if positive is None and takes_prompts(model):
             raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
         if negative is None and cfg != 1:

@@ -39,14 +39,12 @@ class ConceptGuider(comfy.samplers.CFGGuider):
         sigma = float(timestep.max())
         done = share_done(sigma, [sigma, 0.0] if levels is None else levels.tolist())
         acting = [k for k, dials in enumerate(self.dials) if dials.acts(done)]
-        if not acting:
-            return comfy.samplers.sampling_function(model, x, timestep, None, negative, 1.0, model_options=model_options, seed=seed)
-        first, *others = (self.conds[_name(k)] for k in acting)
+        first, *others = [self.conds[_name(k)] for k in acting] or [None]
         # Patches of other packs know 1 as the unconditional prompt.
         one, base, *more = comfy.samplers.calc_cond_batch(model, [first, negative, *others], x, timestep, model_options)
-        edited = guided(base, [one, *more], [self.dials[k] for k in acting], self._region(x))
+        edited = guided(base, [one, *more], [self.dials[k] for k in acting], self._region(x)) if acting else base
         return comfy.samplers.cfg_function(
-            model, edited, base, 1.0, x, timestep, model_options=model_options, cond=first, uncond=negative
+            model, edited, base, 1.0, x, timestep, model_options=model_options, cond=first or negative, uncond=negative
         )  # fmt: skip
 
     def _region(self, x: Tensor) -> Tensor | None:

@@ -206,7 +206,9 @@ class HostDenoiser:
                 cond["model_conds"][_CONTEXT] = comfy.conds.CONDCrossAttn(embedding)
         smooth = self._gradients and torch.is_grad_enabled()
         with Widened() if smooth else nullcontext():
-            return comfy.samplers.calc_cond_batch(guider.inner_model, [conds], x, sigma, self._options(smooth=smooth))[0]
+            # Patches of other packs know the place in the list: 0 is the prompt, 1 the negative one.
+            places = [None, conds] if kind == "negative" else [conds]
+            return comfy.samplers.calc_cond_batch(guider.inner_model, places, x, sigma, self._options(smooth=smooth))[-1]
 
     def _run(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, smooth: bool = False) -> Tensor:
         with Widened() if smooth else nullcontext():

@@ -11,7 +11,7 @@ from ...core.trajectory import Trajectory
 from .denoiser import Prompts
 from .fingerprint import model_fingerprint
 
-_PARTIAL = {"control", "gligen", "hooks", "start_percent", "end_percent", "clip_start_percent"}
+_PARTIAL = {"control", "gligen", "hooks", "start_percent", "end_percent", "clip_start_percent", "timestep_start", "timestep_end"}
 
 
 def at_once(model, prompts: Prompts, wanted: int) -> int:

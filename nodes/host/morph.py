@@ -14,6 +14,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
 from ...core.denoiser import Callback
+from ...core.edit.exact import check_plain
 from ...core.edit.low_rank import beside, blended
 from ...core.edit.morph import interpolated_steps, noises_between
 from ...core.edit.sample import sample_ddim
@@ -81,6 +82,7 @@ def morph(
         ValueError: trajectories of other models or grids, LoRAs that cannot be blended, or prompts that cannot.
     """
     for path, lora, which in ((first, loras[0], "first"), (second, loras[1], "second")):
+        check_plain(path)
         _check_inverted(model, path, lora, which)
     steps = interpolated_steps(len(first.sigmas) - 1, share) if attention_layers(model) else 0
     pairs = [{} if lora is None else low_rank(model, lora, f"{which} LoRA") for lora, which in zip(loras, ("first", "second"), strict=True)]

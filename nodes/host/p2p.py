@@ -120,13 +120,15 @@ class LocalBlend:
     def patches(self, call: Call) -> Patches | None:
         """See :class:`nodes.host.attention.AttentionEdit`: only looks."""
         run: _Run | None = call.options.get(_RUN)
+        if run is None or self.words is None or STORE in call.options:
+            return None
         groups = _cond_groups(call, self.size)
-        if run is None or self.words is None or not groups or STORE in call.options:
+        if not groups:
             return None
         words = torch.stack([self.words, self.words * 0 if self.without is None else self.without], -1).to(call.x.device, torch.float32)
         level = map_level({p.level: call.size(p.level)[0] * call.size(p.level)[1] for p in attentions(call.net)})
         edited = next((e.mixed(call) for e in edits_in(call.options) if isinstance(e, PromptToPrompt)), [None] * (self.size - 1))
-        seen = run.maps[call.step] = []  # a step that is evaluated again counts once
+        seen = run.maps.setdefault(call.step, [])
         run.shape = call.size(level)
 
         def cross(out: Tensor, q: Tensor, k: Tensor, v: Tensor, place: Place, extra: dict) -> Tensor:
@@ -202,6 +204,7 @@ def _predict(executor, x: Tensor, sigma: Tensor, model_options: dict, seed=None)
     step, steps = step_at(options, sigma)
     acts = step >= int(edit.start * steps)
     before = edit.region(run, step - 1, x) if acts else None
+    run.maps[step] = []  # a step that is evaluated again counts once
     out = executor(x if before is None else _blended(x, before, edit.size), sigma, model_options, seed)
     run.mask = edit.region(run, step, x) if acts else None
     if run.mask is None:
