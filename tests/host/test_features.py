@@ -143,13 +143,16 @@ def test_direct_inversion_returns_the_source_exactly(server):
     assert direct["rows"][1] > 1e-2 and target["rows"][1] > 0  # the target takes its attention from the row that is held
 
 
-def test_direct_inversion_with_a_local_blend_keeps_the_picture_itself(server):
-    prompt = inverted(2) | {
+@pytest.mark.parametrize("features", [False, True])
+def test_direct_inversion_with_a_local_blend_keeps_the_picture_itself(server, features):
+    """Beside Prompt-to-Prompt alone, and beside features whose source pass has rows of its own."""
+    prompt = inverted(2) | {"features": inject("PnP qk only", model=("words", 0))}
+    prompt |= {
         "pair": node("HSpacePairConditioning", clip=["model", 1], source=SOURCE, targets=TARGET), "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),
         "words": p2p(cross_end=0.4, self_end=0.6), "true": node("VAEEncode", pixels=["face", 0], vae=["model", 2]), "both": node("HSpacePairLatent", latent=["true", 0], rows=2),
         "half": node("SolidMask", value=1.0, width=32, height=64), "canvas": node("SolidMask", value=0.0, width=64, height=64),
         "painted": node("MaskComposite", destination=["canvas", 0], source=["half", 0], x=0, y=0, operation="add"),
-        "edited": node("HSpaceP2PLocalBlend", model=["words", 0], tokens=["pair", 1], words="", threshold=0.3, start=0.0, mask=["painted", 0], without=""),
+        "edited": node("HSpaceP2PLocalBlend", model=["features" if features else "words", 0], tokens=["pair", 1], words="", threshold=0.3, start=0.0, mask=["painted", 0], without=""),
     }  # fmt: skip
     prompt |= resumed("edited", "pair", 4.0, ("rows", 0))
     last = out(prompt)
