@@ -47,8 +47,8 @@ def sample(title: str, guider: Link, sampler: Link, sigmas: Link, latent: Link, 
 
 def show(title: str, image: Link, file: str = "", width: int = 300) -> Node:
     """A picture in the graph, kept if it has a file name."""
-    kind = Node(title, "SaveImage", {"images": image, "filename_prefix": f"hspace/{file}"}, width, width)
-    return kind if file else Node(title, "PreviewImage", {"images": image}, width, width)
+    kind = Node(title, "SaveImage", {"images": image, "filename_prefix": f"hspace/{file}"}, width, 200)
+    return kind if file else Node(title, "PreviewImage", {"images": image}, width, 200)
 
 
 def measured(before: Link, after: Link, mask: str) -> tuple[Node, Node]:
@@ -59,7 +59,7 @@ def measured(before: Link, after: Link, mask: str) -> tuple[Node, Node]:
     )
 
 
-def own(further: str = "", height: int = 300) -> Note:
+def own(further: str = "", height: int = 180) -> Note:
     """How to run the graph on a checkpoint."""
     return Note(
         "**On Stable Diffusion 1.5 or SDXL**: replace *Model* by *Load Checkpoint*; its three outputs are the same. Replace *Image* by *Load Image* and "
@@ -100,7 +100,7 @@ def edit_friendly() -> Graph:
         "3. Raise *skip* until nothing else moves.\n"
         "4. Another *seed* on Invert gives another version.\n\n"
         "**Inside**: the same edit where the mask is white; the rest stays exactly.",
-        470,
+        290,
     )
     return Graph(
         "edit_friendly",
@@ -126,8 +126,8 @@ def prompt_to_prompt() -> Graph:
     pair = (
         Node("Pair", "HSpacePairConditioning", {**CLIP, **texts}, 340, 180),
         Node("Rows", "HSpacePairLatent", {"latent": ("Invert", "noisiest"), "rows": ("Pair", "rows")}, 340),
-        Node("Prompt-to-Prompt", "HSpacePromptToPrompt", {**MODEL, "tokens": ("Pair", "tokens"), "cross_end": 0.4, "self_end": 0.4, "self_resolution": "half"}, 340),
-        Node("Only hair", "HSpaceP2PLocalBlend", {"model": ("Prompt-to-Prompt", "model"), "tokens": ("Pair", "tokens"), "words": "hair", "threshold": 0.5}, 340),
+        Node("Prompt-to-Prompt", "HSpacePromptToPrompt", {**MODEL, "tokens": ("Pair", "tokens"), "cross_end": 0.4, "self_end": 0.4, "self_resolution": "half"}, 340, 60),
+        Node("Only hair", "HSpaceP2PLocalBlend", {"model": ("Prompt-to-Prompt", "model"), "tokens": ("Pair", "tokens"), "words": "hair", "mask": ("Image", "hair")}, 340),
     )  # fmt: skip
     run = (
         guide("Guide", ("Pair", "positive"), cfg=5.0, model=("Only hair", "model")),
@@ -153,17 +153,17 @@ def prompt_to_prompt() -> Graph:
         "- *targets* on Pair: one prompt a line, each gives a picture.\n"
         "- *cross_end*, *self_end*: lower both for bigger changes.\n"
         "- *reweights*: `red: 2` makes a word stronger.\n"
-        "- *threshold* on Only hair: higher is a smaller place; see *Where*.\n\n"
+        "- *mask* and *words* on Only hair: only where both agree may change, see *Where*. Either alone will do; *threshold* higher is a smaller place.\n\n"
         "**New pictures instead**: an empty latent into *Rows*, and KSampler behind *Only hair*.",
-        500,
+        330,
     )
     further = "Set *self_resolution* to *quarter* and *cfg* to 7.5. Say in *Inverted as* what *source* on Pair says."
     return Graph(
         "prompt_to_prompt",
         (
             (
-                Group("1  Load", ((note, own(further, 340)), (model, image, sigmas))),
-                Group("2  Invert", ((prompt("Inverted as", source), prompt("Empty", ""), invert("Inverted as")),)),
+                Group("1  Load", ((note, own(further, 210)), (model, image, sigmas))),
+                Group("2  Invert", ((prompt("Inverted as", source), prompt("Empty", ""), invert("Inverted as", "fixed point")),)),
                 Group("3  Pair and share attention", (pair,), VIOLET),
                 Group("4  Sample and take apart", (run, split, where), GREEN),
             ),
@@ -203,15 +203,15 @@ def plug_and_play() -> Graph:
         "- Lower *tau_f* and *tau_A* for a freer result; both 0 is *Prompt alone*.\n"
         "- *preset* **MasaCtrl** takes the picture's appearance instead, for another pose; **P2P self** its coarse shapes.\n"
         "- Any sampler, any prompt, any batch.",
-        420,
+        300,
     )
     further = "The blocks are the papers' own on 1.5. Use 50 steps and *cfg* 7.5."
     return Graph(
         "plug_and_play",
         (
             (
-                Group("1  Load", ((note, own(further, 320)), (model, image, sigmas))),
-                Group("2  Invert", ((source, prompt("Empty", ""), invert("Source")),)),
+                Group("1  Load", ((note, own(further, 210)), (model, image, sigmas))),
+                Group("2  Invert", ((source, prompt("Empty", ""), invert("Source", "fixed point")),)),
                 Group("3  Inject", ((target, *inject),), VIOLET),
                 Group("4  Sample with and without", (injected, plain, measured(("Invert", "reconstruction"), ("Decode: With features", "IMAGE"), "hair")), GREEN),
             ),
@@ -232,7 +232,7 @@ def sdedit() -> Graph:
         Node("Only hair", "SetLatentNoiseMask", {"samples": ("Encode", "LATENT"), "mask": ("Image", "hair")}),
     )
     levels = (
-        prompt("Target", "a smiling person with short red hair and green eyes"),
+        prompt("Target", "a smiling person with long red hair and green eyes"),
         prompt("Empty", ""),
         guide("Guide", ("Target", "CONDITIONING")),
         Node("Levels", "HSpaceSDEditSigmas", {**MODEL, "t0": 0.3, "steps": 20, "spacing": "karras"}),
@@ -252,14 +252,14 @@ def sdedit() -> Graph:
         "- *repeats*: each makes the result more real and less faithful.\n"
         "- *Kind*: ddpm or euler_ancestral are the paper's, euler its deterministic variant.\n\n"
         "**Your own strokes**: the stock *Painter* node in place of *Strokes*; its mask into *Only hair*.",
-        420,
+        300,
     )
     further = "Give *Colour* the size of the picture. *t0* 0.4 to 0.6."
     return Graph(
         "sdedit",
         (
             (
-                Group("1  Load", ((note, own(further, 320)), (model, image))),
+                Group("1  Load", ((note, own(further, 210)), (model, image))),
                 Group("2  Strokes and their region", (strokes,), VIOLET),
                 Group("3  From noise", (levels, run, measured(("Image", "image"), ("Decode: Sampler", "IMAGE"), "hair")), GREEN),
             ),

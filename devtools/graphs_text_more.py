@@ -40,14 +40,14 @@ def null_text() -> Graph:
         "- *inner_steps*: more is closer and slower; *Report* says how close.\n"
         "- To keep the layout as well, put *Prompt-to-Prompt* on the pair (see that workflow).\n\n"
         "**Faster, without fitting**: *Source* as the negative of *Guide: Edited*, and *Proximal CFG* on the MODEL.",
-        440,
+        310,
     )
     further = "50 steps, *cfg* 7.5: minutes on a GPU."
     return Graph(
         "null_text",
         (
             (
-                Group("1  Load", ((note, own(further, 320)), (model, image, sigmas))),
+                Group("1  Load", ((note, own(further, 210)), (model, image, sigmas))),
                 Group("2  Invert", ((source, prompt("Empty", ""), invert("Source")),)),
                 Group("3  Fit the negatives", ((target, *fit),), VIOLET),
                 Group(
@@ -100,7 +100,7 @@ def ledits() -> Graph:
         "- *warm_up*, *cool_down*: when it acts.\n"
         "- *skip* on Spend noises: higher keeps more.\n\n"
         "More concepts: chain them through *previous*. A painted region: *mask* on Guide.",
-        450,
+        310,
     )
     return Graph(
         "ledits",
@@ -143,14 +143,14 @@ def exact_inversion() -> Graph:
         "- *denoise* on Sigmas, 0.8: lower stays closer to the picture.\n"
         "- *mixing* on Invert, 0.93: lower couples the two states more firmly, and rounding grows.\n"
         "- Any MODEL may sample: put Steer, FreeU or Inject Features in front of *Guide: Edited*.",
-        400,
+        290,
     )
     further = "50 steps. A batch of another size computes other roundings on a GPU: keep it at 1."
     return Graph(
         "exact_inversion",
         (
             (
-                Group("1  Load", ((note, own(further, 340)), (model, image, sigmas))),
+                Group("1  Load", ((note, own(further, 210)), (model, image, sigmas))),
                 Group("2  Prompts and inversion", ((*prompts, inverted),), VIOLET),
                 Group(
                     "3  Back, and another way",
@@ -207,14 +207,14 @@ def diffmorpher() -> Graph:
         "- *frames* on Morph: how many.\n"
         "- *attention*: share of the steps with both pictures' self-attention.\n"
         "- *steps* on both Fit nodes: 60 here for speed, 200 in the paper. Keep *seed* the same on both.",
-        420,
+        300,
     )
     further = "Fit with *lr* 0.0002 and 200 steps, *batch* on Morph as the memory allows."
     return Graph(
         "diffmorpher",
         (
             (
-                Group("1  Load", ((note, own(further, 340), model, sigmas),)),
+                Group("1  Load", ((note, own(further, 210), model, sigmas),)),
                 Group(
                     "2  Two faces, a LoRA each",
                     (
@@ -282,14 +282,14 @@ def latent_svd() -> Graph:
         "- **Mix** exchanges the *leading* ones for the target's, by *gain*.\n"
         "- **Fit** learns in seconds how strong each is to be.\n\n"
         "All three go on under the *source* prompt; *Source alone* is what it gives by itself. Turn *step* on both Split nodes: an earlier stop changes more.",
-        420,
+        300,
     )
     further = "*Empty Latent Image* takes the place of *Empty picture* and *Encode*."
     return Graph(
         "latent_svd",
         (
             (
-                Group("1  Load", ((note, own(further, 340), model, sigmas), empty)),
+                Group("1  Load", ((note, own(further, 210), model, sigmas), empty)),
                 Group("2  Two prompts, one noise", ((*prompts, *start("source")), start("target"))),
                 Group(
                     "3  Change and sample on",
