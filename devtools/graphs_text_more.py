@@ -48,7 +48,7 @@ def null_text() -> Graph:
         (
             (
                 Group("1  Load", ((note, own(further, 210)), (model, image, sigmas))),
-                Group("2  Invert", ((source, prompt("Empty", ""), invert("Source")),)),
+                Group("2  Invert", ((source, prompt("Empty", ""), invert("Source", "fixed point")),)),
                 Group("3  Fit the negatives", ((target, *fit),), VIOLET),
                 Group(
                     "4  Sample with guidance",
@@ -188,13 +188,13 @@ def diffmorpher() -> Graph:
         "lora_first": ("Fit first", "lora"), "lora_second": ("Fit second", "lora"), "batch": 8,
     }  # fmt: skip
     even = (
-        Node("Morph", "HSpaceMorphFrames", {**ends, "frames": 8}, 340),
+        Node("Morph", "HSpaceMorphFrames", {**ends, "frames": 8}, 340, 240),
         show("Even alphas", ("Morph", "frames"), width=340),
         Node("Reschedule", "HSpacePerceptualReschedule", {"frames": ("Morph", "frames"), "alphas": ("Morph", "alphas")}, 340, 260),
         Node("Report", "PreviewAny", {"source": ("Reschedule", "report")}, 340, 100),
     )
     smooth = (
-        Node("Morph again", "HSpaceMorphFrames", {**ends, "alphas": ("Reschedule", "alphas")}, 340),
+        Node("Morph again", "HSpaceMorphFrames", {**ends, "alphas": ("Reschedule", "alphas")}, 340, 240),
         show("Frames", ("Morph again", "frames"), "diffmorpher", 340),
         Node(
             "Film", "SaveAnimatedWEBP", {"images": ("Morph again", "frames"), "filename_prefix": "hspace/diffmorpher", "fps": 8.0}, 340, 340
