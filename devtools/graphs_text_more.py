@@ -17,7 +17,7 @@ def null_text() -> Graph:
     fit = (
         Node(
             "Null-text", "HSpaceNullTextOptimise",
-            {**MODEL, "trajectory": ("Invert", "trajectory"), "positive": ("Source", "CONDITIONING"), "negative": ("Empty", "CONDITIONING"), "cfg": cfg, "inner_steps": 10},
+            {**MODEL, "trajectory": ("Invert", "trajectory"), "positive": ("Source", "CONDITIONING"), "negative": ("Empty", "CONDITIONING"), "cfg": cfg, "inner_steps": 10}, picture=260,
         ),
         Node("Report", "PreviewAny", {"source": ("Null-text", "report")}, picture=100),
         Node("Kind", "KSamplerSelect", {"sampler_name": "euler"}),
