@@ -229,7 +229,12 @@ def sdedit(t0: float, repeats: int = 1) -> Method:
     return graph
 
 
-METHODS: dict[str, Method] = {
+def on_base(method: Method) -> Method:
+    """A method with all that it links to."""
+    return lambda item, setup: {**base(item, setup), **method(item, setup)}
+
+
+_PARTS: dict[str, Method] = {
     "DDIM inversion": ddim,
     "DDIM + P2P": p2p(),
     "DirectInversion + P2P": p2p(direct=True),
@@ -249,4 +254,5 @@ METHODS: dict[str, Method] = {
     "SDEdit, t0 0.3, K 3": sdedit(0.3, 3),
     "SDEdit, t0 0.5": sdedit(0.5),
 }
-"""Name -> graph of one item without :func:`base`; a node called ``save`` saves the edited picture, the last one of a batch."""
+METHODS = {name: on_base(method) for name, method in _PARTS.items()}
+"""Name -> graph of one item; a node called ``save`` saves the edited picture, the last one of a batch."""

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks._faces import WEIGHTS
 from benchmarks._report import bar, write
-from benchmarks._text_methods import METHODS, SAVE, Graph, Setup, base, node
+from benchmarks._text_methods import METHODS, SAVE, Graph, Setup, node
 from core.faces.embedder import load_embedder
 from core.faces.factors import NAMES
 from core.faces.pie import BY_EDIT, IDEAL, make, progress, read_truth
@@ -75,7 +75,7 @@ def main() -> None:
         for item, source in zip(items, judge.sources, strict=True):
             place(process, item, source)
         for name in a.methods:
-            pictures[name], seconds = run(client, items, lambda item, method=METHODS[name]: {**base(item, setup), **method(item, setup)})
+            pictures[name], seconds = run(client, items, lambda item, method=METHODS[name]: method(item, setup))
             rows.append(judge.row(name, pictures[name], seconds))
             print(rows[-1], flush=True)
     if judge.ideal:
