@@ -83,7 +83,7 @@ def resumed(direct: bool = False) -> dict:
     return node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=False, eta=0.0, direct=direct)
 
 
-def sampled(setup: Setup, sampler: dict, guider: dict | None = None, **links: list) -> Graph:
+def sampled(setup: Setup, sampler: dict, guider: dict | None = None, /, **links: list) -> Graph:
     """The stock sampler with the target prompt, down to the file that is measured.
 
     Args:
