@@ -1,8 +1,8 @@
 """Text-guided editing on a folder in PIE-Bench's format, by graphs in a real ComfyUI. ``python dev.py bench text_editing``.
 
 Without ``--folder`` it is the miniature benchmark of the face world (``core/faces/pie.py``), where the factor that was meant to move is
-known. A method is a function from an item to a graph: see :data:`METHODS`. Two rows are no methods: the untouched source, and in the face
-world the renderer's own edited picture. All others lie between them.
+known. A method is a function from an item to a graph: see ``_text_methods.py``. Two rows are no methods: the untouched source, and in
+the face world the renderer's own edited picture. All others lie between them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from benchmarks._faces import WEIGHTS
 from benchmarks._report import bar, write
+from benchmarks._text_methods import METHODS, SAVE, Graph, Setup, node
 from core.faces.embedder import load_embedder
 from core.faces.factors import NAMES
 from core.faces.pie import BY_EDIT, IDEAL, make, progress, read_truth
@@ -35,107 +35,13 @@ from core.plots import strip
 from devtools import host
 from devtools.server import LiveServer, Server
 
-Graph = dict[str, dict]
-SAVE = "save"
 SOURCE, BEST = "source itself", "ideal (renderer)"
+SHOWN = 128  # pixels of a picture on the sheet
 
-
-@dataclass(frozen=True)
-class Setup:
-    """What all graphs share.
-
-    Attributes:
-        loader: the node that gives MODEL, CLIP, VAE.
-        steps: of every sampler.
-        cfg: of every edit.
-        seed: of every sampler that draws noise.
-    """
-
-    loader: dict
-    steps: int = 20
-    cfg: float = 3.0
-    seed: int = 0
-
-
-def node(kind: str, **inputs) -> dict:
-    """One node of a graph."""
-    return {"class_type": kind, "inputs": inputs}
-
-
-def base(item: PieItem, setup: Setup) -> Graph:
-    """Model, picture, prompts and sigmas; the mask is there for methods that ask for one, which those of the papers do not."""
-
-    def prompt(text: str) -> dict:
-        return node("CLIPTextEncode", clip=["model", 1], text=text)
-
-    return {
-        "model": setup.loader,
-        "image": node("LoadImage", image=f"{item.key}.png"),
-        "mask": node("LoadImageMask", image=f"{item.key}_mask.png", channel="red"),
-        "source": prompt(item.source_prompt),
-        "target": prompt(item.target_prompt),
-        "empty": prompt(""),
-        "latent": node("VAEEncode", pixels=["image", 0], vae=["model", 2]),
-        "sigmas": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=setup.steps, denoise=1.0),
-    }
-
-
-def decoded(samples: list, setup: Setup) -> Graph:
-    """From latents to the file that is measured; every method ends so, or in a node of its own called ``save``."""
-    return {"decode": node("VAEDecode", samples=samples, vae=["model", 2]), **saved(["decode", 0])}
-
-
-def saved(image: list) -> Graph:
-    """An IMAGE as the file that is measured."""
-    return {SAVE: node("SaveImage", images=image, filename_prefix="text_editing")}
-
-
-def inverted(method: str = "ddim B", iterations: int = 1) -> Graph:
-    """The picture's trajectory under the source prompt at cfg 1."""
-    links = {"model": ["model", 0], "image": ["image", 0], "sigmas": ["sigmas", 0], "vae": ["model", 2], "positive": ["source", 0]}
-    return {"invert": node("HSpaceInvertImage", **links, method=method, iterations=iterations)}
-
-
-def resampled(setup: Setup, latent: list, model: list | None = None, positive: list | None = None, sampler: list | None = None) -> Graph:
-    """From a noisy latent down by the stock sampler, without new noise, with the target prompt."""
-    links = {"model": model or ["model", 0], "positive": positive or ["target", 0], "negative": ["empty", 0]}
-    custom = {"noise": ["nothing", 0], "guider": ["guider", 0], "sampler": sampler or ["euler", 0], "sigmas": ["sigmas", 0]}
-    return {
-        "nothing": node("DisableNoise"),
-        "guider": node("CFGGuider", **links, cfg=setup.cfg),
-        "euler": node("KSamplerSelect", sampler_name="euler"),
-        "sample": node("SamplerCustomAdvanced", **custom, latent_image=latent),
-        **decoded(["sample", 0], setup),
-    }
-
-
-def ddim(item: PieItem, setup: Setup) -> Graph:
-    """DDIM inversion under the source prompt, then the stock sampler with the target prompt."""
-    return {**base(item, setup), **inverted(), **resampled(setup, ["invert", 1])}
-
-
-def sdedit(strength: float) -> Callable[[PieItem, Setup], Graph]:
-    """Noise up to a share of the schedule, stock sampler down with the target prompt."""
-
-    def graph(item: PieItem, setup: Setup) -> Graph:
-        links = {"model": ["model", 0], "positive": ["target", 0], "negative": ["empty", 0], "latent_image": ["latent", 0]}
-        # "normal" is even in timesteps, so that denoise is the paper's t0; "ddpm" is its stochastic sampler.
-        how = {"sampler_name": "ddpm", "scheduler": "normal", "denoise": strength}
-        sample = node("KSampler", **links, seed=setup.seed, steps=setup.steps, cfg=setup.cfg, **how)
-        return {**base(item, setup), "sample": sample, **decoded(["sample", 0], setup)}
-
-    return graph
-
-
-METHODS: dict[str, Callable[[PieItem, Setup], Graph]] = {
-    "DDIM inversion": ddim,
-    "SDEdit, t0 0.3": sdedit(0.3),
-    "SDEdit, t0 0.5": sdedit(0.5),
-}
-"""Name -> graph of one item; a node called ``save`` saves the edited picture."""
 
 ORDERS = (
     ("DirectInversion + P2P", "DDIM + P2P", "PSNR outside", 6.0),
+    ("DirectInversion + P2P, mask", "DDIM + P2P, mask", "PSNR outside", 6.0),
     ("edit-friendly DDPM", "DDIM inversion", "PSNR outside", 0.0),
     ("edit-friendly DDPM", "DDIM inversion", "target moved", 0.0),
 )
@@ -160,7 +66,7 @@ def main() -> None:
         write_benchmark(a.folder, make(a.items))
     items = read_folder(a.folder)[: a.items]
     loader = node("CheckpointLoaderSimple", ckpt_name=a.checkpoint) if a.checkpoint else node("HSpaceLoadFaceTextModel")
-    setup = Setup(loader, a.steps, a.cfg, a.seed)
+    setup = Setup(loader, a.steps, a.cfg, a.seed, small=a.checkpoint is None)
     judge = Judge(a.folder, items, a.dino, a.lpips)
     host.ensure_host()
     pictures: dict[str, Sequence[Tensor]] = {SOURCE: judge.sources}
@@ -270,10 +176,12 @@ def bars(rows: Sequence[dict]) -> list[dict]:
 
 
 def sheet(pictures: dict[str, Sequence[Tensor]], names: Sequence[str], most: int = 10) -> None:
-    """The first items, a row each."""
-    lines = [(names[i], [column[i] for column in pictures.values()]) for i in range(min(most, len(names)))]
-    if len({picture.shape for _, row in lines for picture in row}) == 1:
-        Image.fromarray((strip(lines, list(pictures))[0] * 255).round().byte().numpy()).save("assets/text_editing.png")
+    """The first items, a column each, and a row for every method."""
+    lines = [(name, found[:most]) for name, found in pictures.items()]
+    shapes = {picture.shape for _, row in lines for picture in row}
+    if len(shapes) == 1:
+        image = strip(lines, names[:most], scale=SHOWN / shapes.pop()[-1])[0]
+        Image.fromarray((image * 255).round().byte().numpy()).save("assets/text_editing.png")
 
 
 if __name__ == "__main__":
