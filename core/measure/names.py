@@ -15,7 +15,7 @@ from ..faces.words import ATTRIBUTES
 
 LEAST = 0.1
 """Share of a factor's range below which a change is not worth a name."""
-STILL = 1e-3
+STILL = 1e-3  # shortest way in the space that counts as a move
 LIKE = 0.2
 """Cosine below which a change is not worth a word."""
 WORDS = (

@@ -74,8 +74,8 @@ def train_asyrp(
     decode = decode or (lambda x: x)
     device, layer = path.states.device, "middle"
     delta.to(device)
-    pass_ = -(-count // batch) * len(steps)
-    fit = Fit(delta, lr, epochs * pass_, optimiser, callback=callback, warm=pass_)
+    one_pass = -(-count // batch) * len(steps)
+    fit = Fit(delta, lr, epochs * one_pass, optimiser, callback=callback, warm=one_pass)
     if begin is not None:
         begin(fit)
     with torch.no_grad():

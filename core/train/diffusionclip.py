@@ -63,8 +63,8 @@ def finetune(
     tuned = VPDenoiser(net, model.schedule, model.prediction, model.fingerprint)
     count = path.states.shape[1]
     parts = -(-count // batch)
-    pass_ = parts * (steps if efficient else 1)
-    fit = Fit(net, lr, epochs * pass_, callback=callback, warm=pass_)
+    one_pass = parts * (steps if efficient else 1)
+    fit = Fit(net, lr, epochs * one_pass, callback=callback, warm=one_pass)
     if begin is not None:
         begin(fit)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from core.edit.delta_io import load_delta
-from core.edit.rectifier_io import load_rectifier
+from core.edit.rectifier_io import load_rectifier, save_rectifier
 from core.edit.weights_io import load_weights
 from core.faces.embedder import FaceEmbedder
 from core.networks.delta import new_delta
@@ -131,3 +132,16 @@ def test_a_clip_folder_is_an_embedder(tmp_path):
     torch.testing.assert_close(words, torch.nn.functional.normalize(oracle, dim=-1))
     with pytest.raises(ValueError, match="is not a folder"):
         ClipEmbedder(tmp_path / "none")
+
+
+def test_an_edit_starts_from_a_rectifier_that_rebuilds(files, tmp_path):
+    with pytest.raises(SystemExit, match="give --rectifier"):
+        main(options(files, "rectifier-edit", "never.safetensors", steps=2))
+    main(options(files, "rectifier", "new folder/plain.safetensors", steps=2))
+    plain = files / "new folder" / "plain.safetensors"
+    save_rectifier(tmp_path / "edit.safetensors", replace(load_rectifier(plain), edit=True, label="a > b"))
+    with pytest.raises(SystemExit, match="of an edit"):
+        main(options(files, "rectifier-edit", "never.safetensors", steps=2, rectifier=tmp_path / "edit.safetensors"))
+    save_rectifier(tmp_path / "other.safetensors", replace(load_rectifier(plain), fingerprint="0" * 12))
+    with pytest.raises(ValueError, match="was trained on model"):
+        main(options(files, "rectifier-edit", "never.safetensors", steps=2, rectifier=tmp_path / "other.safetensors"))

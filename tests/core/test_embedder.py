@@ -1,12 +1,13 @@
 """The shipped embedder finds held-out faces by their captions, and is differentiable in the picture."""
 
+import pytest
 import torch
 
 from core.embedder import Embedder
 from core.faces.embedder import load_embedder
 from core.faces.factors import sample
 from core.faces.train_embedder import retrieval
-from core.train.directional import text_direction
+from core.train.directional import TEMPLATES, text_direction
 
 
 def test_it_finds_faces_by_their_captions(device):
@@ -35,3 +36,16 @@ def test_its_directions_mean_what_they_say(device):
             one, two = (space.embed_image(render(f, 64, device=device)[0] * 2 - 1) for f in (a, b))
         moved = ((two - one) @ directions.T).mean(0)
         assert int(moved.argmax()) == row and float(moved[row]) > 0.1
+
+
+def test_words_that_the_face_world_has_not_are_refused_by_name(device):
+    """Left out, they would leave a prompt that says something else, such as "face with a"."""
+    net = load_embedder("weights/face_embedder.safetensors", device)
+    for prompt, word in (("face with a moustache", "moustache"), ("older looking face", "older"), ("face with a öl", "öl")):
+        with pytest.raises(ValueError, match=f"knows not '{word}'"):
+            net.embed_text([prompt])
+    with pytest.raises(ValueError, match="no word that says something"):
+        net.embed_text(["with a"])
+    assert net.embed_text([t.format("smiling face") for t in TEMPLATES]).isfinite().all()
+    with pytest.raises(ValueError, match="mean the same"):
+        text_direction(net, "face", "the face")

@@ -167,3 +167,15 @@ def test_the_memory_estimate_is_what_autograd_keeps():
     assert one == 2 * x.numel() * 4 + x.numel() * 4  # x for the weight, the layer's output for silu, silu's for the square
     weights = sum(p.numel() for p in layer.parameters()) * 4
     assert needed(lambda: F.silu(layer(x)).square().sum(), 3, layer) == 3 * one + 6 * weights
+
+
+@pytest.mark.parametrize("kept", [".lora_up.weight", ".lora_down.weight", "flat"])
+def test_halves_of_a_thin_difference_are_refused(model, delta, kept):
+    made = to_lora(thinned(delta, 4)[0])
+    name = next(k for k in made if k.endswith(".lora_up.weight")).removesuffix(".lora_up.weight")
+    if kept == "flat":
+        made[name + ".lora_up.weight"] = torch.zeros(3)
+    else:
+        made = LoraWeights({name + kept: made[name + kept]}, made.facts)
+    with pytest.raises(ValueError, match="without its other half"):
+        from_lora(made)
