@@ -33,7 +33,8 @@ from core.measure.pie_folder import IMAGES, PieItem, read_folder, read_picture, 
 from core.measure.structure import FaceFeatures, load_dino
 from core.plots import strip
 from devtools import host
-from devtools.server import LiveServer, Server
+from devtools.client import Client
+from devtools.server import Server
 
 SOURCE, BEST = "source itself", "ideal (renderer)"
 SHOWN = 128  # pixels of a picture on the sheet
@@ -93,7 +94,7 @@ def place(process: Server, item: PieItem, source: Tensor) -> None:
     write_picture(process.input / f"{item.key}_mask.png", mask.expand(3, -1, -1) * 2 - 1)
 
 
-def run(client: LiveServer, items: Sequence[PieItem], graph: Callable[[PieItem], Graph]) -> tuple[list[Tensor], float]:
+def run(client: Client, items: Sequence[PieItem], graph: Callable[[PieItem], Graph]) -> tuple[list[Tensor], float]:
     """Edited pictures and the median of the seconds that one took."""
     found, seconds = [], []
     for item in items:
@@ -167,6 +168,8 @@ def bars(rows: Sequence[dict]) -> list[dict]:
     by = {row["method"]: row for row in rows}
     found = []
     for first, second, figure, ahead in ORDERS:
+        if unknown := {first, second} - set(METHODS):
+            raise ValueError(f"no method is called {sorted(unknown)}")
         if first in by and second in by:
             found.append(bar(f"{figure}: {first} ahead of {second}", round(by[first][figure] - by[second][figure], 3), ">=", ahead))
     if BEST in by:
