@@ -1,7 +1,5 @@
 """Shipped workflows that edit by prompts, one a method: inversion and what follows it; see ``graphs_text_more.py`` for the rest."""
 
-# ruff: noqa: E501 - notes are prose
-
 from __future__ import annotations
 
 from .graph import Graph, Group, Node, Note

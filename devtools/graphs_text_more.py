@@ -1,7 +1,5 @@
 """More shipped workflows that edit by prompts, one a method; the parts that they share are in ``graphs_text.py``."""
 
-# ruff: noqa: E501 - notes are prose
-
 from __future__ import annotations
 
 from .graph import Graph, Group, Node, Note

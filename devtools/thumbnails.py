@@ -25,7 +25,9 @@ def main() -> None:
     host.ensure_host()
     with Server("thumbnails", fresh=True) as process, process.client() as client:
         for name in a.names:
-            grid(shown(client, json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8")))).save(FOLDER / f"{name}.jpg", quality=88)
+            grid(shown(client, json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8")))).save(
+                FOLDER / f"{name}.jpg", quality=88
+            )
             print(name, flush=True)
 
 
