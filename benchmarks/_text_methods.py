@@ -58,11 +58,10 @@ def schedule(setup: Setup, scheduler: str = "karras", denoise: float = 1.0) -> d
 
 
 def base(item: PieItem, setup: Setup) -> Graph:
-    """Model, picture, prompts and sigmas; the mask is there for methods that ask for one, which those of the papers do not."""
+    """Model, picture, prompts and sigmas; no method is told the mask."""
     return {
         "model": setup.loader,
         "image": node("LoadImage", image=f"{item.key}.png"),
-        "mask": node("LoadImageMask", image=f"{item.key}_mask.png", channel="red"),
         "source": prompt(item.source_prompt),
         "target": prompt(item.target_prompt),
         "empty": prompt(""),
@@ -109,23 +108,19 @@ PAIR = {"model": ["edited", 0], "positive": ["pair", 0], "latent_image": ["rows"
 """Links of a sampler to :func:`paired`."""
 
 
-def paired(item: PieItem, setup: Setup, masked: bool = False) -> Graph:
-    """Source and target as two rows with Prompt-to-Prompt, as in PIE-Bench's comparison: blended words say where, and count twice.
-
-    With ``masked`` the mask of the benchmark says where instead, which no row of the papers is told.
-    """
+def paired(item: PieItem, setup: Setup) -> Graph:
+    """Source and target as two rows with Prompt-to-Prompt, as in PIE-Bench's comparison: blended words say where, and count twice."""
     tokens, known = ["pair", 1], {*item.source_prompt.split(), *item.target_prompt.split()}
     blended = [word for word in item.blended_word.split() if word in known]
     twice = [f"{word}: 2" for word in blended[-1:] if word in item.target_prompt.split()]
     dials = {"mode": "refine", "cross_end": 0.4, "self_end": 0.6, "self_resolution": "half" if setup.small else "quarter"}
     words = node("HSpacePromptToPrompt", model=["model", 0], tokens=tokens, reweights="".join(twice), **dials)
-    where = {"mask": ["mask", 0], "words": ""} if masked else {"words": ", ".join(blended)}
-    where |= {"threshold": 0.6 if setup.small else 0.3, "start": 0.2}
+    where = {"words": ", ".join(blended), "threshold": 0.6 if setup.small else 0.3, "start": 0.2}
     return {
         "pair": node("HSpacePairConditioning", clip=["model", 1], source=item.source_prompt, targets=item.target_prompt),
         "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),
         "words": words,
-        "edited": node("HSpaceP2PLocalBlend", model=["words", 0], tokens=tokens, **where) if blended or masked else words,
+        "edited": node("HSpaceP2PLocalBlend", model=["words", 0], tokens=tokens, **where) if blended else words,
     }
 
 
@@ -135,9 +130,9 @@ def ddim(item: PieItem, setup: Setup) -> Graph:
     return {**inverted(), **sampled(setup, euler, sigmas=["sigmas", 0])}
 
 
-def p2p(direct: bool = False, masked: bool = False, **links: list) -> Method:
+def p2p(direct: bool = False, **links: list) -> Method:
     """Prompt-to-Prompt on the DDIM inversion; DirectInversion if ``direct``, negative-prompt inversion with ``source`` as negative."""
-    return lambda item, setup: {**inverted(), **paired(item, setup, masked), **sampled(setup, resumed(direct), **PAIR | links)}
+    return lambda item, setup: {**inverted(), **paired(item, setup), **sampled(setup, resumed(direct), **PAIR | links)}
 
 
 def null_text(item: PieItem, setup: Setup) -> Graph:
@@ -238,8 +233,6 @@ _PARTS: dict[str, Method] = {
     "DDIM inversion": ddim,
     "DDIM + P2P": p2p(),
     "DirectInversion + P2P": p2p(direct=True),
-    "DDIM + P2P, mask": p2p(masked=True),
-    "DirectInversion + P2P, mask": p2p(direct=True, masked=True),
     "null-text + P2P": null_text,
     "negative-prompt + P2P": p2p(negative=["source", 0]),
     "proximal CFG + P2P": proximal,

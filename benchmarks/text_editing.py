@@ -42,7 +42,6 @@ SHOWN = 128  # pixels of a picture on the sheet
 
 ORDERS = (
     ("DirectInversion + P2P", "DDIM + P2P", "PSNR outside", 6.0),
-    ("DirectInversion + P2P, mask", "DDIM + P2P, mask", "PSNR outside", 6.0),
     ("edit-friendly DDPM", "DDIM inversion", "PSNR outside", 0.0),
     ("edit-friendly DDPM", "DDIM inversion", "target moved", 0.0),
 )
@@ -88,10 +87,8 @@ def main() -> None:
 
 
 def place(process: Server, item: PieItem, source: Tensor) -> None:
-    """The picture and its mask where the host's loaders find them."""
+    """The picture where the host's loader finds it."""
     write_picture(process.input / f"{item.key}.png", source)
-    mask = item.mask(*source.shape[-2:])
-    write_picture(process.input / f"{item.key}_mask.png", mask.expand(3, -1, -1) * 2 - 1)
 
 
 def run(client: Client, items: Sequence[PieItem], graph: Callable[[PieItem], Graph]) -> tuple[list[Tensor], float]:

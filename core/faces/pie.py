@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -43,7 +44,7 @@ class Edit:
         suits: whether a face can be edited so.
         target: new value of the factor.
         instruction: the edit as a command.
-        blended: ``blended_word``.
+        blended: ``blended_word``; empty: the words that the prompts mark.
         tied: other factors that may move with it.
     """
 
@@ -77,13 +78,13 @@ def _to(value: float) -> Callable[[Face, random.Random], float]:
 EDITS = (
     Edit("hair color", 6, "hair_color", ("hair", "brows"), lambda f: True, _recoloured("hair_color", len(HAIR_COLORS)),
          "change the color of the hair", "hair hair", ("hair_shade",)),
-    Edit("add glasses", 2, "glasses", ("glasses",), lambda f: f["glasses"] < 0.5, _to(1.0), "add glasses", tied=("eye_open",)),
+    Edit("add glasses", 2, "glasses", ("glasses",), lambda f: f["glasses"] < 0.5, _to(1.0), "add glasses", "glasses", ("eye_open",)),
     Edit("smile", 4, "smile", ("mouth",), lambda f: f["smile"] < -0.4 or abs(f["smile"]) < 0.2, _to(0.85),
          "make the person smile", tied=("mouth_open",)),
-    Edit("open mouth", 5, "mouth_open", ("mouth",), lambda f: f["mouth_open"] < 0.05, _to(0.85), "open the mouth", tied=("smile",)),
+    Edit("open mouth", 5, "mouth_open", ("mouth",), lambda f: f["mouth_open"] < 0.05, _to(0.85), "open the mouth", "mouth", ("smile",)),
     Edit("background", 8, "bg_hue", ("background",), lambda f: abs(_place(f) - round(_place(f))) < 0.35, _far_hue,
          "change the color of the background", "background background"),
-    Edit("remove glasses", 3, "glasses", ("glasses",), lambda f: f["glasses"] > 0.5, _to(0.0), "remove the glasses", tied=("eye_open",)),
+    Edit("remove glasses", 3, "glasses", ("glasses",), lambda f: f["glasses"] > 0.5, _to(0.0), "remove the glasses", "glasses", ("eye_open",)),
     Edit("frown", 4, "smile", ("mouth",), lambda f: f["smile"] > 0.4 or abs(f["smile"]) < 0.2, _to(-0.85),
          "make the person frown", tied=("mouth_open",)),
     Edit("eye color", 6, "eye_color", ("eyes",), lambda f: f["eye_open"] > 0.6, _recoloured("eye_color", len(EYE_COLORS)),
@@ -165,7 +166,8 @@ def write(folder: Path, made: Made) -> list[PieItem]:
         write_picture(folder / IDEAL / place, made.ideal[i])
         runs = tuple(encode_mask(made.masks[i]))
         source, target = made.prompts[i]
-        items.append(PieItem(key, folder / IMAGES / place, source, target, edit.instruction, edit.kind, edit.blended, runs))
+        blended = edit.blended or " ".join(re.findall(r"\[(\w+)\]", f"{source} {target}"))
+        items.append(PieItem(key, folder / IMAGES / place, source, target, edit.instruction, edit.kind, blended, runs))
         truth[key] = {
             "edit": name,
             "factor": edit.factor,
