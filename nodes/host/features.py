@@ -86,10 +86,28 @@ class Features:
         if now is None:
             return None
         if store is not None:
-            return _keeping(now, store[1]) if store[0] is self else None
+            if store[0] is not self:
+                return None
+            self._check_whole(call)
+            if store[1] or len(call.chunks()) > 1:
+                raise ValueError(
+                    "the source picture is seen with one prompt, but several are combined in 'source' (or were when the picture was inverted); "
+                    "connect one CLIP Text Encode to 'source'"
+                )
+            return _keeping(now, store[1])
         bank = next((bank for edit, bank in call.options.get(_BANKS, ()) if edit is self), None)
         chunks = call.chunks(0 if now.positive_only else None)
-        return _giving(now, bank, chunks, call.rows) if bank is not None and chunks else None
+        if bank is None or not chunks:
+            return None
+        self._check_whole(call)
+        return _giving(now, bank, chunks, call.rows)
+
+    def _check_whole(self, call: Call) -> None:
+        if call.x.shape[2:] != self.path.states.shape[3:]:
+            raise ValueError(
+                f"Inject Features takes features of the whole picture {list(self.path.states.shape[3:])}, but a prompt holds for an area of "
+                f"{list(call.x.shape[2:])}; use Conditioning (Set Mask) in place of Set Area, or no area"
+            )
 
 
 def _keeping(now: Recipe, bank: dict) -> Patches:

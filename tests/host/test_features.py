@@ -124,6 +124,25 @@ def test_blocks_by_name(server):
     refused(server, {**prompt, "edited": inject("custom", f_blocks="two")}, "4-11, middle")
 
 
+def test_combined_prompts_and_areas(server):
+    """Combined target prompts each take the features; what has rows or places of its own is refused."""
+    prompt = small("sd15") | {
+        "edited": inject("PnP"),
+        "both": node("ConditioningCombine", conditioning_1=["target", 0], conditioning_2=["source", 0]),
+        "twice": node("ConditioningCombine", conditioning_1=["target", 0], conditioning_2=["target", 0]),
+        "corner": node("ConditioningSetArea", conditioning=["source", 0], width=64, height=64, x=0, y=0, strength=1.0),
+        "regions": node("ConditioningCombine", conditioning_1=["target", 0], conditioning_2=["corner", 0]),
+    }  # fmt: skip
+    runs = {key: resumed(*args) for key, args in {"one": ("edited", "target", 3.0), "same": ("edited", "twice", 3.0), "regions": ("edited", "regions", 3.0)}.items()}  # fmt: skip
+    (same,) = differences(server, prompt | runs["one"] | runs["same"], (out(runs["one"]), out(runs["same"])))
+    assert max(same["rows"]) < 1e-5
+    end = {"figures": node("HSpaceTestDifference", a=["invert", 1], b=[out(runs["one"]), 0])}
+    refused(server, prompt | runs["one"] | end | {"edited": inject("PnP", source=["both", 0])}, "one prompt", "'source'")
+    refused(server, prompt | runs["one"] | end | {"edited": inject("PnP", source=["corner", 0])}, "area of [8, 8]")
+    end["figures"]["inputs"]["b"] = [out(runs["regions"]), 0]
+    refused(server, prompt | runs["regions"] | end, "area of [8, 8]", "Set Mask")
+
+
 def test_direct_inversion_returns_the_source_exactly(server):
     """With guidance the source row drifts off; DirectInversion holds it, and Prompt-to-Prompt then keeps what the words do not touch."""
     prompt = inverted(2) | {
