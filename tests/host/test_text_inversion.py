@@ -138,7 +138,7 @@ def ends(result) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("network", "dtype"), [("sdxl", "fp16"), ("sd2 v", "bf16"), ("sd15", "fp32")])
 def test_null_text_on_other_networks(server, network, dtype):
-    """Narrow weights, pooled text that stays, and on SD1.5 a ControlNet, on a batch that is not square."""
+    """Narrow weights, pooled text that stays, and on SD1.5 a ControlNet, on a picture that is not square."""
     prompt = {**source(method="ddim B", steps=3), **null_text(inner_steps=3), **sampled("null", negative="null")}
     for name in ("positive", "empty", "target", "source", FACE):
         del prompt[name]
@@ -146,16 +146,15 @@ def test_null_text_on_other_networks(server, network, dtype):
         "model": node("HSpaceTestUNet", network=network, dtype=dtype, seed=0),
         "vae": node("HSpaceTestVAE", network="tiny"),
         "picture": node("HSpaceTestPicture", case="noise", width=96, height=64),
-        "pictures": node("RepeatImageBatch", image=["picture", 0], amount=2),
         "control": node("HSpaceTestControl", conditioning=["model", 1], strength=0.3),
     }
     positive = ["control", 0] if network == "sd15" else ["model", 1]
-    prompt["invert"]["inputs"] |= {"image": ["pictures", 0], "vae": ["vae", 0], "positive": positive, "negative": ["model", 2]}
+    prompt["invert"]["inputs"] |= {"image": ["picture", 0], "vae": ["vae", 0], "positive": positive, "negative": ["model", 2]}
     prompt["null"]["inputs"] |= {"positive": positive, "negative": ["model", 2]}
     prompt["guider null"]["inputs"] |= {"positive": positive}
     prompt["decode null"]["inputs"]["vae"] = ["vae", 0]
     result = server.queue(prompt, timeout=600)
-    assert shown(server, result, "keep null").shape == (2, 64, 96, 3)
+    assert shown(server, result, "keep null").shape == (1, 64, 96, 3)
     fitted, before = ends(result)
     assert fitted < before
 
@@ -173,6 +172,10 @@ def test_what_null_text_refuses(server):
     changed["null"]["inputs"]["model"] = ["rescale", 0]
     refused(server, changed, "plain guidance", "from before that node")
     refused(server, {**source(method="ddim B", steps=3, cfg=2.0), **null_text()}, "inverted at cfg 2", "cfg 1")
+    pair = {**base, **null_text()}
+    pair[FACE] = {**pair[FACE], "inputs": {**pair[FACE]["inputs"], "count": 2}}
+    pair["positive"] = node("CLIPTextEncode", clip=["model", 1], text="a person")
+    refused(server, pair, "2 pictures", "one picture at a time")
 
 
 def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server):
