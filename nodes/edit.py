@@ -84,7 +84,7 @@ class HSpaceResumeTrajectory(io.ComfyNode):
                     tooltip="Edit only the predicted image and not the direction to it (Asyrp). The strength is rescaled so that both have the same first-order effect.",
                 ),
                 io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True, optional=True, tooltip="0: deterministic. Above: fresh noise every step (the paper of RBE uses 0.5)."),
-                io.Boolean.Input("direct", default=True, advanced=True, optional=True, tooltip="If the latent has several rows for the picture (Pair Latent): keep the first, the source, on the stored states (DirectInversion). Off: it is sampled like the others. Without effect on single rows or with eta."),
+                io.Boolean.Input("direct", default=True, advanced=True, optional=True, tooltip="With Pair Conditioning and Pair Latent: keep the source row of every pair on the stored states (DirectInversion). Off: it is sampled like the others. Without effect on rows that are no pairs, or with eta."),
             ],
             outputs=[io.Sampler.Output(display_name="sampler"), io.Sigmas.Output(display_name="sigmas")],
         )  # fmt: skip

@@ -162,6 +162,22 @@ def test_direct_inversion_returns_the_source_exactly(server):
     assert direct["rows"][1] > 1e-2 and target["rows"][1] > 0  # the target takes its attention from the row that is held
 
 
+def test_direct_inversion_holds_the_source_of_every_pair_and_no_other_row(server):
+    """Two pairs of one picture; and a repeated latent with one prompt, whose rows are all edits."""
+    prompt = inverted(2) | {
+        "pair": node("HSpacePairConditioning", clip=["model", 1], source=SOURCE, targets=TARGET),
+        "double": node("RepeatLatentBatch", samples=["invert", 1], amount=2), "rows": node("HSpacePairLatent", latent=["double", 0], rows=2),
+        "true": node("VAEEncode", pixels=["face", 0], vae=["model", 2]), "four": node("RepeatLatentBatch", samples=["true", 0], amount=4),
+    }  # fmt: skip
+    pairs, rows, one = (
+        resumed("model", *args) for args in (("pair", 4.0, ("rows", 0)), ("target", 4.0, ("double", 0)), ("target", 4.0, ("invert", 1)))
+    )
+    prompt |= pairs | rows | one | {"twice": node("RepeatLatentBatch", samples=[out(one), 0], amount=2)}
+    held, edits = differences(server, prompt, ("four", out(pairs)), ("twice", out(rows)))
+    assert max(held["rows"][::2]) < 1e-6 and min(held["rows"][1::2]) > 1e-2
+    assert max(edits["rows"]) < 1e-5
+
+
 @pytest.mark.parametrize("features", [False, True])
 def test_direct_inversion_with_a_local_blend_keeps_the_picture_itself(server, features):
     """Beside Prompt-to-Prompt alone, and beside features whose source pass has rows of its own."""
