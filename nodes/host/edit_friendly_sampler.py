@@ -10,6 +10,8 @@ from ...core.edit.edit_friendly import check_skip, holding, noises_of, sample_ed
 from ...core.trajectory import Trajectory
 from .denoiser import Prompts
 from .fingerprint import model_fingerprint
+from .p2p import held
+from .pairs import pair_rows
 
 _PARTIAL = {"control", "gligen", "hooks", "start_percent", "end_percent", "clip_start_percent", "timestep_start", "timestep_end"}
 
@@ -50,9 +52,11 @@ def edit_friendly_sampler(
             )
         area = _region(model, sigmas, extra.pop("denoise_mask", None), extra.get("model_options", {}))
         rows = path.noisiest.shape[0] if len(x) == 1 else len(x)
+        stored = holding(path, area, (pair_rows(model.inner_model) or rows) if source_row else 0)
+        options = extra.get("model_options", {}).get("transformer_options", {})
         return sample_edit_friendly(
             lambda y, sigma: model(y, sigma, denoise_mask=None, **extra), path, skip=skip, strength=strength, shift=shift, clip=clip, rows=rows,
-            hold=holding(path, area, source_row), callback=callback,
+            hold=stored and (lambda i, y: held(stored(i, y), options)), callback=callback,
         )  # fmt: skip
 
     return comfy.samplers.KSAMPLER(sample), grid.float()
