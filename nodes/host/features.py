@@ -88,7 +88,7 @@ class Features:
         if store is not None:
             if store[0] is not self:
                 return None
-            self._check_whole(call)
+            call.check_whole(self.path.states.shape[3:], "Inject Features")
             if store[1] or len(call.chunks()) > 1:
                 raise ValueError(
                     "the source picture is seen with one prompt, but several are combined in 'source' (or were when the picture was inverted); "
@@ -99,15 +99,8 @@ class Features:
         chunks = call.chunks(0 if now.positive_only else None)
         if bank is None or not chunks:
             return None
-        self._check_whole(call)
+        call.check_whole(self.path.states.shape[3:], "Inject Features")
         return _giving(now, bank, chunks, call.rows)
-
-    def _check_whole(self, call: Call) -> None:
-        if call.x.shape[2:] != self.path.states.shape[3:]:
-            raise ValueError(
-                f"Inject Features takes features of the whole picture {list(self.path.states.shape[3:])}, but a prompt holds for an area of "
-                f"{list(call.x.shape[2:])}; use Conditioning (Set Mask) in place of Set Area, or no area"
-            )
 
 
 def _keeping(now: Recipe, bank: dict) -> Patches:
