@@ -95,6 +95,26 @@ def test_every_family_and_a_picture_that_is_not_square(server, network):
     assert max(itself["rows"]) < 1e-3 and acts["rows"][0] > 1e-3 and off["same"]
 
 
+@pytest.mark.parametrize(("network", "tau"), [("sd15", 1.0), ("sdxl", 0.5)])
+def test_queries_and_keys_are_those_of_a_source_row_beside_it(server, network, tau):
+    """What Prompt-to-Prompt copies from a row that is held on the stored states is what Inject Features takes from the states alone."""
+    prompt = small(network) | {
+        "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),
+        "edited": inject("custom", tau_f=0.0, tau_A=tau, qk_blocks="input 1, input 3, middle, 2-5"),
+    }
+    texts = {"source": "a cat", "targets": "a dog", "source_encoded": ["source", 0], "targets_encoded": ["target", 0]}
+    prompt |= {
+        "tokens": node("HSpaceTestPair", network=network, targets=1), "pair": node("HSpacePairConditioning", **texts),
+        "words": p2p(tokens=("tokens", 1), cross_end=0.0, self_end=tau, self_resolution="all"),
+    }  # fmt: skip
+    runs = [resumed("edited", "target"), resumed("words", "pair", latent=("rows", 0)), resumed("model", "target")]
+    for part in runs:
+        prompt |= part
+    prompt["beside"] = node("LatentFromBatch", samples=[out(runs[1]), 0], batch_index=1, length=1)
+    same, acts = differences(server, prompt, (out(runs[0]), "beside"), (out(runs[2]), "beside"))
+    assert max(same["rows"]) < 1e-5 and min(acts["rows"]) > 1e-3
+
+
 def test_other_steps_are_looked_up_between_the_stored_ones(server):
     """A finer schedule and a stock sampler of second order; one that starts noisier is refused."""
     prompt = inverted(3) | {
@@ -178,16 +198,16 @@ def test_direct_inversion_holds_the_source_of_every_pair_and_no_other_row(server
     assert max(edits["rows"]) < 1e-5
 
 
-@pytest.mark.parametrize("features", [False, True])
-def test_direct_inversion_with_a_local_blend_keeps_the_picture_itself(server, features):
-    """Beside Prompt-to-Prompt alone, and beside features whose source pass has rows of its own."""
+@pytest.mark.parametrize(("features", "words"), [(False, ""), (True, ""), (True, "hair")])
+def test_direct_inversion_with_a_local_blend_keeps_the_picture_itself(server, features, words):
+    """Beside Prompt-to-Prompt alone, and beside features whose source pass has rows of its own that are not looked at."""
     prompt = inverted(2) | {"features": inject("PnP qk only", model=("words", 0))}
     prompt |= {
         "pair": node("HSpacePairConditioning", clip=["model", 1], source=SOURCE, targets=TARGET), "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),
         "words": p2p(cross_end=0.4, self_end=0.6), "true": node("VAEEncode", pixels=["face", 0], vae=["model", 2]), "both": node("HSpacePairLatent", latent=["true", 0], rows=2),
         "half": node("SolidMask", value=1.0, width=32, height=64), "canvas": node("SolidMask", value=0.0, width=64, height=64),
         "painted": node("MaskComposite", destination=["canvas", 0], source=["half", 0], x=0, y=0, operation="add"),
-        "edited": node("HSpaceP2PLocalBlend", model=["features" if features else "words", 0], tokens=["pair", 1], words="", threshold=0.3, start=0.0, mask=["painted", 0], without=""),
+        "edited": node("HSpaceP2PLocalBlend", model=["features" if features else "words", 0], tokens=["pair", 1], words=words, threshold=0.3, start=0.0, mask=["painted", 0], without=""),
     }  # fmt: skip
     prompt |= resumed("edited", "pair", 4.0, ("rows", 0))
     last = out(prompt)
