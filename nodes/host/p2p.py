@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.edit.local_blend import attention_map, blend, blend_mask, map_level
-from ...core.edit.prompt_to_prompt import WordControl, in_steps, mix_values
+from ...core.edit.prompt_to_prompt import WordControl, mix_values
+from ...core.schedule import in_steps
 from .attention import STORE, Call, Patches, Place, add_attention, attend, attentions, edits_in, step_at
 
 _RUN = "hspace_blend"
@@ -223,7 +224,7 @@ def _predict(executor, x: Tensor, sigma: Tensor, model_options: dict, seed=None)
     _groups(len(x), edit.size)
     run.size = x.shape[2:]
     step, steps = step_at(options, sigma)
-    acts = step >= int(edit.start * steps)
+    acts = in_steps((edit.start, 1.0), step, steps)
     before = edit.region(run, step - 1, x) if acts else None
     run.maps[step] = []  # a step that is evaluated again counts once
     out = executor(x if before is None else _blended(x, before, edit.size), sigma, model_options, seed)

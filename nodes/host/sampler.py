@@ -29,15 +29,8 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float, direct:
     def sample(model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None) -> Tensor:
         extra = dict(extra_args or {})
         grid = trajectory.sigmas
-        if len(sigmas) != len(grid) or not torch.allclose(sigmas.double().cpu(), grid, rtol=1e-4):
-            raise ValueError("connect the SIGMAS output of Resume Trajectory to the sampler: its steps belong to the stored states")
-        patcher = getattr(model.inner_model, "model_patcher", None)
-        if patcher is not None:
-            trajectory.check_model(model_fingerprint(patcher))
-        if x.shape[1:] != trajectory.noisiest.shape[1:]:
-            raise ValueError(
-                f"the trajectory holds pictures of {list(trajectory.noisiest.shape[1:])}, the latent connected has {list(x.shape[1:])}"
-            )
+        trajectory.check_run(sigmas, x, "Resume Trajectory")
+        trajectory.check_model(model_fingerprint(model.inner_model.model_patcher))
         start = trajectory.noisiest.to(x)
         copies = max(x.shape[0] // len(start), 1) if x.shape[0] % len(start) == 0 else 1
         x = start.repeat_interleave(copies, 0)
