@@ -61,7 +61,7 @@ def small(network: str) -> dict:
 
 @pytest.mark.parametrize("preset", ["PnP", "PnP f only", "PnP qk only", "P2P self", "MasaCtrl"])
 def test_each_preset_acts_and_the_source_in_itself_changes_nothing(server, preset):
-    prompt = inverted() | {"edited": inject(preset, start_step=0), "off": inject(preset, tau_f=0.0, tau_A=0.0)}
+    prompt = inverted() | {"edited": inject(preset, start=0.0), "off": inject(preset, tau_f=0.0, tau_A=0.0)}
     names = {}
     for key, (model, positive, cfg) in {
         "source": ("model", "source", 1.0), "itself": ("edited", "source", 1.0), "plain": ("model", "target", 3.0), "acts": ("edited", "target", 3.0),
@@ -84,15 +84,16 @@ def test_each_preset_acts_and_the_source_in_itself_changes_nothing(server, prese
 @pytest.mark.parametrize("network", ["sd15", "sd2 v", "sdxl"])
 def test_every_family_and_a_picture_that_is_not_square(server, network):
     prompt = small(network)
-    prompt |= {"edited": inject("PnP"), "off": inject("PnP", tau_f=0.0, tau_A=0.0), "said": node("PreviewAny", source=["edited", 1])}
-    runs = {key: resumed(*args) for key, args in {"source": ("model", "source"), "itself": ("edited", "source"), "plain": ("model", "target", 3.0),
-                                                  "acts": ("edited", "target", 3.0), "off": ("off", "target", 3.0)}.items()}  # fmt: skip
+    prompt |= {"edited": inject("PnP"), "off": inject("PnP", tau_f=0.0, tau_A=0.0), "values": inject("MasaCtrl", start=0.0)}
+    models = {"source": "model", "itself": "edited", "plain": "model", "acts": "edited", "off": "off", "values": "values"}
+    runs = {key: resumed(model, "source" if key in ("source", "itself") else "target") for key, model in models.items()}
     for part in runs.values():
         prompt |= part
-    itself, acts, off = differences(
-        server, prompt, *((out(runs[a]), out(runs[b])) for a, b in (("source", "itself"), ("plain", "acts"), ("plain", "off")))
-    )
-    assert max(itself["rows"]) < 1e-3 and acts["rows"][0] > 1e-3 and off["same"]
+    pairs = (("source", "itself"), ("plain", "off"), ("source", "plain"), ("source", "acts"), ("source", "values"))
+    itself, off, plain, *nearer = differences(server, prompt, *((out(runs[a]), out(runs[b])) for a, b in pairs))
+    assert max(itself["rows"]) < 1e-3 and off["same"]
+    for found in nearer:
+        assert found["rows"][0] < plain["rows"][0]  # what is taken draws the edit to the source
 
 
 @pytest.mark.parametrize(("network", "tau"), [("sd15", 1.0), ("sdxl", 0.5)])
@@ -138,7 +139,7 @@ def test_blocks_by_name(server):
         "said": node("PreviewAny", source=["edited", 1]),
     }
     text = server.queue(prompt, timeout=300).outputs["said"]["text"][0]
-    assert "residual: output 2; steps 0 up to 80%" in text and "queries and keys: middle 0, output 3, output 4, output 5" in text
+    assert "residual: output 2; steps from 0% to 80%" in text and "queries and keys: middle 0, output 3, output 4, output 5" in text
     refused(server, {**prompt, "edited": inject("custom")}, "takes no features")
     refused(server, {**prompt, "edited": inject("custom", f_blocks="17")}, "output 17")
     refused(server, {**prompt, "edited": inject("custom", f_blocks="two")}, "4-11, middle")
