@@ -230,7 +230,7 @@ class HostDenoiser:
     def _combined(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]]) -> Tensor:
         """What the host makes of the network's outputs: denoised pictures, averaged over prompts, guided."""
         sampling = self.patcher.get_model_object("model_sampling")
-        options = self._options()
+        options = self._extra.get("model_options", {})
         parts: list[list[Tensor]] = [[], []]
         for half, out in outputs:
             parts[half.kind].append(sampling.calculate_denoised(sigma, out.float() if out.dtype != torch.float64 else out, x))
