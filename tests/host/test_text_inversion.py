@@ -75,7 +75,7 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
         shown(server, result, name) for name in ("source", "keep back", "keep edit", "keep plain", "keep patched")
     )
     assert np.abs(original - back).max() <= 1 and len(back) == 2
-    assert error(original, plain) < 40
+    assert error(original, plain) < error(original, back) - 3
     assert np.abs(original - edit).mean() > 2 and np.abs(original - patched).mean() > 1
 
 
@@ -194,7 +194,7 @@ def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server
     original, plain, npi, zero, most, guided, edit, one = (shown(server, result, name) for name in names)
     assert error(original, npi) > error(original, plain) + 15, (error(original, npi), error(original, plain))
     assert np.array_equal(zero, edit)
-    assert error(npi, most) > error(npi, edit) + 1
+    assert error(npi, most) > error(npi, edit)
     assert error(original, guided) > error(original, most) + 1
     assert np.abs(one - npi).max() <= 2  # nothing is left of the guidance
 
