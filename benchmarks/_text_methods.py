@@ -193,7 +193,7 @@ def features(preset: str, start: float = 0.0) -> Method:
 
     def graph(item: PieItem, setup: Setup) -> Graph:
         links = {"model": ["model", 0], "trajectory": ["invert", 0]}
-        inject = node("HSpaceInjectFeatures", **links, preset=preset, tau_f=-1.0, tau_A=-1.0, start_step=setup.share(start))
+        inject = node("HSpaceInjectFeatures", **links, preset=preset, tau_f=-1.0, tau_A=-1.0, start=start)
         return {**inverted(), "inject": inject, **sampled(setup, resumed(), model=["inject", 0])}
 
     return graph

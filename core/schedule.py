@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+ROUNDING = 1e-9  # 0.29 * 100 is 28.999...
 Betas = Literal["linear", "scaled_linear", "cosine"]
 
 
@@ -149,6 +150,11 @@ def grid(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = N
 def grid_sigmas(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = None) -> Tensor:
     """:func:`grid` as descending sigmas followed by 0, `[n+1]` float64: what a sampler in this dialect takes."""
     return torch.cat([schedule.sigma(grid(schedule, n, style, t0)), torch.zeros(1, dtype=torch.float64)])
+
+
+def in_steps(window: tuple[float, float], step: int, steps: int) -> bool:
+    """Whether a step (0 is the noisiest) lies in a window given in shares of the steps, rounded down as the papers do."""
+    return int(steps * window[0] + ROUNDING) <= step < int(steps * window[1] + ROUNDING)
 
 
 def karras(steps: int, high: float, low: float = 0.02) -> Tensor:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+_SAME = 1e-3  # levels of two schedules that differ by less are one
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -67,6 +69,18 @@ class Trajectory:
         """Index of the noisy grid point nearest to ``sigma`` in log scale (never the clean end)."""
         return int((self.sigmas[:-1].log() - torch.tensor(max(sigma, 1e-8), dtype=torch.float64).log()).abs().argmin())
 
+    def at(self, sigma: float) -> Tensor:
+        """The state at any level, `[b c h w]`: between two stored ones in a straight line, as an Euler step has it; the noisiest above."""
+        s = self.sigmas
+        near = int((s - sigma).abs().argmin())
+        if abs(float(s[near]) - sigma) <= _SAME * sigma:
+            return self.states[near]
+        after = int((s > sigma).sum())
+        if after == 0:
+            return self.states[0]
+        high, low = float(s[after - 1]), float(s[after])
+        return torch.lerp(self.states[after], self.states[after - 1], (sigma - low) / (high - low))
+
     def image(self, index: int) -> Trajectory:
         """The trajectory of one image of the batch.
 
@@ -98,6 +112,36 @@ class Trajectory:
         """``extra``, the coupled states of an exact inversion changed along with ``states``."""
         pair = self.extra.get("pair")
         return self.extra if pair is None else {**self.extra, "pair": change(pair)}
+
+    def check_run(self, sigmas: Tensor, x: Tensor, node: str, skip: int = 0) -> None:
+        """Refuse a sampler's run that cannot follow the stored states.
+
+        Args:
+            sigmas: of the run.
+            x: its latent, `[b c h w]`.
+            node: that gives the right SIGMAS.
+            skip: steps left out at the noisy end.
+
+        Raises:
+            ValueError: other steps, or pictures of another size.
+        """
+        grid, held = self.sigmas[skip:], list(self.states.shape[2:])
+        if len(sigmas) != len(grid) or not torch.allclose(sigmas.double().cpu(), grid, rtol=1e-4):
+            raise ValueError(f"connect the SIGMAS output of {node} to the sampler: its steps belong to the stored states")
+        if list(x.shape[1:]) != held:
+            raise ValueError(
+                f"the trajectory holds pictures of {held}, the latent connected has {list(x.shape[1:])}; connect the latent of the "
+                "inversion, or one of that size"
+            )
+
+    def check_base(self, fingerprint: str) -> None:
+        """Refuse another checkpoint; a LoRA on top may be the edit.
+
+        Raises:
+            ValueError: the weights below all patches differ.
+        """
+        if self.fingerprint.partition("+")[0] != fingerprint.partition("+")[0]:
+            self.check_model(fingerprint)
 
     def check_model(self, fingerprint: str) -> None:
         """Refuse a model other than the one that was inverted.

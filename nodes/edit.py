@@ -84,7 +84,7 @@ class HSpaceResumeTrajectory(io.ComfyNode):
                     tooltip="Edit only the predicted image and not the direction to it (Asyrp). The strength is rescaled so that both have the same first-order effect.",
                 ),
                 io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True, optional=True, tooltip="0: deterministic. Above: fresh noise every step (the paper of RBE uses 0.5)."),
-                io.Boolean.Input("direct", default=True, advanced=True, optional=True, tooltip="If the latent has several rows for the picture (Pair Latent): keep the first, the source, on the stored states (DirectInversion). Off: it is sampled like the others. Without effect on single rows or with eta."),
+                io.Boolean.Input("direct", default=True, advanced=True, optional=True, tooltip="With Pair Conditioning and Pair Latent: keep the source row of every pair on the stored states (DirectInversion). Off: it is sampled like the others. Without effect on rows that are no pairs, or with eta."),
             ],
             outputs=[io.Sampler.Output(display_name="sampler"), io.Sigmas.Output(display_name="sigmas")],
         )  # fmt: skip
@@ -110,7 +110,7 @@ class HSpaceRenderTrajectory(io.ComfyNode):
             description="Samples an inverted image back through a steered MODEL and gives the edited picture beside the unedited reconstruction.",
             search_aliases=["edit image", "generate", "ddim sampling", "apply edit"],
             inputs=[
-                io.Model.Input("model", tooltip="From Steer. Without steering this gives the reconstruction."),
+                io.Model.Input("model", tooltip="From Steer, a rectifier or fine-tuned weights; without them this gives the reconstruction. Edits of attention and Proximal CFG are left out: those need Resume Trajectory."),
                 Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
                 io.Boolean.Input("asymmetric", default=False, tooltip="Edit only the predicted image, not the direction to it (Asyrp)."),
                 io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True, optional=True, tooltip="Fresh noise in every edited step; 0 is deterministic."),

@@ -34,7 +34,7 @@ class HSpaceInjectFeatures(io.ComfyNode):
                 io.Combo.Input("preset", options=list(PRESETS), tooltip="PnP: structure by features and self-attention. f only, qk only: one of both. P2P self: shapes, in the coarse layers. MasaCtrl: appearance. custom: the blocks named below."),
                 io.Float.Input("tau_f", default=-1.0, min=-1.0, max=1.0, step=0.05, tooltip="Share of the steps with the source's residual features. -1: the preset's own (0.8). 0: off."),
                 io.Float.Input("tau_A", default=-1.0, min=-1.0, max=1.0, step=0.05, tooltip="Share of the steps with the source's self-attention. -1: the preset's own (PnP 0.5, P2P self 0.4, MasaCtrl 1). 0: off."),
-                io.Int.Input("start_step", default=-1, min=-1, max=10000, advanced=True, optional=True, tooltip="First step of all. -1: the preset's own (0; MasaCtrl 4)."),
+                io.Float.Input("start", default=-1.0, min=-1.0, max=1.0, step=0.01, advanced=True, optional=True, tooltip="Share of the steps before anything is taken. -1: the preset's own (0; MasaCtrl 0.08, step 4 of 50)."),
                 io.Conditioning.Input("source", optional=True, tooltip="What the source picture shows. Without one: the prompt it was inverted with."),
                 io.String.Input("f_blocks", default="", advanced=True, optional=True, tooltip="Blocks whose residual features are the source's. " + _BLOCKS),
                 io.String.Input("qk_blocks", default="", advanced=True, optional=True, tooltip="Blocks whose self-attention takes queries and keys of the source. " + _BLOCKS),
@@ -45,19 +45,17 @@ class HSpaceInjectFeatures(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, preset, tau_f, tau_A, start_step=-1, source=None, f_blocks="", qk_blocks="", kv_blocks=""
+        cls, model, trajectory, preset, tau_f, tau_A, start=-1.0, source=None, f_blocks="", qk_blocks="", kv_blocks=""
     ) -> io.NodeOutput:
         """Patch a clone."""
         net, path = check_unet(model), trajectory_from_payload(trajectory)
-        here = model_fingerprint(model)
-        if path.fingerprint.partition("+")[0] != here.partition("+")[0]:
-            path.check_model(here)
+        path.check_base(model_fingerprint(model))
         recipe = _recipe(net, is_sdxl(model), preset, f_blocks, qk_blocks, kv_blocks)
         recipe = replace(
             recipe,
             tau_f=recipe.tau_f if tau_f < 0 else tau_f,
             tau_a=recipe.tau_a if tau_A < 0 else tau_A,
-            start=recipe.start if start_step < 0 else start_step,
+            start=recipe.start if start < 0 else start,
         )
         edit = Features(path, source or Prompts.of(path).positive, recipe)
         return io.NodeOutput(add_features(model, edit), _said(recipe))
@@ -83,7 +81,7 @@ def _said(recipe: Recipe) -> str:
         ("keys and values", recipe.keys, recipe.tau_a),
     )
     lines = [
-        f"{what}: {', '.join(' '.join(map(str, b)) for b in sorted(where))}; steps {recipe.start} up to {tau:.0%}"
+        f"{what}: {', '.join(' '.join(map(str, b)) for b in sorted(where))}; steps from {recipe.start:.0%} to {tau:.0%}"
         for what, where, tau in parts
         if where
     ]

@@ -12,7 +12,7 @@ from ..core.train.levels import lpips_distance
 from .dials import VAE
 from .host.api import LoraModel, Trajectory, io, ui
 from .host.images import decode, from_image
-from .host.morph import attention_layers, groups, morph
+from .host.morph import decoder_layers, groups, morph
 from .host.progress import reporter
 
 _LORA = "From Fit Image LoRA of this picture. Invert the picture with this LoRA on the MODEL (Load LoRA Model, strength 1)."
@@ -60,7 +60,7 @@ class HSpaceMorphFrames(io.ComfyNode):
         """Render."""
         one, two = trajectory_from_payload(first), trajectory_from_payload(second)
         places = parse_alphas(alphas) if alphas.strip() else even_alphas(frames)
-        steps, layers = len(one.sigmas) - 1, attention_layers(model)
+        steps, layers = len(one.sigmas) - 1, decoder_layers(model)
         report = reporter(model, steps * groups(places, batch))
         made = morph(
             model,

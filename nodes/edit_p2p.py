@@ -145,7 +145,7 @@ class HSpaceP2PBlendMask(io.ComfyNode):
             search_aliases=["attention mask", "local blend mask"],
             inputs=[
                 io.Model.Input("model", tooltip="That went into the sampler, with P2P Local Blend."),
-                io.Latent.Input("latent", tooltip="What the sampler gave: the mask is there once it is done."),
+                io.Latent.Input("latent", tooltip="The sampler's output as it is, from its last run with this MODEL."),
             ],
             outputs=[io.Mask.Output(display_name="mask")],
         )
@@ -154,12 +154,11 @@ class HSpaceP2PBlendMask(io.ComfyNode):
     def execute(cls, model, latent) -> io.NodeOutput:
         """Read."""
         edit = blend_of(model.model_options.get("transformer_options", {}))
-        if edit is None or edit.last is None or len(edit.last) != len(latent["samples"]):
-            raise ValueError(
-                "this MODEL has not blended this latent; connect the MODEL and the result of the same sampler, after P2P Local Blend"
-            )
-        targets = [i for i in range(len(edit.last)) if i % edit.size]
-        return io.NodeOutput(F.interpolate(edit.last[targets][:, None], scale_factor=_unit(model))[:, 0])
+        if edit is None:
+            raise ValueError("this MODEL has no P2P Local Blend; connect the one that went into the sampler")
+        mask = edit.mask_of(latent["samples"])
+        targets = [i for i in range(len(mask)) if i % edit.size]
+        return io.NodeOutput(F.interpolate(mask[targets][:, None], scale_factor=_unit(model))[:, 0])
 
 
 def _unit(model) -> int:

@@ -7,6 +7,7 @@ import torch
 from ..core.discover.latent_svd import Svd, Weights, fit_values, mixed, scaled
 from ..core.plots import lines_plot, loss_plot
 from .host.api import io, ui
+from .host.denoiser import is_flow
 from .host.progress import reporter
 from .host.training import gradients
 
@@ -23,6 +24,10 @@ def _sigma(sigmas) -> float:
 
 def _vp(model, latent: dict, sigmas) -> torch.Tensor:
     """The VP state of a LATENT in the middle of sampling, float32 on the CPU."""
+    if is_flow(model):
+        raise ValueError(
+            "these latents are taken as x0 + sigma n, which a flow model does not know; connect Stable Diffusion 1.x, 2.x or SDXL"
+        )
     samples = latent["samples"]
     if not isinstance(samples, torch.Tensor) or samples.dim() != 4:
         raise ValueError("this node takes latents of pictures [b c h w]; latents of videos or audio have no such SVD")

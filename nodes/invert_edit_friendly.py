@@ -122,7 +122,7 @@ class HSpaceSampleEditFriendly(io.ComfyNode):
                 io.Int.Input("shift_x", default=0, min=-4096, max=4096, advanced=True, optional=True, tooltip="Moves the picture to the right, around the edge: pixels, or latents of 8 pixels for Stable Diffusion."),
                 io.Int.Input("shift_y", default=0, min=-4096, max=4096, advanced=True, optional=True, tooltip="Moves the picture down; see shift_x."),
                 io.Float.Input("clip_last", default=0.0, min=0.0, max=10.0, step=0.001, round=0.0001, advanced=True, optional=True, tooltip="Largest root mean square of the last noise, in the unit of the picture; 0: no limit. TurboEdit limits it in runs of 3 or 4 steps."),
-                io.Boolean.Input("source_row", default=False, advanced=True, optional=True, tooltip="The first picture of the batch stays the source, whatever the guider's cfg: for paired edits that read the source's attention."),
+                io.Boolean.Input("source_row", default=False, advanced=True, optional=True, tooltip="The first picture of the batch (with Pair Conditioning: of every pair) stays the source, whatever the guider's cfg: for edits that read the source's attention."),
             ],
             outputs=[io.Sampler.Output(display_name="sampler"), io.Sigmas.Output(display_name="sigmas", tooltip="Already without the skipped steps.")],
         )  # fmt: skip

@@ -28,7 +28,7 @@ class HSpaceMeasureEdit(io.ComfyNode):
                 io.Image.Input("before", tooltip="The unedited reconstruction, not the original: then the inversion's own error does not count."),
                 io.Image.Input("after", tooltip="The edited picture, of the same size and batch."),
                 io.Mask.Input("mask", optional=True, tooltip="The region that was meant to change."),
-                io.Combo.Input("factors", options=["face world", "off"], tooltip="face world: also read all 18 factors with the embedded regressor (64x64 faces of this pack only)."),
+                io.Combo.Input("factors", options=["face world", "off"], tooltip="face world: also read all 18 factors with the embedded regressor, if the pictures are 64x64 (faces of this pack only)."),
             ],
             outputs=[
                 io.String.Output(display_name="table", tooltip="For Preview as Text."),
@@ -45,11 +45,7 @@ class HSpaceMeasureEdit(io.ComfyNode):
         if a.shape != b.shape:
             raise ValueError(f"'before' and 'after' must have one size and batch, got {list(before.shape)} and {list(after.shape)}")
         region = one_mask(mask, *a.shape[-2:])
-        regressor = load_regressor(paths.WEIGHTS / paths.REGRESSOR) if factors == "face world" else None
-        if regressor is not None and a.shape[-2:] != (64, 64):
-            raise ValueError(
-                f"the factors of the face world are read from 64x64 pictures, got {a.shape[-1]}x{a.shape[-2]}; set 'factors' to off"
-            )
+        regressor = load_regressor(paths.WEIGHTS / paths.REGRESSOR) if factors == "face world" and a.shape[-2:] == (64, 64) else None
         report = measure_edit(a, b, region, regressor)
         heat = heatmap(a, b)
         picture = strip([("", [a[0], b[0], heat[0]])], ["before", "after", "difference"])

@@ -115,16 +115,16 @@ def check_skip(skip: int, steps: int) -> None:
         raise ValueError(f"skip must lie in 0..{steps - 1} for a trajectory of {steps} steps, got {skip}; about a third is a good start")
 
 
-def holding(trajectory: Trajectory, mask: Callable[[float], Tensor] | None = None, source_row: bool = False) -> Hold | None:
+def holding(trajectory: Trajectory, mask: Callable[[float], Tensor] | None = None, sources: int = 0) -> Hold | None:
     """Keep parts of a batch at the stored states, so that at the end they are the inverted picture itself.
 
     Args:
         trajectory: on the device of the run.
         mask: sigma -> region that may change, 0..1, broadcasting to `[b c h w]` (1: edited, as in the host's noise masks). The clean
             end is blended like the last level.
-        source_row: the first row of the batch is the picture itself, whatever its prompt and guidance make of it.
+        sources: the first of every so many rows is the picture itself, whatever its prompt and guidance make of it; 0: none is.
     """
-    if mask is None and not source_row:
+    if mask is None and not sources:
         return None
 
     def hold(i: int, x: Tensor) -> Tensor:
@@ -132,7 +132,10 @@ def holding(trajectory: Trajectory, mask: Callable[[float], Tensor] | None = Non
         if mask is not None:
             level = float(trajectory.sigmas[min(i, len(trajectory.sigmas) - 2)])
             x = torch.lerp(stored.expand_as(x), x, mask(level).to(x).expand_as(x))
-        return torch.cat([stored[:1], x[1:]]) if source_row else x
+        if sources:
+            x = x.clone()
+            x[::sources] = stored.expand_as(x)[::sources]
+        return x
 
     return hold
 

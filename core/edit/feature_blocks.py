@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..schedule import in_steps
+
 Block = tuple[str, int]
 SD_BLOCKS = 12  # output blocks of Stable Diffusion 1.x, in whose numbers the papers speak
 _ENTRY = re.compile(r"(?:(input|output)\s*)?(\d+)(?:\s*-\s*(\d+))?")
@@ -21,7 +23,7 @@ class Recipe:
         keys: blocks whose self-attention takes keys and values of the source.
         tau_f: end of the window of ``hidden``.
         tau_a: end of the window of ``queries`` and ``keys``.
-        start: first step of all.
+        start: beginning of all windows.
         positive_only: leave the negative prompt's part alone.
     """
 
@@ -30,13 +32,12 @@ class Recipe:
     keys: frozenset[Block] = frozenset()
     tau_f: float = 0.0
     tau_a: float = 0.0
-    start: int = 0
+    start: float = 0.0
     positive_only: bool = False
 
     def at(self, step: int, steps: int) -> Recipe | None:
         """What is taken at a step, or None if nothing is."""
-        # 1e-9: 0.29 * 100 is 28.999...
-        in_f, in_a = (self.start <= step < int(tau * steps + 1e-9) for tau in (self.tau_f, self.tau_a))
+        in_f, in_a = (in_steps((self.start, tau), step, steps) for tau in (self.tau_f, self.tau_a))
         none: frozenset[Block] = frozenset()
         now = replace(self, hidden=self.hidden if in_f else none, queries=self.queries if in_a else none, keys=self.keys if in_a else none)
         return now if now.hidden or now.queries or now.keys else None
@@ -68,7 +69,7 @@ def preset(name: str, outputs: int, coarse: Sequence[Block], sdxl: bool = False)
     if name == "P2P self":
         return Recipe(queries=frozenset(coarse), tau_a=0.4, positive_only=True)
     if name == "MasaCtrl":
-        return Recipe(keys=kv, tau_a=1.0, start=4)
+        return Recipe(keys=kv, tau_a=1.0, start=0.08)  # step 4 of 50
     if name == "custom":
         return Recipe(tau_f=0.8, tau_a=0.5)
     raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..schedule import ROUNDING
 from ..trajectory import Trajectory
 from .interpolate import adain, slerp
 
@@ -48,4 +49,4 @@ def interpolated_steps(steps: int, share: float) -> int:
     """
     if not 0 <= share <= 1:
         raise ValueError(f"the share of steps must lie in 0..1, got {share}; 0.6 is the paper's")
-    return math.ceil(steps * share - 1e-9)
+    return math.ceil(steps * share - ROUNDING)

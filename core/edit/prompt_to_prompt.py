@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..schedule import ROUNDING
 from .tokens import Prompt, token_map
-
-_ROUNDING = 1e-9  # 0.29 * 100 is 28.999...
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class WordControl:
 
     def at(self, step: int, steps: int) -> tuple[Tensor, Tensor] | None:
         """``A`` `[T T]` and ``b`` `[T]` at a step (0 is the noisiest), or None where the map stays as it is."""
-        first, last = ((edge * (steps + 1) + _ROUNDING).floor() for edge in (self.start, self.end))
+        first, last = ((edge * (steps + 1) + ROUNDING).floor() for edge in (self.start, self.end))
         inside = ((first <= step) & (step < last)).double()
         mixed = self.shares * (self.alpha * self.weight * inside)
         own = (1 - self.alpha) * self.weight * inside + (1 - inside)
@@ -88,8 +87,3 @@ def mix_values(v: Tensor, mixed: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     wide = split.to(torch.promote_types(v.dtype, torch.float32))
     taken = torch.einsum("nij,nrjc->nric", mixed.to(wide), wide)
     return taken.flatten(1, 2).to(v.dtype), (wide * own.to(wide)[:, None, :, None]).flatten(1, 2).to(v.dtype)
-
-
-def in_steps(window: tuple[float, float], step: int, steps: int) -> bool:
-    """Whether a step (0 is the noisiest) lies in a window given in shares of the steps, by the paper's rounding."""
-    return int(steps * window[0] + _ROUNDING) <= step < int(steps * window[1] + _ROUNDING)

@@ -57,7 +57,7 @@ def towards(denoised: Tensor, x: Tensor, sigma: float, nxt: float, path: Traject
     Raises:
         ValueError: the path holds states of another size.
     """
-    state = state_at(path, nxt).to(x)
+    state = path.at(nxt).to(x)
     if state.shape[1:] != x.shape[1:] or len(state) not in (1, len(x)):
         raise ValueError(f"the trajectory holds {list(state.shape)}, the picture sampled here is {list(x.shape)}; use the same size")
     mask = large.to(x)
@@ -66,13 +66,3 @@ def towards(denoised: Tensor, x: Tensor, sigma: float, nxt: float, path: Traject
     ratio = nxt / sigma
     below = denoised + ratio * (x - denoised)
     return denoised - rate * (1 - mask) * (below - state) / (1 - ratio)
-
-
-def state_at(path: Trajectory, sigma: float) -> Tensor:
-    """The path's state at any level, `[b c h w]`: exact on its grid, on the straight line between neighbours, clamped at its top."""
-    s = path.sigmas
-    i = int((s > sigma).sum())  # first level at or below
-    if i == 0:
-        return path.states[0]
-    high, low = float(s[i - 1]), float(s[i])
-    return torch.lerp(path.states[i], path.states[i - 1], (sigma - low) / (high - low))

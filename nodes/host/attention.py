@@ -49,6 +49,18 @@ class Call:
         kinds = self.options.get("cond_or_uncond", [0])
         return [i * self.rows for i, k in enumerate(kinds) if kind is None or k == kind]
 
+    def check_whole(self, size: tuple[int, ...], what: str) -> None:
+        """Refuse prompts that hold for an area.
+
+        Raises:
+            ValueError: the picture in this call is not of ``size``, height and width of the state.
+        """
+        if self.x.shape[2:] != size:
+            raise ValueError(
+                f"{what} looks at the whole picture {list(size)}, but a prompt holds for an area of {list(self.x.shape[2:])}; use Conditioning "
+                "(Set Mask) in place of Set Area, or no area"
+            )
+
     def size(self, level: int) -> tuple[int, int]:
         """Height and width of the maps at a level."""
         height, width = self.x.shape[-2:]

@@ -65,7 +65,9 @@ def with_denoiser(
     Raises:
         ValueError: derivatives are asked of a network without a bottleneck, its weights are quantised, or the VAE is another model's.
     """
-    (check_network if gradients else check_weights)(model)
+    if gradients:
+        check_network(model)
+        check_weights(model)
     done: list[T] = []
     fingerprint, loaded = model_fingerprint(model), _held(model) if gradients else model
 
@@ -97,11 +99,10 @@ def check_network(model) -> tuple[str, ...]:
     """Layers of a MODEL that has a bottleneck.
 
     Raises:
-        ValueError: it has none, or its weights are quantised.
+        ValueError: it has none.
     """
     net = model.model.diffusion_model
     layers = layers_of(net)
-    check_weights(model)
     if layers is None:
         raise ValueError(
             f"this node reads the bottleneck of a U-Net, but the MODEL connected is a {type(net).__name__}, which has none; "
@@ -111,7 +112,7 @@ def check_network(model) -> tuple[str, ...]:
 
 
 def check_weights(model) -> None:
-    """Refuse quantised weights.
+    """Refuse quantised weights: no derivative runs through them.
 
     Raises:
         ValueError: they are.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import comfy.samplers
-import torch
 from torch import Tensor
 
 from ...core.edit.edit_friendly import check_skip, holding, noises_of, sample_edit_friendly
 from ...core.trajectory import Trajectory
 from .denoiser import Prompts
 from .fingerprint import model_fingerprint
+from .p2p import held
+from .pairs import pair_rows
 
 _PARTIAL = {"control", "gligen", "hooks", "start_percent", "end_percent", "clip_start_percent", "timestep_start", "timestep_end"}
 
@@ -39,20 +40,16 @@ def edit_friendly_sampler(
     grid = trajectory.sigmas[skip:]
 
     def sample(model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None) -> Tensor:
-        if len(sigmas) != len(grid) or not torch.allclose(sigmas.double().cpu(), grid, rtol=1e-4):
-            raise ValueError("connect the SIGMAS output of Sample Edit-Friendly to the sampler: its steps belong to the stored noises")
-        _check_weights(trajectory, getattr(model.inner_model, "model_patcher", None))
+        trajectory.check_run(sigmas, x, "Sample Edit-Friendly", skip)
+        trajectory.check_base(model_fingerprint(model.inner_model.model_patcher))
         path, extra = trajectory.to(x.device), {**(extra_args or {})}
-        if x.shape[1:] != path.noisiest.shape[1:]:
-            raise ValueError(
-                f"the trajectory holds pictures of {list(path.noisiest.shape[1:])}, the latent connected has {list(x.shape[1:])}; "
-                "connect the latent of Edit-Friendly Inversion, or one of that size"
-            )
         area = _region(model, sigmas, extra.pop("denoise_mask", None), extra.get("model_options", {}))
         rows = path.noisiest.shape[0] if len(x) == 1 else len(x)
+        stored = holding(path, area, (pair_rows(model.inner_model) or rows) if source_row else 0)
+        options = extra.get("model_options", {}).get("transformer_options", {})
         return sample_edit_friendly(
             lambda y, sigma: model(y, sigma, denoise_mask=None, **extra), path, skip=skip, strength=strength, shift=shift, clip=clip, rows=rows,
-            hold=holding(path, area, source_row), callback=callback,
+            hold=stored and (lambda i, y: held(stored(i, y), options)), callback=callback,
         )  # fmt: skip
 
     return comfy.samplers.KSAMPLER(sample), grid.float()
@@ -71,12 +68,3 @@ def _region(model, sigmas: Tensor, mask: Tensor | None, options: dict):
         return made * (mask > 0)  # stock DifferentialDiffusion lets go of everything at the smallest sigma
 
     return area
-
-
-def _check_weights(trajectory: Trajectory, patcher) -> None:
-    """The same checkpoint; a LoRA on top may be the edit."""
-    if patcher is None:
-        return
-    seen = model_fingerprint(patcher)
-    if seen.split("+")[0] != trajectory.fingerprint.split("+")[0]:
-        trajectory.check_model(seen)

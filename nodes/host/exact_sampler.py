@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import comfy.samplers
-import torch
 from torch import Tensor
 
 from ...core.denoiser import Bottleneck
@@ -25,13 +24,12 @@ def exact_sampler(trajectory: Trajectory):
 
     def sample(model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None) -> Tensor:
         grid = trajectory.sigmas
-        if len(sigmas) != len(grid) or not torch.allclose(sigmas.double().cpu(), grid, rtol=1e-4):
-            raise ValueError("connect the SIGMAS output of Sample Exact Inversion to the sampler: its steps belong to the stored states")
+        trajectory.check_run(sigmas, x, "Sample Exact Inversion")
         call = _Call(model, dict(extra_args or {}), grid)
         trajectory.check_model(call.fingerprint)
         path, rows = trajectory.to(x.device), trajectory.states.shape[1]
-        if x.shape[1:] != path.noisiest.shape[1:] or rows not in (1, len(x)):
-            raise ValueError(f"the trajectory holds pictures of {list(path.noisiest.shape)}, the latent connected has {list(x.shape)}")
+        if rows not in (1, len(x)):
+            raise ValueError(f"the trajectory holds {rows} pictures, the latent connected {len(x)}; connect as many, or invert one alone")
         if rows == 1:
             path = path.repeat(len(x))
         path = replace(path, states=path.states.to(x.dtype))

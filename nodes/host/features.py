@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import comfy.model_base
 import comfy.sampler_helpers
 import comfy.samplers
-import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, VideoResBlock
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
@@ -18,7 +17,7 @@ from .attention import STORE, Call, Patches, Place, add_attention, blocks, edits
 from .steering import PLAIN
 
 _BANKS = "hspace_banks"
-_SAME = 1e-3  # levels of two schedules that differ by less are one
+_MORE = 1 + 1e-3  # by so much schedules may differ
 
 
 def feature_blocks(net) -> tuple[list[Block], list[Block], list[Block]]:
@@ -56,28 +55,24 @@ class Features:
         return f"hspace_source_{id(self)}"
 
     def state(self, sigma: float, like: Tensor) -> Tensor:
-        """The stored state at a noise level, `[p c h w]`; between two stored levels in a straight line, as an Euler step has it.
+        """The stored state at a noise level, `[p c h w]`, see :meth:`core.trajectory.Trajectory.at`.
 
         Raises:
             ValueError: the level lies above the stored ones, or the picture has another size.
         """
-        grid, states = self.path.sigmas, self.path.states
+        states = self.path.states
         if states.shape[2:] != like.shape[1:] or like.shape[0] % states.shape[1]:
             raise ValueError(
                 f"the trajectory holds {states.shape[1]} picture(s) of {list(states.shape[2:])}, the latent connected is "
                 f"{list(like.shape)}; connect a latent of the same size, as many pictures or a multiple"
             )
-        if sigma > float(grid[0]) * (1 + _SAME):
+        top = float(self.path.sigmas[0])
+        if sigma > top * _MORE:
             raise ValueError(
-                f"the sampler starts at sigma {sigma:.4g}, noisier than the trajectory ({float(grid[0]):.4g}); use the SIGMAS that the "
+                f"the sampler starts at sigma {sigma:.4g}, noisier than the trajectory ({top:.4g}); use the SIGMAS that the "
                 "picture was inverted with, or Resume Trajectory"
             )
-        near = int((grid - sigma).abs().argmin())
-        if abs(float(grid[near]) - sigma) <= _SAME * sigma:
-            return states[near].to(like)
-        after = int((grid < sigma).nonzero()[0])
-        share = (sigma - float(grid[after])) / float(grid[after - 1] - grid[after])
-        return torch.lerp(states[after].to(like), states[after - 1].to(like), share)
+        return self.path.at(sigma).to(like)
 
     def patches(self, call: Call) -> Patches | None:
         """See :class:`nodes.host.attention.AttentionEdit`."""
@@ -86,10 +81,21 @@ class Features:
         if now is None:
             return None
         if store is not None:
-            return _keeping(now, store[1]) if store[0] is self else None
+            if store[0] is not self:
+                return None
+            call.check_whole(self.path.states.shape[3:], "Inject Features")
+            if store[1] or len(call.chunks()) > 1:
+                raise ValueError(
+                    "the source picture is seen with one prompt, but several are combined in 'source' (or were when the picture was inverted); "
+                    "connect one CLIP Text Encode to 'source'"
+                )
+            return _keeping(now, store[1])
         bank = next((bank for edit, bank in call.options.get(_BANKS, ()) if edit is self), None)
         chunks = call.chunks(0 if now.positive_only else None)
-        return _giving(now, bank, chunks, call.rows) if bank is not None and chunks else None
+        if bank is None or not chunks:
+            return None
+        call.check_whole(self.path.states.shape[3:], "Inject Features")
+        return _giving(now, bank, chunks, call.rows)
 
 
 def _keeping(now: Recipe, bank: dict) -> Patches:

@@ -9,7 +9,6 @@ from typing import Any
 
 import comfy.sd
 import torch
-from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from ...core.edit.low_rank import beside, blended
 from ...core.edit.morph import interpolated_steps, noises_between
 from ...core.edit.sample import sample_ddim
 from ...core.trajectory import Trajectory
+from .attention import attentions
 from .denoiser import Prompts, with_denoiser
 from .fingerprint import model_fingerprint
 from .lora import low_rank
@@ -55,10 +55,10 @@ class KeyValues:
         return torch.lerp(chunks[:, :1], chunks[:, -1:], weights).flatten(0, 1)
 
 
-def attention_layers(model) -> int:
+def decoder_layers(model) -> int:
     """How many self-attention layers the decoder of a MODEL has."""
     net = model.model.diffusion_model
-    return sum(isinstance(m, BasicTransformerBlock) for m in net.output_blocks.modules()) if isinstance(net, UNetModel) else 0
+    return sum(place.block[0] == "output" for place in attentions(net)) if isinstance(net, UNetModel) else 0
 
 
 def morph(
@@ -84,7 +84,7 @@ def morph(
     for path, lora, which in ((first, loras[0], "first"), (second, loras[1], "second")):
         check_plain(path)
         _check_inverted(model, path, lora, which)
-    steps = interpolated_steps(len(first.sigmas) - 1, share) if attention_layers(model) else 0
+    steps = interpolated_steps(len(first.sigmas) - 1, share) if decoder_layers(model) else 0
     pairs = [{} if lora is None else low_rank(model, lora, f"{which} LoRA") for lora, which in zip(loras, ("first", "second"), strict=True)]
     first, second = first.to(model.load_device), second.to(model.load_device)
     noises_between(first, second, alphas, statistics)  # refuses what does not fit before anything runs

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.edit.local_blend import attention_map, blend, blend_mask, map_level
-from ...core.edit.prompt_to_prompt import WordControl, in_steps, mix_values
+from ...core.edit.prompt_to_prompt import WordControl, mix_values
+from ...core.schedule import in_steps
 from .attention import STORE, Call, Patches, Place, add_attention, attend, attentions, edits_in, step_at
 
 _RUN = "hspace_blend"
@@ -106,7 +107,7 @@ class LocalBlend:
         mask: `[h w]` in 0..1 or None.
         threshold: share of a map's highest value.
         start: share of the steps from which on it acts; maps are summed from the first step on.
-        last: the mask that the last run ended with, `[b h w]`.
+        last: what the last run gave, `[b c h w]`, and the mask that it ended with, `[b h w]`.
     """
 
     size: int
@@ -115,7 +116,7 @@ class LocalBlend:
     mask: Tensor | None
     threshold: float
     start: float
-    last: Tensor | None = None
+    last: tuple[Tensor, Tensor] | None = None
 
     def patches(self, call: Call) -> Patches | None:
         """See :class:`nodes.host.attention.AttentionEdit`: only looks."""
@@ -125,6 +126,7 @@ class LocalBlend:
         groups = _cond_groups(call, self.size)
         if not groups:
             return None
+        call.check_whole(run.size, "P2P Local Blend")
         words = torch.stack([self.words, self.words * 0 if self.without is None else self.without], -1).to(call.x.device, torch.float32)
         level = map_level({p.level: call.size(p.level)[0] * call.size(p.level)[1] for p in attentions(call.net)})
         edited = next((e.mixed(call) for e in edits_in(call.options) if isinstance(e, PromptToPrompt)), [None] * (self.size - 1))
@@ -147,6 +149,19 @@ class LocalBlend:
             return out
 
         return Patches(cross=cross)
+
+    def mask_of(self, latent: Tensor) -> Tensor:
+        """The mask that a sampler's result `[b c h w]` ended with, `[b h w]`.
+
+        Raises:
+            ValueError: the last run gave another one.
+        """
+        if self.last is None or self.last[0].shape != latent.shape or not torch.equal(self.last[0].to(latent), latent):
+            raise ValueError(
+                "the last run with this MODEL did not give this latent; connect the MODEL that went into the sampler, with P2P Local Blend, and "
+                "the sampler's 'output' as it is. If the MODEL serves several samplers, give each a P2P Local Blend of its own"
+            )
+        return self.last[1]
 
     def region(self, run: _Run, step: int, x: Tensor) -> Tensor | None:
         """The mask after the maps up to a step, `[b h w]`, or None if there are none yet."""
@@ -174,7 +189,8 @@ class _Run:
     """Maps of one run of a sampler: by step, one `[b pixels 2]` for each attention looked at."""
 
     maps: dict[int, list[Tensor]] = field(default_factory=dict)
-    shape: tuple[int, int] = (0, 0)
+    size: tuple[int, ...] = ()  # of the state
+    shape: tuple[int, int] = (0, 0)  # of the maps
     mask: Tensor | None = None  # of the step that was evaluated last, once the blend acts
 
 
@@ -190,8 +206,13 @@ def blend_of(options: dict) -> LocalBlend | None:
 
 def _open(executor, *args, **kwargs):
     """A run begins; its options are the host's own copy, so nothing stays behind."""
-    executor.class_obj.model_options.setdefault("transformer_options", {})[_RUN] = _Run()
-    return executor(*args, **kwargs)
+    options = executor.class_obj.model_options.setdefault("transformer_options", {})
+    options[_RUN] = run = _Run()
+    edit = blend_of(options)
+    out = executor(*args, **kwargs)
+    if edit is not None and run.mask is not None:
+        edit.last = out.cpu(), run.mask.cpu()
+    return out
 
 
 def _predict(executor, x: Tensor, sigma: Tensor, model_options: dict, seed=None) -> Tensor:
@@ -201,16 +222,14 @@ def _predict(executor, x: Tensor, sigma: Tensor, model_options: dict, seed=None)
     if edit is None or run is None or STORE in options:
         return executor(x, sigma, model_options, seed)
     _groups(len(x), edit.size)
+    run.size = x.shape[2:]
     step, steps = step_at(options, sigma)
-    acts = step >= int(edit.start * steps)
+    acts = in_steps((edit.start, 1.0), step, steps)
     before = edit.region(run, step - 1, x) if acts else None
     run.maps[step] = []  # a step that is evaluated again counts once
     out = executor(x if before is None else _blended(x, before, edit.size), sigma, model_options, seed)
     run.mask = edit.region(run, step, x) if acts else None
-    if run.mask is None:
-        return out
-    edit.last = run.mask.cpu()
-    return _blended(out, run.mask, edit.size)
+    return out if run.mask is None else _blended(out, run.mask, edit.size)
 
 
 def held(x: Tensor, options: dict) -> Tensor:

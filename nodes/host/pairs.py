@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...core.edit.tokens import Prompt
 
+PAIR = "hspace_pair"  # in a CONDITIONING: how many of its rows, source first, belong together
 _TOWERS = {"l", "g", "h"}
 _END = "</w>"
 
@@ -87,7 +88,13 @@ def stacked(conditionings: list[list]) -> list:
     pooled = [e.get("pooled_output") for e in extras]
     if all(isinstance(p, Tensor) for p in pooled):
         extra["pooled_output"] = torch.cat([p.expand(n, *p.shape[1:]) for p, n in zip(pooled, rows, strict=True)])
+    extra[PAIR] = sum(rows)
     return [[torch.cat(tensors), extra]]
+
+
+def pair_rows(guider) -> int:
+    """How many rows of a batch belong together by the positive prompts of a GUIDER; 0 if they are no pair."""
+    return max((entry.get(PAIR, 0) for entry in guider.conds.get("positive", ())), default=0)
 
 
 def paired(latent: dict[str, Any], rows: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ...core.edit.steer import edited_step, in_window
 from ...core.trajectory import Trajectory
 from .fingerprint import model_fingerprint
 from .p2p import held
+from .pairs import pair_rows
 from .steering import EDITS, PLAIN
 
 
@@ -21,25 +22,20 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float, direct:
         trajectory: where to start and the grid of sigmas.
         asymmetric: call the model twice in the window and edit only the predicted image.
         eta: fresh noise per step, 0..1.
-        direct: with several rows a picture, put the first of them on the stored state after every step (PnP Inversion / DirectInversion,
-            Ju et al. 2024, arXiv 2310.01506, algorithm 1). Not with fresh noise, where the rows are variants of one picture.
+        direct: put the source row of every pair on the stored state after every step (PnP Inversion / DirectInversion, Ju et al. 2024,
+            arXiv 2310.01506, algorithm 1). Rows that are no pairs are left alone, and all are with fresh noise.
     """
 
     def sample(model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None) -> Tensor:
         extra = dict(extra_args or {})
         grid = trajectory.sigmas
-        if len(sigmas) != len(grid) or not torch.allclose(sigmas.double().cpu(), grid, rtol=1e-4):
-            raise ValueError("connect the SIGMAS output of Resume Trajectory to the sampler: its steps belong to the stored states")
-        patcher = getattr(getattr(model, "inner_model", None), "model_patcher", None)
-        if patcher is not None:
-            trajectory.check_model(model_fingerprint(patcher))
-        if x.shape[1:] != trajectory.noisiest.shape[1:]:
-            raise ValueError(
-                f"the trajectory holds pictures of {list(trajectory.noisiest.shape[1:])}, the latent connected has {list(x.shape[1:])}"
-            )
+        trajectory.check_run(sigmas, x, "Resume Trajectory")
+        trajectory.check_model(model_fingerprint(model.inner_model.model_patcher))
         start = trajectory.noisiest.to(x)
         copies = max(x.shape[0] // len(start), 1) if x.shape[0] % len(start) == 0 else 1
         x = start.repeat_interleave(copies, 0)
+        size = pair_rows(model.inner_model) if direct and not eta else 0
+        pairs = copies // size if size and copies % size == 0 else 0  # of each picture
         options = extra.get("model_options", {})
         edits = [edit.on(grid, asymmetric) for edit in options.get("transformer_options", {}).get(EDITS, ())]
         generator = torch.Generator("cpu").manual_seed(int(extra.get("seed") or 0))
@@ -55,8 +51,8 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float, direct:
             plain = run(x, sigma, **{PLAIN: True}) if asymmetric and edited else denoised
             noise = fresh_noise(x, generator) if eta and edited and nxt else None
             x = edited_step(x, sigma, nxt, denoised, plain, eta=eta if edited else 0.0, noise=noise)
-            if direct and copies > 1 and not eta:
-                x[::copies] = trajectory.states[i + 1].to(x)
+            if pairs:
+                x[::size] = trajectory.states[i + 1].to(x).repeat_interleave(pairs, 0)
                 x = held(x, options.get("transformer_options", {}))
             if callback is not None:
                 callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})

@@ -193,8 +193,8 @@ def test_one_source_and_several_targets_in_a_batch(model, device):
     alone = sample_edit_friendly(other, path, skip=2)
     assert float((found[0] - x0[0]).abs().max()) < 1e-9
     assert float((found[1:] - alone).abs().max()) < 1e-9
-    held = sample_edit_friendly(other, path, rows=2, hold=holding(path, source_row=True))
-    assert torch.equal(held[:1], x0) and float((held[1] - x0[0]).abs().max()) > 0.1
+    held = sample_edit_friendly(other, path, rows=4, hold=holding(path, sources=2))
+    assert torch.equal(held[::2], x0.expand(2, -1, -1, -1)) and float((held[1::2] - x0).abs().amax((1, 2, 3)).min()) > 0.1
 
 
 def test_a_mask_holds_the_rest_exactly(model, device):

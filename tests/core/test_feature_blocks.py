@@ -17,7 +17,7 @@ def test_stable_diffusion_has_the_papers_blocks():
     assert numbers(pnp.hidden) == [4] and numbers(pnp.queries) == list(range(4, 12)) and not pnp.keys
     assert (pnp.tau_f, pnp.tau_a, pnp.start) == (0.8, 0.5, 0)
     masa = preset("MasaCtrl", 12, COARSE)
-    assert numbers(masa.keys) == list(range(6, 12)) and masa.start == 4 and not masa.queries
+    assert numbers(masa.keys) == list(range(6, 12)) and masa.start == 0.08 and not masa.queries
     assert preset("P2P self", 12, COARSE).queries == frozenset(COARSE) and preset("P2P self", 12, COARSE).positive_only
 
 
@@ -34,6 +34,7 @@ def test_windows_in_steps():
     assert [bool(a and a.queries) for a in acting] == [i < 25 for i in range(50)]
     masa = preset("MasaCtrl", 12, COARSE)
     assert [masa.at(i, 50) is not None for i in range(50)] == [i >= 4 for i in range(50)]
+    assert [masa.at(i, 25) is not None for i in range(25)] == [i >= 2 for i in range(25)]  # half as many steps, half as late
     assert all(Recipe(hidden=pnp.hidden).at(i, 5) is None for i in range(5))
     for name in PRESETS[:-1]:
         assert preset(name, 12, COARSE).at(4, 50) is not None

@@ -14,6 +14,7 @@ from core.measure.image import psnr
 from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.vp import VPDenoiser
 from core.schedule import Schedule, grid_sigmas
+from core.trajectory import Trajectory
 
 
 class Gaussian:
@@ -214,3 +215,21 @@ def test_other_refusals():
         sample_ddim(Gaussian(1), torch.zeros(1, 3, 8, 8), even(2), eta=1.5)
     assert invert_ddim(Gaussian(1), torch.full((1, 3, 8, 8), 1.05), even(2)).states.isfinite().all()
     assert invert_ddim(Gaussian(9), torch.full((1, 4, 8, 8), 6.0), even(2), limit=None).states.isfinite().all()
+
+
+def test_runs_that_cannot_follow_a_trajectory_are_refused():
+    grid = torch.tensor([4.0, 2.0, 1.0, 0.0], dtype=torch.float64)
+    path = Trajectory(grid, torch.zeros(4, 2, 3, 8, 6), "abc+1")
+    path.check_run(grid.float(), torch.zeros(4, 3, 8, 6), "A Node")
+    path.check_run(grid[1:], torch.zeros(1, 3, 8, 6), "A Node", skip=1)
+    for sigmas, size, words in (
+        (grid[1:], (8, 6), "SIGMAS output of A Node"),
+        (grid * 1.01, (8, 6), "SIGMAS"),
+        (grid, (6, 8), "latent connected"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            path.check_run(sigmas, torch.zeros(1, 3, *size), "A Node")
+    path.check_base("abc")
+    path.check_base("abc+2")
+    with pytest.raises(ValueError, match="same MODEL"):
+        path.check_base("abd+1")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from core.edit.proximal import proximal, state_at, towards
+from core.edit.proximal import proximal, towards
 from core.edit.sample import sample_ddim
 from core.invert.ddim import invert_ddim
 from core.invert.null_text import optimise_null_text, windows
@@ -202,6 +202,6 @@ def test_inversion_guidance_moves_the_next_state_as_the_paper_says(case):
 def test_states_between_the_grid(case):
     _, _, path = case
     s = path.sigmas.tolist()
-    assert torch.equal(state_at(path, s[3]), path.states[3]) and torch.equal(state_at(path, 0.0), path.x0)
-    assert torch.equal(state_at(path, 99.0), path.states[0])
-    assert torch.allclose(state_at(path, (s[3] + s[4]) / 2), (path.states[3] + path.states[4]) / 2)
+    assert torch.equal(path.at(s[3]), path.states[3]) and torch.equal(path.at(0.0), path.x0)
+    assert torch.equal(path.at(99.0), path.states[0])
+    assert torch.allclose(path.at((s[3] + s[4]) / 2), (path.states[3] + path.states[4]) / 2)

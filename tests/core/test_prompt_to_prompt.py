@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from core.edit.local_blend import attention_map, blend, blend_mask, map_level
-from core.edit.prompt_to_prompt import in_steps, mix_values, word_control
+from core.edit.prompt_to_prompt import mix_values, word_control
+from core.schedule import in_steps
 
 from .test_tokens import CHUNK, prompt
 

@@ -1,5 +1,7 @@
 """Edit-friendly sampling, concept guidance and SDEdit in a real ComfyUI, in the stock SamplerCustomAdvanced."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -139,6 +141,23 @@ def test_paired_rows_share_the_noises(server):
     assert np.abs(paired[0] - plain[0]).max() <= 1 and np.abs(paired[1] - alone[0]).max() <= 1
     assert np.abs(batch - alone).max() <= 1 and len(batch) == 3
     assert np.array_equal(held[0], plain[0]) and np.abs(held[1] - plain[0]).mean() > 1
+
+
+@pytest.mark.parametrize("solver", ["ddpm", "sde-dpm++2"])
+def test_a_local_blend_takes_the_true_source(server, solver):
+    """Outside of the mask the target is the inverted picture itself, not what the sampler made of the source row on its way."""
+    prompt = world(10, cfg=2.0, solver=solver) | {
+        "pair": node("HSpacePairConditioning", clip=["model", 1], source=SOURCE, targets=TARGET), "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),
+        "half": node("SolidMask", value=1.0, width=32, height=64), "canvas": node("SolidMask", value=0.0, width=64, height=64),
+        "painted": node("MaskComposite", destination=["canvas", 0], source=["half", 0], x=0, y=0, operation="add"),
+        "edited": node("HSpaceP2PLocalBlend", model=["model", 0], tokens=["pair", 1], words="", threshold=0.3, start=0.0, mask=["painted", 0], without=""),
+        "far": cfg_guider("pair", 6.0, "edited"), "figures": node("HSpaceTestOutside", latent=["run held", 0], mask=["painted", 0]),
+        "true": node("HSpaceTestDifference", a=["rows", 0], b=["run held", 0]),
+    }  # fmt: skip
+    prompt |= run(prompt, "held", ["far", 0], ["rows", 0], skip=1, source_row=True)
+    result = server.queue(prompt, timeout=600)
+    found, true = (json.loads(result.outputs[name]["text"][0]) for name in ("figures", "true"))
+    assert true["rows"][0] < 1e-6 and found["outside"] == 0 and found["inside"][0] > 0.05
 
 
 def test_masks_on_the_latent_hold_the_rest(server):

@@ -61,7 +61,7 @@ def small(network: str) -> dict:
 
 @pytest.mark.parametrize("preset", ["PnP", "PnP f only", "PnP qk only", "P2P self", "MasaCtrl"])
 def test_each_preset_acts_and_the_source_in_itself_changes_nothing(server, preset):
-    prompt = inverted() | {"edited": inject(preset, start_step=0), "off": inject(preset, tau_f=0.0, tau_A=0.0)}
+    prompt = inverted() | {"edited": inject(preset, start=0.0), "off": inject(preset, tau_f=0.0, tau_A=0.0)}
     names = {}
     for key, (model, positive, cfg) in {
         "source": ("model", "source", 1.0), "itself": ("edited", "source", 1.0), "plain": ("model", "target", 3.0), "acts": ("edited", "target", 3.0),
@@ -84,15 +84,36 @@ def test_each_preset_acts_and_the_source_in_itself_changes_nothing(server, prese
 @pytest.mark.parametrize("network", ["sd15", "sd2 v", "sdxl"])
 def test_every_family_and_a_picture_that_is_not_square(server, network):
     prompt = small(network)
-    prompt |= {"edited": inject("PnP"), "off": inject("PnP", tau_f=0.0, tau_A=0.0), "said": node("PreviewAny", source=["edited", 1])}
-    runs = {key: resumed(*args) for key, args in {"source": ("model", "source"), "itself": ("edited", "source"), "plain": ("model", "target", 3.0),
-                                                  "acts": ("edited", "target", 3.0), "off": ("off", "target", 3.0)}.items()}  # fmt: skip
+    prompt |= {"edited": inject("PnP"), "off": inject("PnP", tau_f=0.0, tau_A=0.0), "values": inject("MasaCtrl", start=0.0)}
+    models = {"source": "model", "itself": "edited", "plain": "model", "acts": "edited", "off": "off", "values": "values"}
+    runs = {key: resumed(model, "source" if key in ("source", "itself") else "target") for key, model in models.items()}
     for part in runs.values():
         prompt |= part
-    itself, acts, off = differences(
-        server, prompt, *((out(runs[a]), out(runs[b])) for a, b in (("source", "itself"), ("plain", "acts"), ("plain", "off")))
-    )
-    assert max(itself["rows"]) < 1e-3 and acts["rows"][0] > 1e-3 and off["same"]
+    pairs = (("source", "itself"), ("plain", "off"), ("source", "plain"), ("source", "acts"), ("source", "values"))
+    itself, off, plain, *nearer = differences(server, prompt, *((out(runs[a]), out(runs[b])) for a, b in pairs))
+    assert max(itself["rows"]) < 1e-3 and off["same"]
+    for found in nearer:
+        assert found["rows"][0] < plain["rows"][0]  # what is taken draws the edit to the source
+
+
+@pytest.mark.parametrize(("network", "tau"), [("sd15", 1.0), ("sdxl", 0.5)])
+def test_queries_and_keys_are_those_of_a_source_row_beside_it(server, network, tau):
+    """What Prompt-to-Prompt copies from a row that is held on the stored states is what Inject Features takes from the states alone."""
+    prompt = small(network) | {
+        "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),
+        "edited": inject("custom", tau_f=0.0, tau_A=tau, qk_blocks="input 1, input 3, middle, 2-5"),
+    }
+    texts = {"source": "a cat", "targets": "a dog", "source_encoded": ["source", 0], "targets_encoded": ["target", 0]}
+    prompt |= {
+        "tokens": node("HSpaceTestPair", network=network, targets=1), "pair": node("HSpacePairConditioning", **texts),
+        "words": p2p(tokens=("tokens", 1), cross_end=0.0, self_end=tau, self_resolution="all"),
+    }  # fmt: skip
+    runs = [resumed("edited", "target"), resumed("words", "pair", latent=("rows", 0)), resumed("model", "target")]
+    for part in runs:
+        prompt |= part
+    prompt["beside"] = node("LatentFromBatch", samples=[out(runs[1]), 0], batch_index=1, length=1)
+    same, acts = differences(server, prompt, (out(runs[0]), "beside"), (out(runs[2]), "beside"))
+    assert max(same["rows"]) < 1e-5 and min(acts["rows"]) > 1e-3
 
 
 def test_other_steps_are_looked_up_between_the_stored_ones(server):
@@ -118,10 +139,29 @@ def test_blocks_by_name(server):
         "said": node("PreviewAny", source=["edited", 1]),
     }
     text = server.queue(prompt, timeout=300).outputs["said"]["text"][0]
-    assert "residual: output 2; steps 0 up to 80%" in text and "queries and keys: middle 0, output 3, output 4, output 5" in text
+    assert "residual: output 2; steps from 0% to 80%" in text and "queries and keys: middle 0, output 3, output 4, output 5" in text
     refused(server, {**prompt, "edited": inject("custom")}, "takes no features")
     refused(server, {**prompt, "edited": inject("custom", f_blocks="17")}, "output 17")
     refused(server, {**prompt, "edited": inject("custom", f_blocks="two")}, "4-11, middle")
+
+
+def test_combined_prompts_and_areas(server):
+    """Combined target prompts each take the features; what has rows or places of its own is refused."""
+    prompt = small("sd15") | {
+        "edited": inject("PnP"),
+        "both": node("ConditioningCombine", conditioning_1=["target", 0], conditioning_2=["source", 0]),
+        "twice": node("ConditioningCombine", conditioning_1=["target", 0], conditioning_2=["target", 0]),
+        "corner": node("ConditioningSetArea", conditioning=["source", 0], width=64, height=64, x=0, y=0, strength=1.0),
+        "regions": node("ConditioningCombine", conditioning_1=["target", 0], conditioning_2=["corner", 0]),
+    }  # fmt: skip
+    runs = {key: resumed(*args) for key, args in {"one": ("edited", "target", 3.0), "same": ("edited", "twice", 3.0), "regions": ("edited", "regions", 3.0)}.items()}  # fmt: skip
+    (same,) = differences(server, prompt | runs["one"] | runs["same"], (out(runs["one"]), out(runs["same"])))
+    assert max(same["rows"]) < 1e-5
+    end = {"figures": node("HSpaceTestDifference", a=["invert", 1], b=[out(runs["one"]), 0])}
+    refused(server, prompt | runs["one"] | end | {"edited": inject("PnP", source=["both", 0])}, "one prompt", "'source'")
+    refused(server, prompt | runs["one"] | end | {"edited": inject("PnP", source=["corner", 0])}, "area of [8, 8]")
+    end["figures"]["inputs"]["b"] = [out(runs["regions"]), 0]
+    refused(server, prompt | runs["regions"] | end, "area of [8, 8]", "Set Mask")
 
 
 def test_direct_inversion_returns_the_source_exactly(server):
@@ -143,16 +183,32 @@ def test_direct_inversion_returns_the_source_exactly(server):
     assert direct["rows"][1] > 1e-2 and target["rows"][1] > 0  # the target takes its attention from the row that is held
 
 
-@pytest.mark.parametrize("features", [False, True])
-def test_direct_inversion_with_a_local_blend_keeps_the_picture_itself(server, features):
-    """Beside Prompt-to-Prompt alone, and beside features whose source pass has rows of its own."""
+def test_direct_inversion_holds_the_source_of_every_pair_and_no_other_row(server):
+    """Two pairs of one picture; and a repeated latent with one prompt, whose rows are all edits."""
+    prompt = inverted(2) | {
+        "pair": node("HSpacePairConditioning", clip=["model", 1], source=SOURCE, targets=TARGET),
+        "double": node("RepeatLatentBatch", samples=["invert", 1], amount=2), "rows": node("HSpacePairLatent", latent=["double", 0], rows=2),
+        "true": node("VAEEncode", pixels=["face", 0], vae=["model", 2]), "four": node("RepeatLatentBatch", samples=["true", 0], amount=4),
+    }  # fmt: skip
+    pairs, rows, one = (
+        resumed("model", *args) for args in (("pair", 4.0, ("rows", 0)), ("target", 4.0, ("double", 0)), ("target", 4.0, ("invert", 1)))
+    )
+    prompt |= pairs | rows | one | {"twice": node("RepeatLatentBatch", samples=[out(one), 0], amount=2)}
+    held, edits = differences(server, prompt, ("four", out(pairs)), ("twice", out(rows)))
+    assert max(held["rows"][::2]) < 1e-6 and min(held["rows"][1::2]) > 1e-2
+    assert max(edits["rows"]) < 1e-5
+
+
+@pytest.mark.parametrize(("features", "words"), [(False, ""), (True, ""), (True, "hair")])
+def test_direct_inversion_with_a_local_blend_keeps_the_picture_itself(server, features, words):
+    """Beside Prompt-to-Prompt alone, and beside features whose source pass has rows of its own that are not looked at."""
     prompt = inverted(2) | {"features": inject("PnP qk only", model=("words", 0))}
     prompt |= {
         "pair": node("HSpacePairConditioning", clip=["model", 1], source=SOURCE, targets=TARGET), "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),
         "words": p2p(cross_end=0.4, self_end=0.6), "true": node("VAEEncode", pixels=["face", 0], vae=["model", 2]), "both": node("HSpacePairLatent", latent=["true", 0], rows=2),
         "half": node("SolidMask", value=1.0, width=32, height=64), "canvas": node("SolidMask", value=0.0, width=64, height=64),
         "painted": node("MaskComposite", destination=["canvas", 0], source=["half", 0], x=0, y=0, operation="add"),
-        "edited": node("HSpaceP2PLocalBlend", model=["features" if features else "words", 0], tokens=["pair", 1], words="", threshold=0.3, start=0.0, mask=["painted", 0], without=""),
+        "edited": node("HSpaceP2PLocalBlend", model=["features" if features else "words", 0], tokens=["pair", 1], words=words, threshold=0.3, start=0.0, mask=["painted", 0], without=""),
     }  # fmt: skip
     prompt |= resumed("edited", "pair", 4.0, ("rows", 0))
     last = out(prompt)

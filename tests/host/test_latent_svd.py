@@ -106,3 +106,12 @@ def test_what_does_not_fit_is_refused(server):
     refused(server, {**prompt, **end, "made": node("HSpaceMixLatentSVD", **both(), leading=65, gain=0.5)}, "1..64")
     small = {**prompt, **end, "small": node("LatentCrop", samples=["target", 0], width=256, height=512, x=0, y=0)}
     refused(server, {**small, "made": node("HSpaceMixLatentSVD", **{**both(), "target": ["small", 0]}, leading=4, gain=0.5)}, "one shape")
+
+
+def test_flow_models_are_refused(server):
+    """Their states are mixed otherwise; the noise level of a latent means something else."""
+    prompt = {"model": node("HSpaceTestDiT"), "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1)}
+    svd = node("HSpaceLatentSVD", model=["model", 0], latent=["latent", 0], first=1, count=1, factor=2.0)
+    mix = node("HSpaceMixLatentSVD", model=["model", 0], source=["latent", 0], target=["latent", 0], leading=2, gain=0.5)
+    for made in (svd, mix):
+        refused(server, prompt | {"made": made, "end": node("SaveLatent", samples=["made", 0], filename_prefix="x")}, "flow model")

@@ -129,6 +129,11 @@ def test_measure_finds_what_the_dials_changed(server):
     facts = json.loads(result.outputs["json"]["text"][0])
     assert "**smile**" in result.outputs["table"]["text"][0]
     assert facts["leak_ratio"] < 0.05
+    large = {f"large {n}": node("ImageScale", image=[n, 0], upscale_method="bilinear", width=96, height=80, crop="disabled") for n in "ab"}
+    prompt["measure"]["inputs"] |= {"before": ["large a", 0], "after": ["large b", 0]}
+    del prompt["measure"]["inputs"]["mask"]
+    facts = json.loads(server.queue(prompt | large).outputs["json"]["text"][0])
+    assert facts["factors"] == {} and facts["change"] > 0  # factors are read from pictures of 64x64 only
 
 
 def test_stock_model_patches_and_image_to_image_compose(server):

@@ -227,6 +227,37 @@ def test_local_blend_is_the_source_outside_of_the_words(server, sampler, without
     assert max(same["rows"]) < 1e-4
 
 
+def blended(network: str = "sd15", **dials) -> dict:
+    blend = {"tokens": ["pair", 1], "words": "cat", "threshold": 0.85, "start": 0.2, "without": "", **dials}
+    return small(network) | {"edited": p2p(), "blended": node("HSpaceP2PLocalBlend", model=["edited", 0], **blend)}
+
+
+def test_a_blend_mask_is_of_the_latent_that_is_connected(server):
+    prompt = blended() | {"out": sample(("blended", 0), negative=("model", 2))}
+    prompt |= {"mask": node("HSpaceP2PBlendMask", model=["blended", 0], latent=["out", 0]), "figures": node("HSpaceTestOutside", latent=["out", 0], mask=["mask", 0])}  # fmt: skip
+    server.queue(prompt, timeout=300)
+    refused(server, prompt | {"mask": node("HSpaceP2PBlendMask", model=["blended", 0], latent=["rows", 0])}, "did not give this latent", "P2P Local Blend of its own")  # fmt: skip
+    refused(server, prompt | {"mask": node("HSpaceP2PBlendMask", model=["edited", 0], latent=["out", 0])}, "has no P2P Local Blend")
+
+
+def test_local_blend_with_several_positives(server):
+    """Each in a call of its own or all in one: the words are looked for in all of them, in the same picture."""
+    prompt = blended() | {"both": node("ConditioningCombine", conditioning_1=["pair", 0], conditioning_2=["other", 0])}
+    prompt |= {
+        "other": node("ConditioningAverage", conditioning_to=["pair", 0], conditioning_from=["model", 2], conditioning_to_strength=0.7),
+        "alone": node("HSpaceTestAlone", model=["blended", 0]), "figures": node("HSpaceTestOutside", latent=["one", 0], mask=["mask", 0]),
+        "mask": node("HSpaceP2PBlendMask", model=["blended", 0], latent=["one", 0]),
+        "corner": node("ConditioningSetArea", conditioning=["pair", 0], width=64, height=64, x=0, y=0, strength=1.0),
+    }  # fmt: skip
+    prompt["one"] = sample(("blended", 0), ("both", 0), negative=("model", 2))
+    found = json.loads(server.queue(prompt, timeout=300).outputs["figures"]["text"][0])
+    assert 0.02 < found["area"][0] < 0.98 and found["outside"] < 1e-6 < found["inside"][0]
+    split = {k: v for k, v in prompt.items() if k not in ("mask", "figures")} | {"two": sample(("alone", 0), ("both", 0), negative=("model", 2))}  # fmt: skip
+    (same,) = differences(server, split, ("one", "two"))
+    assert max(same["rows"]) < 1e-4
+    refused(server, prompt | {"one": sample(("blended", 0), ("corner", 0), negative=("model", 2))}, "area of [8, 8]", "Set Mask")
+
+
 def test_local_blend_with_a_painted_mask(server):
     prompt = faces(targets=f"{TARGET}\na sad person with red hair", rows=3, width=96) | {
         "half": node("SolidMask", value=1.0, width=48, height=64), "canvas": node("SolidMask", value=0.0, width=96, height=64),

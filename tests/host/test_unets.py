@@ -292,6 +292,14 @@ def test_a_steered_latent_model_in_the_stock_sampler(server):
     assert torch.equal(sampled("after lora"), sampled("before lora"))
 
 
+def test_quantised_weights_run_forwards_only(server):
+    prompt = latent_base() | {"psnr": node("PreviewAny", source=["invert", 3])}
+    prompt["model"]["inputs"]["dtype"], prompt["invert"]["inputs"]["method"] = "scaled fp8", "edict"
+    assert float(server.queue(prompt, timeout=300).outputs["psnr"]["text"][0]) > 60
+    prompt |= {**latent_discover(), "end": node("SaveImage", images=["discover", 1], filename_prefix="x")}
+    refused(server, prompt, "quantised", "derivatives")
+
+
 def test_what_latent_models_need_is_said(server):
     no_vae = latent_base()
     del no_vae["invert"]["inputs"]["vae"]

@@ -226,10 +226,10 @@ class TestAlone(io.ComfyNode):
     @classmethod
     def execute(cls, model):
         def one_by_one(executor, net, conds, x, timestep, options):
-            parts = [
-                executor(net, [c if i == j else None for j, c in enumerate(conds)], x, timestep, options)[i] for i in range(len(conds))
-            ]
-            return [p if c is not None else torch.zeros_like(x) for p, c in zip(parts, conds, strict=True)]
+            def part(i, cond):
+                return executor(net, [cond if i == j else None for j in range(len(conds))], x, timestep, options)[i]
+
+            return [torch.stack([part(i, [one]) for one in c]).mean(0) if c else torch.zeros_like(x) for i, c in enumerate(conds)]
 
         clone = model.clone()
         clone.add_wrapper_with_key("calc_cond_batch", "tests", one_by_one)

@@ -42,7 +42,18 @@ def _fill(module: torch.nn.Module, seed: int) -> None:
         p.data.copy_(value.to(p.dtype))
 
 
-def unet(kind: str, dtype: torch.dtype, seed: int = 0, channels: int = 64):
+def scaled_fp8(state: dict) -> dict:
+    """Weights of linear layers quantised as in the fp8 checkpoints that the host reads."""
+    found = dict(state)
+    for key, value in state.items():
+        if key.endswith(".weight") and value.ndim == 2:
+            layer, scale = key.removesuffix("weight"), value.abs().max().float() / 448
+            found[key], found[f"{layer}weight_scale"] = (value.float() / scale).to(torch.float8_e4m3fn), scale
+            found[f"{layer}comfy_quant"] = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
+    return found
+
+
+def unet(kind: str, dtype: torch.dtype, seed: int = 0, channels: int = 64, quantised: dict | None = None):
     """A U-Net of the host with the layout of ``kind``, as its ModelPatcher."""
     family = kind.split(maxsplit=1)[0]
     config = dict(
@@ -54,15 +65,19 @@ def unet(kind: str, dtype: torch.dtype, seed: int = 0, channels: int = 64):
     )  # fmt: skip
     kinds = {"sd15": comfy.supported_models.SD15, "sd2": comfy.supported_models.SD20, "sdxl": comfy.supported_models.SDXL}
     settings = kinds[family](config)
-    cast = None if dtype in (torch.float32, torch.bfloat16) else torch.float32
+    cast = dtype if quantised else None if dtype in (torch.float32, torch.bfloat16) else torch.float32
     settings.set_inference_dtype(dtype, cast)
+    settings.quant_config = {"mixed_ops": True} if quantised else None
     offload = comfy.model_management.unet_offload_device()
     types = comfy.model_base.ModelType
     make = comfy.model_base.SDXL if family == "sdxl" else comfy.model_base.BaseModel
     model = make(settings, model_type=types.V_PREDICTION if family == "sd2" else types.EPS, device=offload)
     if "inpaint" in kind:
         model.set_inpaint()
-    _fill(model.diffusion_model, seed)
+    if quantised:
+        model.diffusion_model.load_state_dict(quantised)
+    else:
+        _fill(model.diffusion_model, seed)
     return comfy.model_patcher.CoreModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
 
 
@@ -78,12 +93,17 @@ class TestUNet(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="HSpaceTestUNet", category="tests",
-            inputs=[io.Combo.Input("network", options=list(KINDS)), io.Combo.Input("dtype", options=list(DTYPES)), io.Int.Input("seed", default=0)],
+            inputs=[io.Combo.Input("network", options=list(KINDS)), io.Combo.Input("dtype", options=[*DTYPES, "scaled fp8"]), io.Int.Input("seed", default=0)],
             outputs=[io.Model.Output(), io.Conditioning.Output(), io.Conditioning.Output()],
         )  # fmt: skip
 
     @classmethod
     def execute(cls, network, dtype, seed):
+        if dtype == "scaled fp8":
+            state = scaled_fp8(unet(network, torch.bfloat16, seed).model.diffusion_model.state_dict())
+            return io.NodeOutput(
+                unet(network, torch.bfloat16, quantised=state), conditioning(network, seed + 1), conditioning(network, seed + 2)
+            )
         return io.NodeOutput(unet(network, DTYPES[dtype], seed), conditioning(network, seed + 1), conditioning(network, seed + 2))
 
 
