@@ -285,6 +285,47 @@ def test_concepts_act_together_and_within_the_mask(server):
     assert np.abs(nowhere - plain).max() <= 1
 
 
+@pytest.mark.parametrize(("network", "batch"), [("sd15", 1), ("sdxl", 2)])
+def test_attention_to_the_words_limits_a_concept_too(server, network, batch):
+    """Against maps and masks written out; prompts in one call or one by one; without words nothing is looked at."""
+    prompt = {
+        "model": node("HSpaceTestUNet", network=network, dtype="fp32", seed=0), "faces": node("HSpaceLoadFaceTextModel"), "noise": node("RandomNoise", noise_seed=3),
+        "latent": node("EmptyLatentImage", width=160, height=128, batch_size=batch), "euler": node("KSamplerSelect", sampler_name="euler"),
+        "sigmas": node("BasicScheduler", model=["model", 0], scheduler="normal", steps=3, denoise=1.0),
+        "alone": node("HSpaceTestOneByOne", model=["model", 0]),
+    }  # fmt: skip
+    for name, words in (("plain", {}), ("words", {"clip": ["faces", 1], "words": "red hat"})):
+        dials = {"conditioning": ["model", 1], "threshold": 0.6, **words}
+        prompt[f"{name} first"] = node("HSpaceEditConcept", scale=4.0, reverse=False, **dials)
+        prompt[name] = node(
+            "HSpaceEditConcept", scale=3.0, reverse=True, previous=[f"{name} first", 0], **dials | {"conditioning": ["model", 2]}
+        )
+    kinds = (("plain", "Edit", "model"), ("words", "Edit", "model"), ("words", "Edit", "alone"), ("words", "literal", "model"))
+    for concepts, kind, model in kinds:
+        links = {"model": [model, 0], "negative": ["empty", 0], "concepts": [concepts, 0]}
+        name = f"{concepts} {kind} {model}"
+        prompt[f"guide {name}"] = node("HSpaceConceptEditGuider" if kind == "Edit" else "HSpaceTestConcepts", **links)
+        prompt[name] = node(
+            "SamplerCustomAdvanced", noise=["noise", 0], guider=[f"guide {name}", 0], sampler=["euler", 0], sigmas=["sigmas", 0], latent_image=["latent", 0]
+        )  # fmt: skip
+    prompt["empty"] = node(
+        "ConditioningAverage", conditioning_to=["model", 1], conditioning_from=["model", 2], conditioning_to_strength=0.4
+    )
+    pairs = {
+        "literal": ("words literal model", "words Edit model"),
+        "apart": ("words Edit model", "words Edit alone"),
+        "off": ("plain Edit model", "words Edit model"),
+    }
+    prompt |= {name: node("HSpaceTestDifference", a=[a, 0], b=[b, 0]) for name, (a, b) in pairs.items()}
+    result = server.queue(prompt, timeout=300)
+    literal, apart, off = (json.loads(result.outputs[name]["text"][0])["rows"] for name in pairs)
+    assert max(literal) < 2e-5 and max(apart) < 2e-5 and min(off) > 1e-3, (literal, apart, off)
+    wrong = prompt | {"words first": node("HSpaceEditConcept", **{**prompt["words first"]["inputs"], "words": "hat " * 90})}
+    refused(server, wrong, "154 tokens", "77")
+    del prompt["words first"]["inputs"]["clip"]
+    refused(server, prompt, "connect the CLIP")
+
+
 def painted(steps: int = 8, t0: float = 0.3, spacing: str = "uniform") -> dict:
     """SDEdit of a face with a stroke painted by stock nodes."""
     prompt = {

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 
+import comfy.samplers
 import comfy.sd1_clip
 import comfy.sdxl_clip
 import comfy.text_encoders.sd2_clip
@@ -173,6 +174,68 @@ class TestOwner(io.ComfyNode):
         return io.NodeOutput(clone)
 
 
+class _Concepts(comfy.samplers.CFGGuider):
+    """LEDITS++'s loop over concepts in eps, with maps of the finest cross-attentions and both masks, each prompt in a call of its own."""
+
+    def prepare(self, negative, concepts, tokens):
+        self.concepts, self.tokens = concepts, tokens
+        self.inner_set_conds({"negative": negative, **{f"c{k}": c["conditioning"] for k, c in enumerate(concepts)}})
+
+    def predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: B006 (the host's own form)
+        height, width, sigma, maps = *x.shape[-2:], timestep[0], []
+
+        def look(q, k, v, extra):
+            found = _maps(q, k, extra["n_heads"])
+            if q.shape[1] == height * width:
+                maps.append(found[..., self.tokens].sum(-1).mean(1))
+            return _apply(found, v, extra["n_heads"])
+
+        keys = {(name, i, 0): look for name in ("input", "middle", "output") for i in range(12)}
+        options = model_options.get("transformer_options", {})
+        watched = {**model_options, "transformer_options": {**options, "patches_replace": {"attn2": keys}}}
+
+        def eps(name):
+            (found,) = comfy.samplers.calc_cond_batch(self.inner_model, [self.conds[name]], x, timestep, watched)
+            return ((x - found) / sigma).double()
+
+        base = total = eps("negative")
+        for k, concept in enumerate(self.concepts):
+            maps.clear()
+            delta = eps(f"c{k}") - base
+            blurred = _blurred(torch.stack(maps).mean(0).unflatten(1, (height, width)))
+            place, size = blurred.unsqueeze(1), delta.abs().sum(1, keepdim=True)
+            for values in (place, size):
+                limit = values.flatten(1).float().quantile(concept["threshold"], dim=1)
+                delta = torch.where(values.float() >= limit[:, None, None, None], delta, 0)
+            total = total + concept["scale"] * (-1 if concept["reverse"] else 1) * delta
+        return x - (sigma * total).to(x)
+
+
+def _blurred(maps):
+    wide = torch.nn.functional.pad(maps.unsqueeze(1), (1, 1, 1, 1), "reflect").squeeze(1)
+    height, width = maps.shape[-2:]
+    weights = [[math.exp(-((i - 1) ** 2 + (j - 1) ** 2) / 0.5) for j in range(3)] for i in range(3)]
+    summed = sum(weights[i][j] * wide[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
+    return summed / sum(map(sum, weights))
+
+
+class TestConcepts(io.ComfyNode):
+    """Concepts of two words and the attention to them, written out."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestConcepts", category="tests",
+            inputs=[io.Model.Input("model"), io.Conditioning.Input("negative"), io.Custom("HSPACE_CONCEPTS").Input("concepts")], outputs=[io.Guider.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, negative, concepts):
+        guider = _Concepts(model)
+        guider.prepare(negative, concepts["concepts"], [1, 2])
+        return io.NodeOutput(guider)
+
+
 class TestDifference(io.ComfyNode):
     """How far latents are apart, row by row, over the size of the first; whether they are finite; calls of the network of a MODEL."""
 
@@ -268,7 +331,7 @@ class TestWords(io.ComfyNode):
 
 class TestExtension(ComfyExtension):
     async def get_node_list(self):
-        return [TestPair, TestDense, TestOwner, TestDifference, TestOutside, TestAlone, TestWords]
+        return [TestPair, TestDense, TestOwner, TestConcepts, TestDifference, TestOutside, TestAlone, TestWords]
 
 
 async def comfy_entrypoint():
