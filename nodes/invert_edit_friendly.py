@@ -47,7 +47,7 @@ class HSpaceEditFriendlyInversion(io.ComfyNode):
             ],
             outputs=[
                 Trajectory.Output(display_name="trajectory"),
-                io.Latent.Output(display_name="latent", tooltip="The clean picture, for the latent input of SamplerCustomAdvanced; repeat it for a batch of edits."),
+                io.Latent.Output(display_name="clean latent", tooltip="The picture without noise, for the latent input of SamplerCustomAdvanced (the noise is in the sampler of Sample Edit-Friendly); repeat it for a batch of edits."),
                 io.Image.Output(display_name="reconstruction"),
                 io.Float.Output(display_name="psnr", tooltip="Of the reconstruction against the image (in latents: against the autoencoder's own), in dB."),
             ],

@@ -90,6 +90,14 @@ def stacked(conditionings: list[list]) -> list:
     return [[torch.cat(tensors), extra]]
 
 
+def first_row(rows: list) -> list:
+    """CONDITIONING of the source alone."""
+    return [
+        [tensor[:1], {k: v[:1] if k == "pooled_output" and isinstance(v, Tensor) else v for k, v in extra.items()}]
+        for tensor, extra in rows
+    ]
+
+
 def paired(latent: dict[str, Any], rows: int) -> dict[str, Any]:
     """A LATENT with every picture ``rows`` times, and the same noise for all of them.
 

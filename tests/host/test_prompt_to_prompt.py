@@ -121,8 +121,9 @@ def test_a_source_row_is_what_its_prompt_gives_alone(server):
     prompt = faces() | {"edited": p2p(), "pair sample": sample(("edited", 0))}
     prompt |= {"one": node("CLIPTextEncode", clip=["model", 1], text=SOURCE), "alone": sample(("model", 0), ("one", 0), ("latent", 0))}
     prompt |= {"split": node("HSpaceSplitPair", rows=2, latent=["pair sample", 0]), "picked": node("LatentFromBatch", samples=["split", 2], batch_index=0, length=1)}  # fmt: skip
-    (found,) = differences(server, prompt, ("alone", "picked"))
-    assert max(found["rows"]) < 1e-4
+    prompt["source output"] = sample(("model", 0), ("pair", 3), ("latent", 0))
+    found, output = differences(server, prompt, ("alone", "picked"), ("alone", "source output"))
+    assert max(found["rows"]) < 1e-4 and output["same"]
 
 
 def test_a_negative_prompt_that_is_longer(server):
