@@ -76,6 +76,37 @@ def test_equals_maps_written_out(server, network, mode, targets, cfg, size):
     assert plain["rows"][0] < 1e-6 and min(plain["rows"][1:]) > 1e-3  # the source is not edited
 
 
+@pytest.mark.parametrize("beside", ["window", "lora", "controlnet", "owner"])
+def test_equals_maps_written_out_beside(server, beside):
+    """A word's own window, and whatever else may be in the graph, in prompts that run together and one by one, on a picture that is not square."""
+    prompt, model, positive = small("sdxl" if beside == "controlnet" else "sd15", 2, 160, 128), ("model", 0), ("pair", 0)
+    if beside == "lora":
+        prompt |= lora(server)
+        model = ("lora", 0)
+    if beside == "controlnet":
+        prompt["controlled"] = node("HSpaceTestControl", conditioning=["pair", 0], strength=0.3)
+        positive = ("controlled", 0)
+    dials = {"mode": "refine", "cross_end": 0.8, "self_end": 0.5}
+    end = 0.4 if beside == "window" else 1.0
+    prompt |= {
+        "edited": p2p(model, **dials, reweights="sat: 2.5", windows="sat: 0-0.4" if beside == "window" else ""),
+        "wide": p2p(model, **dials, reweights="sat: 2.5"),
+        "dense": node("HSpaceTestDense", model=list(model), tokens=["pair", 1], **dials, word="sat", weight=2.5, word_end=end, largest=80),
+    }  # fmt: skip
+    plain, ends = {"model": "model", "lora": "lora"}[model[0]], {"edited": "edited", "dense": "dense"}
+    if beside == "owner":
+        for name in ("edited", "dense"):
+            prompt[f"{name} owned"] = node("HSpaceTestOwner", model=[name, 0], scale=0.5)
+            ends[name] = f"{name} owned"
+    prompt["alone"] = node("HSpaceTestAlone", model=[ends["edited"], 0])
+    for name, source in {**ends, "alone": "alone", "plain": plain, "wide": "wide"}.items():
+        prompt[f"sample {name}"] = sample((source, 0), positive, negative=("model", 2))
+    pairs = [("sample edited", f"sample {name}") for name in ("dense", "alone", "plain", "wide")]
+    dense, split, acts, wide = differences(server, prompt, *pairs)
+    assert max(dense["rows"]) < 2e-5 and max(split["rows"]) < 2e-5 and min(acts["rows"][1:]) > 1e-3
+    assert wide["same"] == (beside in ("lora", "controlnet"))  # the window and the owner change something
+
+
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_half_precision(server, dtype):
     prompt = small("sdxl", 2)

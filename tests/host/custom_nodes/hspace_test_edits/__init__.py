@@ -70,12 +70,13 @@ class TestDense(io.ComfyNode):
             inputs=[
                 io.Model.Input("model"), TOKENS.Input("tokens"), io.String.Input("mode"), io.Float.Input("cross_end"), io.Float.Input("self_end"),
                 io.String.Input("word", default=""), io.Float.Input("weight", default=1.0), io.Int.Input("largest", default=10**6),
+                io.Float.Input("word_end", default=1.0, optional=True),
             ],
             outputs=[io.Model.Output()],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, tokens, mode, cross_end, self_end, word, weight, largest):
+    def execute(cls, model, tokens, mode, cross_end, self_end, word, weight, largest, word_end=1.0):
         core = _pack("core.edit.tokens")
         prompts = core.tokens_from_payload(tokens)
         size = len(prompts)
@@ -101,7 +102,10 @@ class TestDense(io.ComfyNode):
                 for source, target in rows(q, extra):
                     shares, alpha = core.token_map(prompts[0], prompts[(target - source) % size], mode)
                     edited = maps[source] @ shares.to(maps) * alpha.to(maps) + maps[target] * (1 - alpha.to(maps))
-                    edited[..., prompts[(target - source) % size].find(word) if word else []] *= weight
+                    columns = prompts[(target - source) % size].find(word) if word else []
+                    edited[..., columns] *= weight
+                    if at >= int(word_end * (n + 1)):
+                        edited[..., columns] = maps[target][..., columns]
                     maps[target] = edited
             return _apply(maps, v, heads)
 
@@ -115,7 +119,7 @@ class TestDense(io.ComfyNode):
         clone = model.clone()
         for name, count in (("input", 12), ("middle", 1), ("output", 12)):
             for i in range(count):
-                clone.set_model_attn2_replace(cross, name, i)
+                clone.set_model_attn2_replace(_Owner(cross), name, i, 0)
                 clone.set_model_attn1_replace(own, name, i)
         return io.NodeOutput(clone)
 
@@ -123,14 +127,14 @@ class TestDense(io.ComfyNode):
 class _Owner:
     """The interface that the IP-Adapter pack gives its owner of attn2."""
 
-    def __init__(self, callback, **kwargs):
-        self.calls = [(callback, kwargs)]
+    def __init__(self, attend=None):
+        self.attend, self.calls = attend, []
 
     def add(self, callback, **kwargs):
         self.calls.append((callback, kwargs))
 
     def __call__(self, q, k, v, extra):
-        out = optimized_attention(q, k, v, extra["n_heads"])
+        out = self.attend(q, k, v, extra) if self.attend else optimized_attention(q, k, v, extra["n_heads"])
         for callback, kwargs in self.calls:
             out = out + callback(out, q, k, v, extra, **kwargs)
         return out
@@ -157,10 +161,7 @@ class TestOwner(io.ComfyNode):
             options = {**options, "patches_replace": {**options.get("patches_replace", {})}}
             owned = options["patches_replace"]["attn2"] = {**options["patches_replace"].get("attn2", {})}
             for key in [(name, i, 0) for name in ("input", "middle", "output") for i in range(12)]:
-                if key in owned:
-                    owned[key].add(more, scale=scale)
-                else:
-                    owned[key] = _Owner(more, scale=scale)
+                owned.setdefault(key, _Owner()).add(more, scale=scale)
             return options
 
         def inside(executor, x, timesteps, context=None, y=None, control=None, transformer_options=None, **kwargs):
