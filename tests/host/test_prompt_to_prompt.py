@@ -157,6 +157,22 @@ def test_a_source_row_is_what_its_prompt_gives_alone(server):
     assert max(found["rows"]) < 1e-4 and output["same"]
 
 
+@pytest.mark.parametrize("network", ["sd15", "sdxl"])
+def test_rows_of_encoded_prompts_are_the_prompts_alone(server, network):
+    """Pooled text of SDXL included; and the source output is the first of them."""
+    prompt = small(network) | {
+        "pair": node("HSpacePairConditioning", source="a", targets="b", source_encoded=["model", 1], targets_encoded=["model", 2]),
+        "both": sample(("model", 0), negative=("model", 2)), "source": sample(("model", 0), ("pair", 3), ("latent", 0), ("model", 2)),
+    }  # fmt: skip
+    for row in (0, 1):
+        prompt[f"row {row}"] = node("LatentFromBatch", samples=["both", 0], batch_index=row, length=1)
+        prompt[f"alone {row}"] = sample(("model", 0), ("model", 1 + row), ("latent", 0), ("model", 2))
+    zero, one, source, apart = differences(
+        server, prompt, ("row 0", "alone 0"), ("row 1", "alone 1"), ("source", "alone 0"), ("row 0", "row 1")
+    )
+    assert zero["rows"][0] < 1e-4 and one["rows"][0] < 1e-4 and source["same"] and apart["rows"][0] > 1e-3
+
+
 def test_a_negative_prompt_that_is_longer(server):
     """The host then repeats the pair's tokens in a common call, and does not when prompts come alone."""
     prompt = small(targets=2) | {
