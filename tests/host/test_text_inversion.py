@@ -65,8 +65,8 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
     prompt |= {"resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0]), "psnr": node("PreviewAny", source=["invert", 3])}
     prompt |= {**sampled("back", resume="resume"), **sampled("edit", positive="target", resume="resume"), **sampled("plain")}
     prompt |= {
-        "freeu": node("FreeU_V2", model=["model", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2),
-        **sampled("patched", model="freeu", resume="resume"),
+        "rescaled": node("RescaleCFG", model=["model", 0], multiplier=1.0),
+        **sampled("patched", positive="target", model="rescaled", resume="resume"),
     }
     result = server.queue(prompt, timeout=600)
     (psnr,) = result.outputs["psnr"]["text"]
@@ -75,8 +75,8 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
         shown(server, result, name) for name in ("source", "keep back", "keep edit", "keep plain", "keep patched")
     )
     assert np.abs(original - back).max() <= 1 and len(back) == 2
-    assert error(original, plain) < 40
-    assert np.abs(original - edit).mean() > 2 and np.abs(original - patched).mean() > 1
+    assert error(original, plain) < error(original, back) - 5
+    assert np.abs(original - edit).mean() > 2 and np.abs(edit - patched).mean() > 1
 
 
 def test_exact_trajectories_do_not_come_back_another_way(server):
@@ -191,7 +191,7 @@ def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server
     original, plain, npi, zero, most, guided, edit, one = (shown(server, result, name) for name in names)
     assert error(original, npi) > error(original, plain) + 15, (error(original, npi), error(original, plain))
     assert np.array_equal(zero, edit)
-    assert error(npi, most) > error(npi, edit) + 1
+    assert error(npi, most) > error(npi, edit)
     assert error(original, guided) > error(original, most) + 1
     assert np.abs(one - npi).max() <= 2  # nothing is left of the guidance
 
