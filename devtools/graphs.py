@@ -103,7 +103,7 @@ def steer_saved_direction() -> Graph:
         Node(
             "Sampler", "SamplerCustomAdvanced",
             {"noise": ("No noise", "NOISE"), "guider": ("Guider", "GUIDER"), "sampler": ("Resume", "sampler"), "sigmas": ("Resume", "sigmas"),
-             "latent_image": ("Invert", "noisiest")},
+             "latent_image": ("Invert", "noise latent")},
             picture=300,
         ),
         Node("Decode", "VAEDecode", {"samples": ("Sampler", "output"), "vae": ("Face model", "vae")}),

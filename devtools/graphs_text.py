@@ -23,9 +23,9 @@ def prompt(title: str, text: str) -> Node:
     return Node(title, "CLIPTextEncode", {**CLIP, "text": text}, picture=60)
 
 
-def invert(positive: str, method: str = "ddim B", **dials) -> Node:
-    """The picture through noise."""
-    links = {**MODEL, **VAE, "image": ("Image", "image"), "sigmas": ("Sigmas", "SIGMAS"), "positive": (positive, "CONDITIONING")}
+def invert(positive: str, method: str = "ddim B", output: str = "CONDITIONING", **dials) -> Node:
+    """The picture through noise, under the prompt of an output of the node ``positive``."""
+    links = {**MODEL, **VAE, "image": ("Image", "image"), "sigmas": ("Sigmas", "SIGMAS"), "positive": (positive, output)}
     return Node("Invert", "HSpaceInvertImage", {**links, "method": method, **dials}, picture=240)
 
 
@@ -84,10 +84,10 @@ def edit_friendly() -> Graph:
         guide("Guide", ("Target", "CONDITIONING"), cfg=6.0),
         Node("Spend noises", "HSpaceSampleEditFriendly", {"trajectory": ("Invert", "trajectory"), "skip": 6}),
         Node("No noise", "DisableNoise"),
-        Node("Only hair", "SetLatentNoiseMask", {"samples": ("Invert", "latent"), "mask": ("Image", "hair")}),
+        Node("Only hair", "SetLatentNoiseMask", {"samples": ("Invert", "clean latent"), "mask": ("Image", "hair")}),
     )
     how = ("Guide", "GUIDER"), ("Spend noises", "sampler"), ("Spend noises", "sigmas")
-    everywhere = (*sample("Everywhere", *how, ("Invert", "latent")), show("Edited", ("Decode: Everywhere", "IMAGE"), "edit_friendly"))
+    everywhere = (*sample("Everywhere", *how, ("Invert", "clean latent")), show("Edited", ("Decode: Everywhere", "IMAGE"), "edit_friendly"))
     inside = (*sample("Inside", *how, ("Only hair", "LATENT")), show("Edited inside", ("Decode: Inside", "IMAGE"), "edit_friendly_inside"))
     note = Note(
         "## Edit-friendly inversion\n"
@@ -119,11 +119,11 @@ def edit_friendly() -> Graph:
 def prompt_to_prompt() -> Graph:
     """A real picture and two targets side by side: the source stays on its path, the targets take its layout, hair alone may change."""
     model, image, sigmas = load(35)
-    source = "a serious person with brown hair and brown eyes"
-    texts = {"source": source, "targets": "a serious person with red hair and brown eyes\na serious person with blond hair and brown eyes"}
+    source, *targets = (f"a serious person with {colour} hair and brown eyes" for colour in ("brown", "red", "blond"))
+    texts = {"source": source, "targets": "\n".join(targets)}
+    prompts = Node("Pair", "HSpacePairConditioning", {**CLIP, **texts}, 340, 180), prompt("Empty", "")
     pair = (
-        Node("Pair", "HSpacePairConditioning", {**CLIP, **texts}, 340, 180),
-        Node("Rows", "HSpacePairLatent", {"latent": ("Invert", "noisiest"), "rows": ("Pair", "rows")}, 340),
+        Node("Rows", "HSpacePairLatent", {"latent": ("Invert", "noise latent"), "rows": ("Pair", "rows")}, 340),
         Node("Prompt-to-Prompt", "HSpacePromptToPrompt", {**MODEL, "tokens": ("Pair", "tokens"), "cross_end": 0.4, "self_end": 0.4, "self_resolution": "half"}, 340, 60),
         Node("Only hair", "HSpaceP2PLocalBlend", {"model": ("Prompt-to-Prompt", "model"), "tokens": ("Pair", "tokens"), "words": "hair", "mask": ("Image", "hair")}, 340),
     )  # fmt: skip
@@ -155,14 +155,14 @@ def prompt_to_prompt() -> Graph:
         "**New pictures instead**: an empty latent into *Rows*, and KSampler behind *Only hair*.",
         330,
     )
-    further = "Set *self_resolution* to *quarter* and *cfg* to 7.5. Say in *Inverted as* what *source* on Pair says."
+    further = "Set *self_resolution* to *quarter* and *cfg* to 7.5."
     return Graph(
         "prompt_to_prompt",
         (
             (
                 Group("1  Load", ((note, own(further, 210)), (model, image, sigmas))),
-                Group("2  Invert", ((prompt("Inverted as", source), prompt("Empty", ""), invert("Inverted as", "fixed point")),)),
-                Group("3  Pair and share attention", (pair,), VIOLET),
+                Group("2  Prompts and inversion", ((*prompts, invert("Pair", "fixed point", "source")),)),
+                Group("3  Rows and shared attention", (pair,), VIOLET),
                 Group("4  Sample and take apart", (run, split, where), GREEN),
             ),
         ),
@@ -182,7 +182,7 @@ def plug_and_play() -> Graph:
         Node("Resume", "HSpaceResumeTrajectory", {"trajectory": ("Invert", "trajectory")}),
         Node("No noise", "DisableNoise"),
     )
-    how = ("Resume", "sampler"), ("Resume", "sigmas"), ("Invert", "noisiest")
+    how = ("Resume", "sampler"), ("Resume", "sigmas"), ("Invert", "noise latent")
     injected = (
         guide("Guide", ("Target", "CONDITIONING"), cfg=5.0, model=("Inject", "model")),
         *sample("With features", ("Guide", "GUIDER"), *how),

@@ -25,7 +25,9 @@ def null_text() -> Graph:
     def run(title: str, positive: str, negative: Link, file: str = "") -> tuple[Node, ...]:
         return (
             guide(f"Guide: {title}", (positive, "CONDITIONING"), negative, cfg),
-            *sample(f"Sample: {title}", (f"Guide: {title}", "GUIDER"), ("Kind", "SAMPLER"), ("Sigmas", "SIGMAS"), ("Invert", "noisiest")),
+            *sample(
+                f"Sample: {title}", (f"Guide: {title}", "GUIDER"), ("Kind", "SAMPLER"), ("Sigmas", "SIGMAS"), ("Invert", "noise latent")
+            ),
             show(title, (f"Decode: Sample: {title}", "IMAGE"), file),
         )
 
@@ -83,7 +85,7 @@ def ledits() -> Graph:
         ),
         Node("Spend noises", "HSpaceSampleEditFriendly", {"trajectory": ("Invert", "trajectory"), "skip": 4}),
         Node("No noise", "DisableNoise"),
-        *sample("Sampler", ("Guide", "guider"), ("Spend noises", "sampler"), ("Spend noises", "sigmas"), ("Invert", "latent")),
+        *sample("Sampler", ("Guide", "guider"), ("Spend noises", "sampler"), ("Spend noises", "sigmas"), ("Invert", "clean latent")),
     )
     result = (
         show("Edited", ("Decode: Sampler", "IMAGE"), "ledits"),
@@ -126,7 +128,7 @@ def exact_inversion() -> Graph:
     back = (Node("Both states", "HSpaceSampleExactInversion", {"trajectory": ("Invert", "trajectory")}), Node("No noise", "DisableNoise"))
 
     def run(title: str, positive: str, file: str = "") -> tuple[Node, ...]:
-        how = ("Both states", "sampler"), ("Both states", "sigmas"), ("Invert", "noisiest")
+        how = ("Both states", "sampler"), ("Both states", "sigmas"), ("Invert", "noise latent")
         return (
             guide(f"Guide: {title}", (positive, "CONDITIONING"), cfg=cfg),
             *sample(f"Sample: {title}", (f"Guide: {title}", "GUIDER"), *how),

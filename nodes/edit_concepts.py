@@ -3,6 +3,7 @@
 from ..core.edit.concepts import Concept, concepts_from_payload, concepts_to_payload
 from .host.api import Concepts, io
 from .host.concept_guider import ConceptGuider
+from .host.pairs import tokenised
 
 
 class HSpaceEditConcept(io.ComfyNode):
@@ -24,17 +25,35 @@ class HSpaceEditConcept(io.ComfyNode):
                 io.Boolean.Input("reverse", default=False, tooltip="Away from the concept: takes it out."),
                 io.Float.Input("warm_up", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True, optional=True, tooltip="Share of the steps before it sets in."),
                 io.Float.Input("cool_down", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True, optional=True, tooltip="Share of the steps after which it no longer acts."),
+                io.Clip.Input("clip", optional=True, tooltip="Cuts 'words' into tokens; the CLIP that encoded 'conditioning'."),
+                io.String.Input("words", default="", advanced=True, optional=True, tooltip="The text of 'conditioning' once more: the concept then acts only where the picture also attends to it (for models with CLIP and a U-Net). Empty: wherever the prediction changes."),
                 Concepts.Input("previous", optional=True, tooltip="Concepts that act besides this one, from another Edit Concept."),
             ],
             outputs=[Concepts.Output(display_name="concepts")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, conditioning, scale, threshold, reverse, warm_up=0.0, cool_down=1.0, previous=None) -> io.NodeOutput:
+    def execute(
+        cls, conditioning, scale, threshold, reverse, warm_up=0.0, cool_down=1.0, clip=None, words="", previous=None
+    ) -> io.NodeOutput:
         """Append."""
         before = [] if previous is None else concepts_from_payload(previous)
-        concept = Concept(scale, threshold, warm_up, cool_down, reverse)
+        tokens = _tokens(clip, words.strip(), conditioning) if words.strip() else ()
+        concept = Concept(scale, threshold, warm_up, cool_down, reverse, tokens)
         return io.NodeOutput(concepts_to_payload([*before, (conditioning, concept)]))
+
+
+def _tokens(clip, words: str, conditioning) -> tuple[int, ...]:
+    if clip is None:
+        raise ValueError("'words' say where the concept is; connect the CLIP that encoded 'conditioning', or leave them empty")
+    (prompt,) = tokenised(clip, [words])[1]
+    if len(conditioning) != 1 or conditioning[0][0].shape[1] != len(prompt.ids):
+        held = " + ".join(str(c.shape[1]) for c, _ in conditioning)
+        raise ValueError(
+            f"'words' are {len(prompt.ids)} tokens, but 'conditioning' has {held}; connect CLIP Text Encode with these very words, nothing "
+            "combined or joined to them"
+        )
+    return tuple(prompt.content)
 
 
 class HSpaceConceptEditGuider(io.ComfyNode):

@@ -2,7 +2,7 @@
 
 from ..core.edit.tokens import tokens_to_payload
 from .host.api import TokenMap, io
-from .host.pairs import encoded, paired, split_rows, stacked, tokenised
+from .host.pairs import encoded, first_row, paired, split_rows, stacked, tokenised
 
 _ROWS = io.Int.Input("rows", default=2, min=2, max=64, tooltip="The source and its targets: 1 more than there are target prompts.")
 
@@ -30,6 +30,7 @@ class HSpacePairConditioning(io.ComfyNode):
                 io.Conditioning.Output(display_name="positive", tooltip="For 'positive' of any sampler, with a latent from Pair Latent."),
                 TokenMap.Output(display_name="tokens", tooltip="For Prompt-to-Prompt and P2P Local Blend."),
                 io.Int.Output(display_name="rows", tooltip="For Pair Latent and Split Pair."),
+                io.Conditioning.Output(display_name="source", tooltip="The source prompt alone: for Invert Image, Null-Text Optimise, or as negative (negative-prompt inversion)."),
             ],
         )  # fmt: skip
 
@@ -44,7 +45,7 @@ class HSpacePairConditioning(io.ComfyNode):
             if not given:
                 raise ValueError("connect CLIP, which cuts and encodes the texts, or both encoded prompts")
             rows = stacked(given)
-            return io.NodeOutput(rows, None, len(rows[0][0]))
+            return io.NodeOutput(rows, None, len(rows[0][0]), first_row(rows))
         if len(texts) < 2:
             raise ValueError("'targets' is empty; write at least one target prompt, one a line")
         tokens, prompts = tokenised(clip, texts)
@@ -54,7 +55,7 @@ class HSpacePairConditioning(io.ComfyNode):
                 f"the texts are {len(texts)} prompts of {len(prompts[0].ids)} tokens, but the encoded ones are {rows[0][0].shape[0]} of "
                 f"{rows[0][0].shape[1]}; write the same texts, or disconnect the encoded prompts"
             )
-        return io.NodeOutput(rows, tokens_to_payload(prompts), len(texts))
+        return io.NodeOutput(rows, tokens_to_payload(prompts), len(texts), first_row(rows))
 
 
 class HSpacePairLatent(io.ComfyNode):
@@ -69,7 +70,7 @@ class HSpacePairLatent(io.ComfyNode):
             category="HSpace/edit",
             description="Repeats every picture of a latent for the source and each target, so that all rows of a pair begin with the same noise.",
             search_aliases=["repeat latent", "same noise", "prompt to prompt"],
-            inputs=[io.Latent.Input("latent", tooltip="Empty, encoded, or 'noisiest' of Invert Image."), _ROWS],
+            inputs=[io.Latent.Input("latent", tooltip="Empty, encoded, or 'noise latent' of Invert Image."), _ROWS],
             outputs=[io.Latent.Output(display_name="latent")],
         )
 

@@ -60,7 +60,7 @@ class HSpaceInvertImage(io.ComfyNode):
             ],
             outputs=[
                 Trajectory.Output(display_name="trajectory"),
-                io.Latent.Output(display_name="noisiest", tooltip="The noisiest state, for stock samplers with added noise off. Flow models: use Resume Trajectory, the host multiplies it by 0."),
+                io.Latent.Output(display_name="noise latent", tooltip="The picture as noise: its state at the first of the sigmas, for stock samplers with added noise off. Flow models: use Resume Trajectory, the host multiplies it by 0."),
                 io.Image.Output(display_name="reconstruction"),
                 io.Float.Output(display_name="psnr", tooltip="Of the reconstruction against the image, in dB."),
             ],

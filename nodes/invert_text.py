@@ -24,7 +24,7 @@ class HSpaceNullTextOptimise(io.ComfyNode):
             search_aliases=["null text inversion", "null-text", "unconditional embedding", "prompt-to-prompt real image"],
             inputs=[
                 io.Model.Input("model", tooltip="The MODEL that was inverted: one with a U-Net and prompts (Stable Diffusion 1.x, 2.x, SDXL, Load Face Text Model)."),
-                Trajectory.Input("trajectory", tooltip="Of one picture, from Invert Image with method ddim B and cfg 1, its positive being the source prompt."),
+                Trajectory.Input("trajectory", tooltip="Of one picture, from Invert Image with method fixed point (or ddim B, as the paper) and cfg 1, its positive being the source prompt."),
                 io.Conditioning.Input("positive", tooltip="The source prompt, as in Invert Image."),
                 io.Conditioning.Input("negative", tooltip="The negative to begin with: CLIP Text Encode with an empty text."),
                 io.Float.Input("cfg", default=7.5, min=1.0, max=30.0, step=0.1, tooltip="Guidance of the edit; sample with the same. The paper uses 7.5."),

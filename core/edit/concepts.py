@@ -1,8 +1,8 @@
 """Guidance by several concepts at once, each within a region that it finds itself (LEDITS++, Brack et al. 2024, arXiv 2311.16711, sec. 3).
 
 ``eps = eps_u + sum_k dir_k s_k M_k (eps_k - eps_u)``. Since eps is ``(x - denoised) / sigma``, the same line holds for denoised
-pictures, and the mask, a quantile, does not feel the factor in between. ``M_k`` here is the paper's M2, from the prediction itself,
-times the user's mask; M1, from cross-attention, needs to know which tokens say the concept, which CONDITIONING does not tell.
+pictures, and the mask, a quantile, does not feel the factor in between. ``M_k`` is the paper's M2, from the prediction itself, times
+the user's mask; and times M1, from cross-attention, where it is known which tokens say the concept, which CONDITIONING does not tell.
 
 ``HSPACE_CONCEPTS``: ``format`` "hspace.concepts", ``version`` 1, ``concepts``: a list of dicts with ``conditioning``, a CONDITIONING list
 of the host, and the fields of :class:`Concept`.
@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 CONCEPTS, FORMAT, VERSION = "HSPACE_CONCEPTS", "hspace.concepts", 1
+_SIGMA = 0.5  # of the smoothing of maps, in their pixels
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Concept:
         warm_up: share of the steps before the concept sets in, 0..1.
         cool_down: share of the steps after which it no longer acts, 0..1.
         reverse: away from the concept instead of towards it.
+        tokens: positions, in the concept's prompt, of the tokens that say it; () leaves out M1.
     """
 
     scale: float = 5.0
@@ -40,6 +43,7 @@ class Concept:
     warm_up: float = 0.0
     cool_down: float = 1.0
     reverse: bool = False
+    tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale >= 0):
@@ -70,7 +74,26 @@ def change_mask(delta: Tensor, threshold: float) -> Tensor:
     return (size.float() >= limit[:, None, None, None]).to(delta.dtype)
 
 
-def guided(base: Tensor, seen: Sequence[Tensor], concepts: Sequence[Concept], mask: Tensor | None = None) -> Tensor:
+def attention_mask(maps: Tensor, size: tuple[int, int], threshold: float) -> Tensor:
+    """M1: where the attention to a concept, smoothed by a Gaussian (3x3, sigma 0.5), reaches the quantile of each sample.
+
+    Args:
+        maps: attention summed over the concept's tokens, averaged over heads and layers, `[b h' w']`.
+        size: height and width of the state.
+        threshold: of the concept.
+
+    Returns:
+        `[b 1 h w]` of 0 and 1.
+    """
+    bell = torch.tensor([-1.0, 0.0, 1.0], device=maps.device).square().mul(-1 / (2 * _SIGMA**2)).softmax(0)
+    smooth = F.conv2d(F.pad(maps.float()[:, None], (1, 1, 1, 1), "reflect"), (bell[:, None] * bell)[None, None])
+    limit = torch.quantile(smooth.flatten(1), threshold, dim=1)
+    return F.interpolate((smooth >= limit[:, None, None, None]).float(), size)
+
+
+def guided(
+    base: Tensor, seen: Sequence[Tensor], concepts: Sequence[Concept], mask: Tensor | None = None, places: Sequence[Tensor | None] = ()
+) -> Tensor:  # fmt: skip
     """The guided prediction; works on denoised pictures and on eps alike.
 
     Args:
@@ -78,15 +101,17 @@ def guided(base: Tensor, seen: Sequence[Tensor], concepts: Sequence[Concept], ma
         seen: prediction of each concept, `[b c h w]`.
         concepts: as many.
         mask: the user's region 0..1, broadcasting to `[b 1 h w]`, or None.
+        places: M1 of each concept, `[b 1 h w]`, or None.
 
     Returns:
         `[b c h w]`; without concepts ``base`` itself.
     """
     result = base
-    for prediction, concept in zip(seen, concepts, strict=True):
+    for prediction, concept, place in zip(seen, concepts, places or [None] * len(concepts), strict=True):
         delta = prediction - base
         region = change_mask(delta, concept.threshold)
-        region = region if mask is None else region * mask
+        for further in (mask, place):
+            region = region if further is None else region * further.to(region)
         result = result + (-concept.scale if concept.reverse else concept.scale) * region * delta
     return result
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from ..denoiser import Callback, Denoiser
 from ..invert.edit_friendly import METHOD, SOLVERS, Solver, posterior
 from ..trajectory import Trajectory
+from .prompt_to_prompt import in_steps
+from .protect import fit_mask
 
 Hold = Callable[[int, Tensor], Tensor]
 """``hold(i, x)``: what takes the place of the state ``x`` at level ``i`` before the model sees it, and at the clean end."""
@@ -93,6 +95,38 @@ def sample_edit_friendly(
         if callback is not None:
             callback({"i": i - skip, "n": n - skip, "x": x, "sigma": s[i], "denoised": denoised})
     return hold(n, x) if hold is not None else x
+
+
+def recolour(
+    trajectory: Trajectory, colour: Tensor, mask: Tensor, strength: float = 0.05, window: tuple[float, float] = (0.3, 0.8)
+) -> Trajectory:  # fmt: skip
+    """Paint into the noises: ``z + strength * mask * colour`` in a window of the steps ("color manipulation" in the paper).
+
+    Args:
+        trajectory: from :func:`core.invert.edit_friendly.invert_edit_friendly`.
+        colour: a picture in the colours wished for, or its latents, `[1 or b c h w]`; black pixels (-1) pull towards black.
+        mask: `[h w]` in 0..1, where.
+        strength: in units of the noise, added at every step of the window (paper: 0.05 over 50 of 100 steps); below 0 away from the colour.
+        window: shares of the steps, counted from the noisiest (paper: 0.3 to 0.8). The last noise, which is none, stays as it is.
+
+    Returns:
+        The trajectory with other noises; with strength 0 itself.
+
+    Raises:
+        ValueError: no noises, a window that is none, a strength that is no number, or a colour or mask that does not fit.
+    """
+    _, noises = noises_of(trajectory)
+    start, end = window
+    if not 0 <= start <= end <= 1:
+        raise ValueError(f"start and end must be shares of the steps with 0 <= start <= end <= 1, got {start:g} and {end:g}")
+    if not abs(strength) < float("inf"):
+        raise ValueError(f"strength must be a finite number, got {strength}; the paper has 0.05")
+    if colour.shape[1:] != noises.shape[2:] or len(colour) not in (1, noises.shape[1]):
+        raise ValueError(f"the colour has shape {list(colour.shape)}, the picture {list(noises.shape[1:])}; make both of one size")
+    paint = strength * fit_mask(mask.to(noises.device), *noises.shape[-2:]) * colour.to(noises)
+    n = len(noises)
+    painted = [z + paint if i < n - 1 and in_steps(window, i, n) else z for i, z in enumerate(noises)]
+    return replace(trajectory, noises=torch.stack(painted)) if strength else trajectory
 
 
 def rebuild(model: Denoiser, trajectory: Trajectory, callback: Callback | None = None) -> Trajectory:

@@ -130,7 +130,9 @@ def _check(model, trajectory: Trajectory, embedding: Tensor, cfg: float, steps: 
             "null-text optimisation is for models that were trained with dropped prompts and noised as x0 + sigma n, not flow models"
         )
     if "exact" in trajectory.extra or trajectory.noises is not None:
-        raise ValueError(f"null-text optimisation follows the steps of DDIM, this trajectory is of {trajectory.method}; invert with ddim B")
+        raise ValueError(
+            f"null-text optimisation follows the steps of DDIM, this trajectory is of {trajectory.method}; invert with the fixed point"
+        )
     if not cfg > 1:
         raise ValueError(f"cfg must be above 1: without guidance there is no unconditional embedding to fit, got {cfg}; the paper uses 7.5")
     if steps < 0 or not lr > 0 or not tolerance >= 0:

@@ -97,6 +97,14 @@ def pair_rows(guider) -> int:
     return max((entry.get(PAIR, 0) for entry in guider.conds.get("positive", ())), default=0)
 
 
+def first_row(rows: list) -> list:
+    """CONDITIONING of the source alone."""
+    return [
+        [tensor[:1], {k: v[:1] if k == "pooled_output" and isinstance(v, Tensor) else v for k, v in extra.items() if k != PAIR}]
+        for tensor, extra in rows
+    ]
+
+
 def paired(latent: dict[str, Any], rows: int) -> dict[str, Any]:
     """A LATENT with every picture ``rows`` times, and the same noise for all of them.
 

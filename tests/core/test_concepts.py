@@ -1,9 +1,11 @@
 """Concept guidance: the released formula in eps, its masks, what the dials do and refuse."""
 
+import math
+
 import pytest
 import torch
 
-from core.edit.concepts import Concept, change_mask, concepts_from_payload, concepts_to_payload, guided, share_done
+from core.edit.concepts import Concept, attention_mask, change_mask, concepts_from_payload, concepts_to_payload, guided, share_done
 
 
 def predictions(k=2, b=2):
@@ -32,6 +34,28 @@ def test_the_released_formula_in_denoised_pictures():
     eps = [(x - d) / sigma for d in (base, *seen)]
     expected = x - sigma * released(eps[0], eps[1:], concepts)
     assert float((guided(base, seen, concepts) - expected).abs().max()) < 1e-12
+
+
+def test_attention_says_where_pixel_by_pixel():
+    """M1 with the Gaussian, its reflected border and the enlargement written out; both masks must agree."""
+    g = torch.Generator().manual_seed(3)
+    maps, threshold, (base, one) = torch.rand(2, 5, 7, generator=g), 0.7, predictions(1)
+    bell = [math.exp(-((i - 1) ** 2) / (2 * 0.25)) for i in range(3)]
+    at = lambda i, n: -i if i < 0 else 2 * (n - 1) - i if i >= n else i  # noqa: E731
+    expected = torch.zeros(2, 1, 10, 14)
+    for b in range(2):
+        smooth = torch.zeros(5, 7)
+        for y in range(5):
+            for x in range(7):
+                near = [(maps[b, at(y + i, 5), at(x + j, 7)] * bell[i + 1] * bell[j + 1]) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+                smooth[y, x] = sum(near) / sum(bell) ** 2
+        found = smooth >= smooth.flatten().sort().values[int(0.7 * 34 + 0.999)]
+        expected[b, 0] = found.repeat_interleave(2, 0).repeat_interleave(2, 1).float()
+    assert torch.equal(attention_mask(maps, (10, 14), threshold), expected)
+    place, concept = attention_mask(maps, (8, 12), threshold), Concept(5.0, 0.4)
+    both = guided(base, [one], [concept], None, [place])
+    assert torch.allclose(both, base + 5 * change_mask(one - base, 0.4) * place * (one - base), atol=1e-12)
+    assert torch.equal(guided(base, [one], [concept], None, [None]), guided(base, [one], [concept]))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 0.9])

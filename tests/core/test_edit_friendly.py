@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.edit.edit_friendly import holding, noises_of, rebuild, sample_edit_friendly
+from core.edit.edit_friendly import holding, noises_of, rebuild, recolour, sample_edit_friendly
 from core.invert.ddim import invert_ddim, lift
 from core.invert.edit_friendly import SOLVERS, invert_edit_friendly, posterior
 from core.measure.image import psnr
@@ -179,6 +179,54 @@ def test_shifting_moves_the_picture(device, solver):
     for skip in (0, 4):
         moved = sample_edit_friendly(Blur(), path, shift=(3, -5), skip=skip)
         assert float((moved - torch.roll(x0, (3, -5), (-2, -1))).abs().max()) < 1e-12
+
+
+class Pointwise:
+    """A denoiser that looks at one pixel at a time: the prior of a picture whose values are spread by 0.5."""
+
+    layers, fingerprint = ("middle",), "pointwise"
+
+    def __call__(self, x, sigma):
+        return x * (0.25 / (0.25 + sigma.square()))[:, None, None, None]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_colours_painted_into_the_noises(device, solver):
+    """The literal line of the paper, a place that it does not touch, and pixels that come nearer to the colour."""
+    x0, strength = pictures(2, device, torch.float64), 0.2
+    path = invert_edit_friendly(Pointwise(), x0, grid_sigmas(S, 20), solver)
+    colour = torch.tensor([0.9, -0.9, 0.4], dtype=torch.float64, device=device)[:, None, None].expand(1, 3, 16, 24)
+    mask = torch.zeros(16, 24, device=device)
+    mask[:, :8], mask[:, 8:12] = 1, 0.5
+    painted = recolour(path, colour, mask, strength, (0.3, 0.8))
+    for i, (z, new) in enumerate(zip(path.noises, painted.noises, strict=True)):
+        expected = z + strength * mask * colour if 6 <= i < 16 else z
+        assert torch.equal(new, expected.to(z))
+    assert torch.equal(painted.states, path.states)
+    moved = sample_edit_friendly(Pointwise(), painted) - x0
+    assert torch.equal(moved[..., 12:], sample_edit_friendly(Pointwise(), path)[..., 12:] - x0[..., 12:])
+    assert bool((moved[..., :8] * colour[..., :8] > 1e-3).all())  # every channel towards its colour
+    assert torch.allclose(moved[..., 8:12], moved[:1, :, :1, :1].expand(2, 3, 16, 4) / 2, atol=1e-9)  # half a mask is half the way
+    away = sample_edit_friendly(Pointwise(), recolour(path, colour, mask, -strength)) - x0
+    assert torch.allclose(away, -moved, atol=1e-9)
+
+
+def test_no_colour_is_no_change_and_the_last_residual_is_never_painted(device):
+    path = invert_edit_friendly(Pointwise(), pictures(1, device), grid_sigmas(S, 10))
+    colour, mask = torch.ones(1, 3, 16, 24, device=device), torch.ones(16, 24, device=device)
+    assert recolour(path, colour, mask, 0.0) is path
+    assert torch.equal(recolour(path, colour, mask, 0.5, (0.4, 0.4)).noises, path.noises)
+    everywhere = recolour(path, colour, mask, 0.5, (0.0, 1.0)).noises != path.noises
+    assert bool(everywhere[:-1].all()) and not everywhere[-1].any()
+    for wrong, word in (
+        ({"window": (0.5, 0.4)}, "start and end"),
+        ({"strength": float("nan")}, "strength"),
+        ({"colour": colour[..., :8]}, "one size"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            recolour(path, **{"colour": colour, "mask": mask, **wrong})
+    with pytest.raises(ValueError, match="no noises"):
+        recolour(invert_ddim(Pointwise(), pictures(1, device), grid_sigmas(S, 4)), colour, mask)
 
 
 def test_one_source_and_several_targets_in_a_batch(model, device):

@@ -10,6 +10,7 @@ from .test_pipeline import pictures
 
 SOURCE = "a smiling person with short brown hair"
 TARGET = "a smiling person with short red hair"
+HAIR = 3  # output of Demo Face
 
 
 def world(steps: int = 10, model: str = "HSpaceLoadFaceTextModel", seed: int = 35, **options) -> dict[str, dict]:
@@ -73,10 +74,15 @@ def test_the_picture_comes_back(server, model, cfg, solver):
     assert float(result.outputs["psnr"]["text"][0]) >= 60
 
 
-@pytest.mark.parametrize("steps", [50, 100])
-def test_the_picture_comes_back_from_many_steps(server, steps):
-    result = server.queue(world(steps, cfg=3.5, levels_at_once=8), timeout=600)
+@pytest.mark.parametrize("steps", [20, 50, 100])
+def test_the_source_prompt_gives_the_pixels_back(server, steps):
+    """By the stock sampler, and measured on its latent, which no file has rounded."""
+    prompt = world(steps, cfg=3.5, levels_at_once=8) | {"back": cfg_guider("source", 3.5)} | run(world(), "out", ["back", 0])
+    prompt["apart"] = node("HSpaceTestDifference", a=["invert", 1], b=["run out", 0])
+    result = server.queue(prompt, timeout=600)
     assert float(result.outputs["psnr"]["text"][0]) >= 60
+    (apart,) = json.loads(result.outputs["apart"]["text"][0])["rows"]
+    assert apart < 1e-3  # over the size of the picture, which is below 1 where PSNR counts from 2: more than 60 dB
 
 
 @pytest.mark.parametrize(("network", "dtype"), [("sd15", "fp32"), ("sd15", "bf16"), ("sd2 v", "fp16"), ("sdxl", "fp32")])
@@ -114,6 +120,28 @@ def test_sampling_with_the_source_prompt_returns_the_picture_and_another_prompt_
     assert np.abs(edit - plain).mean() > 2 * np.abs(late - plain).mean() > 0
     redness = [float((p[..., 0] - p[..., 1:].mean(-1)).mean()) for p in (plain, edit)]
     assert redness[1] > redness[0] + 3  # brown hair to red hair
+
+
+def test_a_colour_painted_into_the_noises(server):
+    prompt = world(20) | {"plain": save([FACE, 0]), "back": node("BasicGuider", model=["model", 0], conditioning=["source", 0])}
+    prompt |= {
+        "hair": node("MaskToImage", mask=[FACE, HAIR]), "where": save(["hair", 0]),
+        "red": node("EmptyImage", width=64, height=64, batch_size=1, color=0xFF2010),
+        "part": node("SetLatentNoiseMask", samples=["invert", 1], mask=[FACE, HAIR]),
+    }  # fmt: skip
+    for name, strength in (("off", 0.0), ("on", 0.15)):
+        links = {"model": ["model", 0], "trajectory": ["invert", 0], "colour": ["red", 0], "mask": [FACE, HAIR]}
+        prompt[f"paint {name}"] = node("HSpaceRecolourEditFriendly", **links, strength=strength)
+        prompt |= run(prompt, name, ["back", 0], trajectory=[f"paint {name}", 0])
+    prompt |= run(prompt, "unpainted", ["back", 0]) | run(prompt, "held", ["back", 0], ["part", 0], trajectory=["paint on", 0])
+    (plain, where, off, on, unpainted, held), _ = seen(server, prompt, "plain", "where", "off", "on", "unpainted", "held")
+    hair = where[0, ..., 0] > 128
+    assert np.array_equal(off, unpainted)
+    redder = ((on - plain)[..., 0] - (on - plain)[..., 1:].mean(-1))[0]
+    assert redder[hair].mean() > 30 and abs(redder[~hair].mean()) < 0.2 * redder[hair].mean()
+    assert np.array_equal(held[0][where[0, ..., 0] == 0], plain[0][where[0, ..., 0] == 0])
+    small = prompt | {"red": node("EmptyImage", width=32, height=32, batch_size=1, color=0xFF2010)}
+    refused(server, small, "one size")
 
 
 def test_other_seeds_edit_otherwise(server):
@@ -272,6 +300,47 @@ def test_concepts_act_together_and_within_the_mask(server):
     # The network looks at the whole picture, so that the other half only changes less.
     assert np.abs(masked - plain)[:, :, 40:].mean() < 0.6 * np.abs(two - plain)[:, :, 40:].mean()
     assert np.abs(nowhere - plain).max() <= 1
+
+
+@pytest.mark.parametrize(("network", "batch"), [("sd15", 1), ("sdxl", 2)])
+def test_attention_to_the_words_limits_a_concept_too(server, network, batch):
+    """Against maps and masks written out; prompts in one call or one by one; without words nothing is looked at."""
+    prompt = {
+        "model": node("HSpaceTestUNet", network=network, dtype="fp32", seed=0), "faces": node("HSpaceLoadFaceTextModel"), "noise": node("RandomNoise", noise_seed=3),
+        "latent": node("EmptyLatentImage", width=160, height=128, batch_size=batch), "euler": node("KSamplerSelect", sampler_name="euler"),
+        "sigmas": node("BasicScheduler", model=["model", 0], scheduler="normal", steps=3, denoise=1.0),
+        "alone": node("HSpaceTestOneByOne", model=["model", 0]),
+    }  # fmt: skip
+    for name, words in (("plain", {}), ("words", {"clip": ["faces", 1], "words": "red hat"})):
+        dials = {"conditioning": ["model", 1], "threshold": 0.6, **words}
+        prompt[f"{name} first"] = node("HSpaceEditConcept", scale=4.0, reverse=False, **dials)
+        prompt[name] = node(
+            "HSpaceEditConcept", scale=3.0, reverse=True, previous=[f"{name} first", 0], **dials | {"conditioning": ["model", 2]}
+        )
+    kinds = (("plain", "Edit", "model"), ("words", "Edit", "model"), ("words", "Edit", "alone"), ("words", "literal", "model"))
+    for concepts, kind, model in kinds:
+        links = {"model": [model, 0], "negative": ["empty", 0], "concepts": [concepts, 0]}
+        name = f"{concepts} {kind} {model}"
+        prompt[f"guide {name}"] = node("HSpaceConceptEditGuider" if kind == "Edit" else "HSpaceTestConcepts", **links)
+        prompt[name] = node(
+            "SamplerCustomAdvanced", noise=["noise", 0], guider=[f"guide {name}", 0], sampler=["euler", 0], sigmas=["sigmas", 0], latent_image=["latent", 0]
+        )  # fmt: skip
+    prompt["empty"] = node(
+        "ConditioningAverage", conditioning_to=["model", 1], conditioning_from=["model", 2], conditioning_to_strength=0.4
+    )
+    pairs = {
+        "literal": ("words literal model", "words Edit model"),
+        "apart": ("words Edit model", "words Edit alone"),
+        "off": ("plain Edit model", "words Edit model"),
+    }
+    prompt |= {name: node("HSpaceTestDifference", a=[a, 0], b=[b, 0]) for name, (a, b) in pairs.items()}
+    result = server.queue(prompt, timeout=300)
+    literal, apart, off = (json.loads(result.outputs[name]["text"][0])["rows"] for name in pairs)
+    assert max(literal) < 2e-5 and max(apart) < 2e-5 and min(off) > 1e-3, (literal, apart, off)
+    wrong = prompt | {"words first": node("HSpaceEditConcept", **{**prompt["words first"]["inputs"], "words": "hat " * 90})}
+    refused(server, wrong, "154 tokens", "77")
+    del prompt["words first"]["inputs"]["clip"]
+    refused(server, prompt, "connect the CLIP")
 
 
 def painted(steps: int = 8, t0: float = 0.3, spacing: str = "uniform") -> dict:

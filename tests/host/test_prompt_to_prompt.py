@@ -76,6 +76,37 @@ def test_equals_maps_written_out(server, network, mode, targets, cfg, size):
     assert plain["rows"][0] < 1e-6 and min(plain["rows"][1:]) > 1e-3  # the source is not edited
 
 
+@pytest.mark.parametrize("beside", ["window", "lora", "controlnet", "owner"])
+def test_equals_maps_written_out_beside(server, beside):
+    """A word's own window, and whatever else may be in the graph, in prompts that run together and one by one, on a picture that is not square."""
+    prompt, model, positive = small("sdxl" if beside == "controlnet" else "sd15", 2, 160, 128), ("model", 0), ("pair", 0)
+    if beside == "lora":
+        prompt |= lora(server)
+        model = ("lora", 0)
+    if beside == "controlnet":
+        prompt["controlled"] = node("HSpaceTestControl", conditioning=["pair", 0], strength=0.3)
+        positive = ("controlled", 0)
+    dials = {"mode": "refine", "cross_end": 0.8, "self_end": 0.5}
+    end = 0.4 if beside == "window" else 1.0
+    prompt |= {
+        "edited": p2p(model, **dials, reweights="sat: 2.5", windows="sat: 0-0.4" if beside == "window" else ""),
+        "wide": p2p(model, **dials, reweights="sat: 2.5"),
+        "dense": node("HSpaceTestDense", model=list(model), tokens=["pair", 1], **dials, word="sat", weight=2.5, word_end=end, largest=80),
+    }  # fmt: skip
+    plain, ends = {"model": "model", "lora": "lora"}[model[0]], {"edited": "edited", "dense": "dense"}
+    if beside == "owner":
+        for name in ("edited", "dense"):
+            prompt[f"{name} owned"] = node("HSpaceTestOwner", model=[name, 0], scale=0.5)
+            ends[name] = f"{name} owned"
+    prompt["alone"] = node("HSpaceTestAlone", model=[ends["edited"], 0])
+    for name, source in {**ends, "alone": "alone", "plain": plain, "wide": "wide"}.items():
+        prompt[f"sample {name}"] = sample((source, 0), positive, negative=("model", 2))
+    pairs = [("sample edited", f"sample {name}") for name in ("dense", "alone", "plain", "wide")]
+    dense, split, acts, wide = differences(server, prompt, *pairs)
+    assert max(dense["rows"]) < 2e-5 and max(split["rows"]) < 2e-5 and min(acts["rows"][1:]) > 1e-3
+    assert wide["same"] == (beside in ("lora", "controlnet"))  # the window and the owner change something
+
+
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_half_precision(server, dtype):
     prompt = small("sdxl", 2)
@@ -121,8 +152,25 @@ def test_a_source_row_is_what_its_prompt_gives_alone(server):
     prompt = faces() | {"edited": p2p(), "pair sample": sample(("edited", 0))}
     prompt |= {"one": node("CLIPTextEncode", clip=["model", 1], text=SOURCE), "alone": sample(("model", 0), ("one", 0), ("latent", 0))}
     prompt |= {"split": node("HSpaceSplitPair", rows=2, latent=["pair sample", 0]), "picked": node("LatentFromBatch", samples=["split", 2], batch_index=0, length=1)}  # fmt: skip
-    (found,) = differences(server, prompt, ("alone", "picked"))
-    assert max(found["rows"]) < 1e-4
+    prompt["source output"] = sample(("model", 0), ("pair", 3), ("latent", 0))
+    found, output = differences(server, prompt, ("alone", "picked"), ("alone", "source output"))
+    assert max(found["rows"]) < 1e-4 and output["same"]
+
+
+@pytest.mark.parametrize("network", ["sd15", "sdxl"])
+def test_rows_of_encoded_prompts_are_the_prompts_alone(server, network):
+    """Pooled text of SDXL included; and the source output is the first of them."""
+    prompt = small(network) | {
+        "pair": node("HSpacePairConditioning", source="a", targets="b", source_encoded=["model", 1], targets_encoded=["model", 2]),
+        "both": sample(("model", 0), negative=("model", 2)), "source": sample(("model", 0), ("pair", 3), ("latent", 0), ("model", 2)),
+    }  # fmt: skip
+    for row in (0, 1):
+        prompt[f"row {row}"] = node("LatentFromBatch", samples=["both", 0], batch_index=row, length=1)
+        prompt[f"alone {row}"] = sample(("model", 0), ("model", 1 + row), ("latent", 0), ("model", 2))
+    zero, one, source, apart = differences(
+        server, prompt, ("row 0", "alone 0"), ("row 1", "alone 1"), ("source", "alone 0"), ("row 0", "row 1")
+    )
+    assert zero["rows"][0] < 1e-4 and one["rows"][0] < 1e-4 and source["same"] and apart["rows"][0] > 1e-3
 
 
 def test_a_negative_prompt_that_is_longer(server):

@@ -65,8 +65,8 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
     prompt |= {"resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0]), "psnr": node("PreviewAny", source=["invert", 3])}
     prompt |= {**sampled("back", resume="resume"), **sampled("edit", positive="target", resume="resume"), **sampled("plain")}
     prompt |= {
-        "rescale": node("RescaleCFG", model=["model", 0], multiplier=0.7),
-        **sampled("patched", model="rescale", resume="resume"),
+        "rescaled": node("RescaleCFG", model=["model", 0], multiplier=1.0),
+        **sampled("patched", positive="target", model="rescaled", resume="resume"),
     }
     result = server.queue(prompt, timeout=600)
     (psnr,) = result.outputs["psnr"]["text"]
@@ -75,8 +75,8 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
         shown(server, result, name) for name in ("source", "keep back", "keep edit", "keep plain", "keep patched")
     )
     assert np.abs(original - back).max() <= 1 and len(back) == 2
-    assert error(original, plain) < error(original, back) - 3
-    assert np.abs(original - edit).mean() > 2 and not np.array_equal(back, patched)
+    assert error(original, plain) < error(original, back) - 5
+    assert np.abs(original - edit).mean() > 2 and np.abs(edit - patched).mean() > 1
 
 
 def test_exact_trajectories_do_not_come_back_another_way(server):

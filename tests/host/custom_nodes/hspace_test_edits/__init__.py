@@ -4,6 +4,7 @@ import json
 import math
 import sys
 
+import comfy.samplers
 import comfy.sd1_clip
 import comfy.sdxl_clip
 import comfy.text_encoders.sd2_clip
@@ -69,12 +70,13 @@ class TestDense(io.ComfyNode):
             inputs=[
                 io.Model.Input("model"), TOKENS.Input("tokens"), io.String.Input("mode"), io.Float.Input("cross_end"), io.Float.Input("self_end"),
                 io.String.Input("word", default=""), io.Float.Input("weight", default=1.0), io.Int.Input("largest", default=10**6),
+                io.Float.Input("word_end", default=1.0, optional=True),
             ],
             outputs=[io.Model.Output()],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, tokens, mode, cross_end, self_end, word, weight, largest):
+    def execute(cls, model, tokens, mode, cross_end, self_end, word, weight, largest, word_end=1.0):
         core = _pack("core.edit.tokens")
         prompts = core.tokens_from_payload(tokens)
         size = len(prompts)
@@ -100,7 +102,10 @@ class TestDense(io.ComfyNode):
                 for source, target in rows(q, extra):
                     shares, alpha = core.token_map(prompts[0], prompts[(target - source) % size], mode)
                     edited = maps[source] @ shares.to(maps) * alpha.to(maps) + maps[target] * (1 - alpha.to(maps))
-                    edited[..., prompts[(target - source) % size].find(word) if word else []] *= weight
+                    columns = prompts[(target - source) % size].find(word) if word else []
+                    edited[..., columns] *= weight
+                    if at >= int(word_end * (n + 1)):
+                        edited[..., columns] = maps[target][..., columns]
                     maps[target] = edited
             return _apply(maps, v, heads)
 
@@ -114,7 +119,7 @@ class TestDense(io.ComfyNode):
         clone = model.clone()
         for name, count in (("input", 12), ("middle", 1), ("output", 12)):
             for i in range(count):
-                clone.set_model_attn2_replace(cross, name, i)
+                clone.set_model_attn2_replace(_Owner(cross), name, i, 0)
                 clone.set_model_attn1_replace(own, name, i)
         return io.NodeOutput(clone)
 
@@ -122,14 +127,14 @@ class TestDense(io.ComfyNode):
 class _Owner:
     """The interface that the IP-Adapter pack gives its owner of attn2."""
 
-    def __init__(self, callback, **kwargs):
-        self.calls = [(callback, kwargs)]
+    def __init__(self, attend=None):
+        self.attend, self.calls = attend, []
 
     def add(self, callback, **kwargs):
         self.calls.append((callback, kwargs))
 
     def __call__(self, q, k, v, extra):
-        out = optimized_attention(q, k, v, extra["n_heads"])
+        out = self.attend(q, k, v, extra) if self.attend else optimized_attention(q, k, v, extra["n_heads"])
         for callback, kwargs in self.calls:
             out = out + callback(out, q, k, v, extra, **kwargs)
         return out
@@ -156,10 +161,7 @@ class TestOwner(io.ComfyNode):
             options = {**options, "patches_replace": {**options.get("patches_replace", {})}}
             owned = options["patches_replace"]["attn2"] = {**options["patches_replace"].get("attn2", {})}
             for key in [(name, i, 0) for name in ("input", "middle", "output") for i in range(12)]:
-                if key in owned:
-                    owned[key].add(more, scale=scale)
-                else:
-                    owned[key] = _Owner(more, scale=scale)
+                owned.setdefault(key, _Owner()).add(more, scale=scale)
             return options
 
         def inside(executor, x, timesteps, context=None, y=None, control=None, transformer_options=None, **kwargs):
@@ -171,6 +173,68 @@ class TestOwner(io.ComfyNode):
         else:
             clone.model_options["transformer_options"] = join(clone.model_options["transformer_options"])
         return io.NodeOutput(clone)
+
+
+class _Concepts(comfy.samplers.CFGGuider):
+    """LEDITS++'s loop over concepts in eps, with maps of the finest cross-attentions and both masks, each prompt in a call of its own."""
+
+    def prepare(self, negative, concepts, tokens):
+        self.concepts, self.tokens = concepts, tokens
+        self.inner_set_conds({"negative": negative, **{f"c{k}": c["conditioning"] for k, c in enumerate(concepts)}})
+
+    def predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: B006 (the host's own form)
+        height, width, sigma, maps = *x.shape[-2:], timestep[0], []
+
+        def look(q, k, v, extra):
+            found = _maps(q, k, extra["n_heads"])
+            if q.shape[1] == height * width:
+                maps.append(found[..., self.tokens].sum(-1).mean(1))
+            return _apply(found, v, extra["n_heads"])
+
+        keys = {(name, i, 0): look for name in ("input", "middle", "output") for i in range(12)}
+        options = model_options.get("transformer_options", {})
+        watched = {**model_options, "transformer_options": {**options, "patches_replace": {"attn2": keys}}}
+
+        def eps(name):
+            (found,) = comfy.samplers.calc_cond_batch(self.inner_model, [self.conds[name]], x, timestep, watched)
+            return ((x - found) / sigma).double()
+
+        base = total = eps("negative")
+        for k, concept in enumerate(self.concepts):
+            maps.clear()
+            delta = eps(f"c{k}") - base
+            blurred = _blurred(torch.stack(maps).mean(0).unflatten(1, (height, width)))
+            place, size = blurred.unsqueeze(1), delta.abs().sum(1, keepdim=True)
+            for values in (place, size):
+                limit = values.flatten(1).float().quantile(concept["threshold"], dim=1)
+                delta = torch.where(values.float() >= limit[:, None, None, None], delta, 0)
+            total = total + concept["scale"] * (-1 if concept["reverse"] else 1) * delta
+        return x - (sigma * total).to(x)
+
+
+def _blurred(maps):
+    wide = torch.nn.functional.pad(maps.unsqueeze(1), (1, 1, 1, 1), "reflect").squeeze(1)
+    height, width = maps.shape[-2:]
+    weights = [[math.exp(-((i - 1) ** 2 + (j - 1) ** 2) / 0.5) for j in range(3)] for i in range(3)]
+    summed = sum(weights[i][j] * wide[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
+    return summed / sum(map(sum, weights))
+
+
+class TestConcepts(io.ComfyNode):
+    """Concepts of two words and the attention to them, written out."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestConcepts", category="tests",
+            inputs=[io.Model.Input("model"), io.Conditioning.Input("negative"), io.Custom("HSPACE_CONCEPTS").Input("concepts")], outputs=[io.Guider.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, negative, concepts):
+        guider = _Concepts(model)
+        guider.prepare(negative, concepts["concepts"], [1, 2])
+        return io.NodeOutput(guider)
 
 
 class TestDifference(io.ComfyNode):
@@ -268,7 +332,7 @@ class TestWords(io.ComfyNode):
 
 class TestExtension(ComfyExtension):
     async def get_node_list(self):
-        return [TestPair, TestDense, TestOwner, TestDifference, TestOutside, TestAlone, TestWords]
+        return [TestPair, TestDense, TestOwner, TestConcepts, TestDifference, TestOutside, TestAlone, TestWords]
 
 
 async def comfy_entrypoint():
