@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..denoiser import Callback, Denoiser
 from ..invert.edit_friendly import METHOD, SOLVERS, Solver, posterior
+from ..schedule import in_steps
 from ..trajectory import Trajectory
-from .prompt_to_prompt import in_steps
 from .protect import fit_mask
 
 Hold = Callable[[int, Tensor], Tensor]
