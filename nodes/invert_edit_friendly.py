@@ -150,8 +150,8 @@ class HSpaceRecolourEditFriendly(io.ComfyNode):
                 io.Model.Input("model", tooltip="The MODEL that was inverted."),
                 Trajectory.Input("trajectory", tooltip="From Edit-Friendly Inversion."),
                 io.Image.Input("colour", tooltip="The colours wished for, in the size of the picture: Empty Image with a colour, or a painted picture."),
-                io.Mask.Input("mask", tooltip="Where they go."),
                 io.Float.Input("strength", default=0.05, min=-2.0, max=2.0, step=0.01, tooltip="How strongly, in every step. 0 changes nothing, bit for bit; below 0 goes away from the colour. The paper has 0.05 in 50 steps; fewer steps need more."),
+                io.Mask.Input("mask", optional=True, tooltip="Where they go; without one, everywhere."),
                 io.Vae.Input("vae", optional=True, tooltip=VAE),
                 io.Float.Input("start", default=0.3, min=0.0, max=1.0, step=0.05, advanced=True, optional=True, tooltip="Share of the steps before colours are painted: what is drawn earlier is shapes."),
                 io.Float.Input("end", default=0.8, min=0.0, max=1.0, step=0.05, advanced=True, optional=True, tooltip="Share of the steps after which none are painted, so that fine texture stays."),
@@ -160,7 +160,7 @@ class HSpaceRecolourEditFriendly(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, trajectory, colour, mask, strength, vae=None, start=0.3, end=0.8) -> io.NodeOutput:
+    def execute(cls, model, trajectory, colour, strength, mask=None, vae=None, start=0.3, end=0.8) -> io.NodeOutput:
         """Paint."""
         path = trajectory_from_payload(trajectory)
         wanted = encode(model, vae, colour, "colour").to(path.states.device)

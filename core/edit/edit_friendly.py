@@ -98,14 +98,14 @@ def sample_edit_friendly(
 
 
 def recolour(
-    trajectory: Trajectory, colour: Tensor, mask: Tensor, strength: float = 0.05, window: tuple[float, float] = (0.3, 0.8)
+    trajectory: Trajectory, colour: Tensor, mask: Tensor | None, strength: float = 0.05, window: tuple[float, float] = (0.3, 0.8)
 ) -> Trajectory:  # fmt: skip
     """Paint into the noises: ``z + strength * mask * colour`` in a window of the steps ("color manipulation" in the paper).
 
     Args:
         trajectory: from :func:`core.invert.edit_friendly.invert_edit_friendly`.
         colour: a picture in the colours wished for, or its latents, `[1 or b c h w]`; black pixels (-1) pull towards black.
-        mask: `[h w]` in 0..1, where.
+        mask: `[h w]` in 0..1, where; None: everywhere.
         strength: in units of the noise, added at every step of the window (paper: 0.05 over 50 of 100 steps); below 0 away from the colour.
         window: shares of the steps, counted from the noisiest (paper: 0.3 to 0.8). The last noise, which is none, stays as it is.
 
@@ -123,7 +123,9 @@ def recolour(
         raise ValueError(f"strength must be a finite number, got {strength}; the paper has 0.05")
     if colour.shape[1:] != noises.shape[2:] or len(colour) not in (1, noises.shape[1]):
         raise ValueError(f"the colour has shape {list(colour.shape)}, the picture {list(noises.shape[1:])}; make both of one size")
-    paint = strength * fit_mask(mask.to(noises.device), *noises.shape[-2:]) * colour.to(noises)
+    paint = strength * colour.to(noises)
+    if mask is not None:
+        paint = paint * fit_mask(mask.to(noises.device), *noises.shape[-2:])
     n = len(noises)
     painted = [z + paint if i < n - 1 and in_steps(window, i, n) else z for i, z in enumerate(noises)]
     return replace(trajectory, noises=torch.stack(painted)) if strength else trajectory
