@@ -123,9 +123,8 @@ def recolour(
         raise ValueError(f"strength must be a finite number, got {strength}; the paper has 0.05")
     if colour.shape[1:] != noises.shape[2:] or len(colour) not in (1, noises.shape[1]):
         raise ValueError(f"the colour has shape {list(colour.shape)}, the picture {list(noises.shape[1:])}; make both of one size")
-    paint = strength * colour.to(noises)
-    if mask is not None:
-        paint = paint * fit_mask(mask.to(noises.device), *noises.shape[-2:])
+    where = 1.0 if mask is None else fit_mask(mask.to(noises.device), *noises.shape[-2:])
+    paint = strength * where * colour.to(noises)
     n = len(noises)
     painted = [z + paint if i < n - 1 and in_steps(window, i, n) else z for i, z in enumerate(noises)]
     return replace(trajectory, noises=torch.stack(painted)) if strength else trajectory
