@@ -17,6 +17,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock,
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
+from ...core.edit.local_blend import map_level
 from .model import unet_of
 from .steering import RAW
 
@@ -66,6 +67,10 @@ class Call:
         height, width = self.x.shape[-2:]
         unit = stem_stride(self.net) * 2**level
         return math.ceil(height / unit), math.ceil(width / unit)
+
+    def map_level(self) -> int:
+        """The level whose maps say where a word looks."""
+        return map_level({place.level: math.prod(self.size(place.level)) for place in attentions(self.net)})
 
 
 Swap = Callable[[Tensor, Tensor, Tensor, Place], tuple[Tensor, Tensor, Tensor]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ...core.edit.concepts import Concept, attention_mask, guided, share_done
-from ...core.edit.local_blend import attention_map, map_level
+from ...core.edit.local_blend import attention_map
 from ...core.edit.protect import fit_mask
-from .attention import STORE, Call, Patches, Place, add_attention, attentions
+from .attention import STORE, Call, Patches, Place, add_attention
 
 _LOOK = "hspace_concepts"
 
@@ -42,7 +41,7 @@ class _Maps:
         if look is None or STORE in call.options:
             return None
         rows = [(first, prompt) for prompt in look.wanted for first in call.chunks(prompt)]
-        level = map_level({p.level: math.prod(call.size(p.level)) for p in attentions(call.net)})
+        level = call.map_level()
         look.shape = call.size(level)
 
         def cross(out: Tensor, q: Tensor, k: Tensor, v: Tensor, place: Place, extra: dict) -> Tensor:

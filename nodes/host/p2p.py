@@ -9,10 +9,10 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...core.edit.local_blend import attention_map, blend, blend_mask, map_level
+from ...core.edit.local_blend import attention_map, blend, blend_mask
 from ...core.edit.prompt_to_prompt import WordControl, mix_values
 from ...core.schedule import in_steps
-from .attention import STORE, Call, Patches, Place, add_attention, attend, attentions, edits_in, step_at
+from .attention import STORE, Call, Patches, Place, add_attention, attend, edits_in, step_at
 
 _RUN = "hspace_blend"
 _DEPTHS = 4  # of the transformers of a block, every so many are looked at (SDXL has ten that see nearly the same)
@@ -128,7 +128,7 @@ class LocalBlend:
             return None
         call.check_whole(run.size, "P2P Local Blend")
         words = torch.stack([self.words, self.words * 0 if self.without is None else self.without], -1).to(call.x.device, torch.float32)
-        level = map_level({p.level: call.size(p.level)[0] * call.size(p.level)[1] for p in attentions(call.net)})
+        level = call.map_level()
         edited = next((e.mixed(call) for e in edits_in(call.options) if isinstance(e, PromptToPrompt)), [None] * (self.size - 1))
         seen = run.maps.setdefault(call.step, [])
         run.shape = call.size(level)
