@@ -115,7 +115,7 @@ def paired(item: PieItem, setup: Setup) -> Graph:
     twice = [f"{word}: 2" for word in blended[-1:] if word in item.target_prompt.split()]
     dials = {"mode": "refine", "cross_end": 0.4, "self_end": 0.6, "self_resolution": "half" if setup.small else "quarter"}
     words = node("HSpacePromptToPrompt", model=["model", 0], tokens=tokens, reweights="".join(twice), **dials)
-    where = {"words": ", ".join(blended), "threshold": 0.6 if setup.small else 0.3, "start": 0.2}
+    where = {"words": ", ".join(blended), "threshold": 0.8 if setup.small else 0.3, "start": 0.2}
     return {
         "pair": node("HSpacePairConditioning", clip=["model", 1], source=item.source_prompt, targets=item.target_prompt),
         "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-COARSEST = 150  # pixels a map should have: 16x16 of 512 pixels passes, 8x8 and 12x12 do not
+COARSEST = 150  # pixels a map should have: 16x16 of 512 pixels passes, 8x8 and 12x12 do not; of small pictures a quarter of the finest
 
 
 def attention_map(q: Tensor, k: Tensor, heads: int) -> Tensor:
@@ -43,6 +43,6 @@ def blend(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def map_level(sizes: dict[int, int]) -> int:
-    """Which level of a U-Net to look at, of ``{level: pixels of its maps}``: the coarsest that is not too coarse, else the finest."""
-    fine = [level for level, pixels in sizes.items() if pixels >= COARSEST]
-    return max(fine) if fine else min(sizes)
+    """Which level of a U-Net to look at, of ``{level: pixels of its maps}``: the coarsest that is not too coarse."""
+    least = min(COARSEST, max(sizes.values()) / 4)
+    return max(level for level, pixels in sizes.items() if pixels >= least)

@@ -118,5 +118,5 @@ def test_the_level_of_the_maps():
     assert map_level({0: 4096, 1: 1024, 2: 256, 3: 64}) == 2  # Stable Diffusion at 512
     assert map_level({0: 9216, 1: 2304, 2: 576, 3: 144}) == 2  # at 768
     assert map_level({1: 4096, 2: 1024}) == 2  # SDXL at 1024
-    assert map_level({0: 256, 1: 64, 2: 16}) == 0  # the face model
-    assert map_level({1: 64, 2: 16}) == 1
+    assert map_level({0: 256, 1: 64, 2: 16}) == 1  # the face model
+    assert map_level({1: 64, 2: 16}) == 2
