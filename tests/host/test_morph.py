@@ -107,7 +107,7 @@ def test_the_lora_is_a_stock_lora(server):
         "face first": face(SEEDS["first"]),
         "prompt first": node("CLIPTextEncode", clip=["model", 1], text="a person"),
     }
-    prompt |= {"fit first": fitted("first"), "text": node("PreviewAny", source=["fit first", 2])}
+    prompt |= {"fit first": fitted("first", steps=60), "text": node("PreviewAny", source=["fit first", 2])}
     prompt |= {"tuned": node("LoraModelLoader", model=["model", 0], lora=["fit first", 0], strength_model=1.0, bypass=False)}
     prompt |= {"bypass": node("LoraModelLoader", model=["model", 0], lora=["fit first", 0], strength_model=1.0, bypass=True)}
     prompt |= {"file": node("SaveLoRA", lora=["fit first", 0], prefix="loras/hspace_fit", steps=12)}

@@ -176,7 +176,7 @@ class TestOwner(io.ComfyNode):
 
 
 class _Concepts(comfy.samplers.CFGGuider):
-    """LEDITS++'s loop over concepts in eps, with maps of the finest cross-attentions and both masks, each prompt in a call of its own."""
+    """LEDITS++'s loop over concepts in eps, with maps of half the state's size and both masks, each prompt in a call of its own."""
 
     def prepare(self, negative, concepts, tokens):
         self.concepts, self.tokens = concepts, tokens
@@ -187,7 +187,7 @@ class _Concepts(comfy.samplers.CFGGuider):
 
         def look(q, k, v, extra):
             found = _maps(q, k, extra["n_heads"])
-            if q.shape[1] == height * width:
+            if 4 * q.shape[1] == height * width:
                 maps.append(found[..., self.tokens].sum(-1).mean(1))
             return _apply(found, v, extra["n_heads"])
 
@@ -203,11 +203,11 @@ class _Concepts(comfy.samplers.CFGGuider):
         for k, concept in enumerate(self.concepts):
             maps.clear()
             delta = eps(f"c{k}") - base
-            blurred = _blurred(torch.stack(maps).mean(0).unflatten(1, (height, width)))
-            place, size = blurred.unsqueeze(1), delta.abs().sum(1, keepdim=True)
-            for values in (place, size):
+            blurred = _blurred(torch.stack(maps).mean(0).unflatten(1, (height // 2, width // 2)))
+            for values, times in ((blurred.unsqueeze(1), 2), (delta.abs().sum(1, keepdim=True), 1)):
                 limit = values.flatten(1).float().quantile(concept["threshold"], dim=1)
-                delta = torch.where(values.float() >= limit[:, None, None, None], delta, 0)
+                inside = values.float() >= limit[:, None, None, None]
+                delta = torch.where(inside.repeat_interleave(times, -1).repeat_interleave(times, -2), delta, 0)
             total = total + concept["scale"] * (-1 if concept["reverse"] else 1) * delta
         return x - (sigma * total).to(x)
 
