@@ -237,13 +237,13 @@ def latent_svd() -> Graph:
         Node("Encode", "VAEEncode", {"pixels": ("Empty picture", "IMAGE"), **VAE}),
         Node("Noise", "RandomNoise", {"noise_seed": 5}),
         Node("Kind", "KSamplerSelect", {"sampler_name": "euler"}),
-        Node("Split source", "SplitSigmas", {"sigmas": ("Sigmas", "SIGMAS"), "step": 5}),
-        Node("Split target", "SplitSigmas", {"sigmas": ("Sigmas", "SIGMAS"), "step": 6}),
+        Node("Split source", "SplitSigmas", {"sigmas": ("Sigmas", "SIGMAS"), "step": 11}),
+        Node("Split target", "SplitSigmas", {"sigmas": ("Sigmas", "SIGMAS"), "step": 12}),
         Node("No noise", "DisableNoise"),
     )
     prompts = (
         prompt("Source", "a serious person with short brown hair"),
-        prompt("Target", "a smiling person with long red hair"),
+        prompt("Target", "a smiling person with short red hair"),
         prompt("Empty", ""),
     )
 
@@ -273,7 +273,7 @@ def latent_svd() -> Graph:
         {**MODEL, "latent": ("Noisy source", "output"), "sigmas": ("Split source", "low_sigmas"), "factor": 1.5},
         picture=240,
     )
-    mix = Node("Mix", "HSpaceMixLatentSVD", {**both, "leading": 8, "gain": 0.7})
+    mix = Node("Mix", "HSpaceMixLatentSVD", {**both, "leading": 16, "gain": 1.0})
     fit = Node("Fit", "HSpaceFitLatentSVD", {**both, "steps": 300}, picture=240)
     note = Note(
         "## Singular vectors of a noisy latent\n"
@@ -281,7 +281,7 @@ def latent_svd() -> Graph:
         "- **Scale** multiplies some of the source's own, and shows the spectrum.\n"
         "- **Mix** exchanges the *leading* ones for the target's, by *gain*.\n"
         "- **Fit** learns in seconds how strong each is to be.\n\n"
-        "All three go on under the *source* prompt; *Source alone* is what it gives by itself. Turn *step* on both Split nodes: an earlier stop changes more.",
+        "All three go on under the *source* prompt; *Source alone* is what it gives by itself. Turn *step* on both Split nodes: a later stop changes more, since the source prompt has fewer steps left to take it back.",
         300,
     )
     further = "*Empty Latent Image* takes the place of *Empty picture* and *Encode*."
