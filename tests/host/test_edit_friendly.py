@@ -131,14 +131,14 @@ def test_a_colour_painted_into_the_noises(server):
     }  # fmt: skip
     for name, strength in (("off", 0.0), ("on", 0.15)):
         links = {"model": ["model", 0], "trajectory": ["invert", 0], "colour": ["red", 0], "mask": [FACE, HAIR]}
-        prompt[f"paint {name}"] = node("HSpaceRecolourEditFriendly", **links, strength=strength)
+        prompt[f"paint {name}"] = node("HSpaceRecolourEditFriendly", **links, strength=strength, start=0.6, end=0.95)
         prompt |= run(prompt, name, ["back", 0], trajectory=[f"paint {name}", 0])
     prompt |= run(prompt, "unpainted", ["back", 0]) | run(prompt, "held", ["back", 0], ["part", 0], trajectory=["paint on", 0])
     (plain, where, off, on, unpainted, held), _ = seen(server, prompt, "plain", "where", "off", "on", "unpainted", "held")
     hair = where[0, ..., 0] > 128
     assert np.array_equal(off, unpainted)
     redder = ((on - plain)[..., 0] - (on - plain)[..., 1:].mean(-1))[0]
-    assert redder[hair].mean() > 30 and redder[hair].mean() > 1.5 * abs(redder[~hair].mean())
+    assert redder[hair].mean() > 30 and abs(redder[~hair].mean()) < 0.2 * redder[hair].mean()
     assert np.array_equal(held[0][where[0, ..., 0] == 0], plain[0][where[0, ..., 0] == 0])
     small = prompt | {"red": node("EmptyImage", width=32, height=32, batch_size=1, color=0xFF2010)}
     refused(server, small, "one size")
@@ -280,8 +280,9 @@ def test_no_concept_is_the_negative_prompt_bit_for_bit(server):
     assert np.array_equal(basic, nothing) and np.array_equal(basic, zero) and np.abs(some - basic).mean() > 0.5
 
 
-def test_concepts_act_together_and_within_the_mask(server):
-    prompt = world(10) | {"plain": save([FACE, 0]), "glasses": node("CLIPTextEncode", clip=["model", 1], text="glasses")}
+def concepts(steps: int) -> dict[str, dict]:
+    """Concepts one by one and together, anywhere, in the left half and nowhere."""
+    prompt = world(steps) | {"plain": save([FACE, 0]), "glasses": node("CLIPTextEncode", clip=["model", 1], text="glasses")}
     prompt["invert"]["inputs"]["positive"] = ["empty", 0]
     prompt |= {
         "one": concept("target"), "two": concept("glasses", previous=["one", 0]), "away": concept("glasses", reverse=True),
@@ -291,15 +292,28 @@ def test_concepts_act_together_and_within_the_mask(server):
     for name, more in (("one", {}), ("two", {}), ("away", {}), ("masked", {"mask": ["mask", 0]}), ("nowhere", {"mask": ["none", 0]})):
         links = {"model": ["model", 0], "negative": ["empty", 0], "concepts": ["two" if more else name, 0], **more}
         prompt[f"guide {name}"] = node("HSpaceConceptEditGuider", **links)
-        prompt |= run(prompt, f"{name} out", [f"guide {name}", 0], skip=1)
+        prompt |= run(prompt, f"{name} out", [f"guide {name}", 0], skip=steps // 2)
+    return prompt
+
+
+def test_concepts_act_together_and_within_the_mask(server):
+    prompt = concepts(10)
     (plain, one, two, away, masked, nowhere), _ = seen(
         server, prompt, "plain", "one out", "two out", "away out", "masked out", "nowhere out"
     )
     for a, b in ((one, plain), (two, one), (away, two)):
         assert np.abs(a - b).mean() > 0.3
-    # The network looks at the whole picture, so that the other half follows a little.
-    assert np.abs(masked - plain)[:, :, 40:].mean() < 0.9 * np.abs(two - plain)[:, :, 40:].mean()
+    # The network looks at the whole picture, so that the other half still follows, but less than half as far.
+    assert np.abs(masked - plain)[:, :, 40:].mean() < 0.5 * np.abs(two - plain)[:, :, 40:].mean()
     assert np.abs(nowhere - plain).max() <= 1
+
+
+def test_a_single_step_with_a_mask_is_the_concepts_within_and_nothing_outside(server):
+    prompt = concepts(1)
+    prompt["sigmas"]["inputs"] |= {"scheduler": "simple", "denoise": 0.5}
+    (two, masked, nowhere), _ = seen(server, prompt, "two out", "masked out", "nowhere out")
+    assert np.array_equal(masked[:, :, :32], two[:, :, :32]) and np.array_equal(masked[:, :, 32:], nowhere[:, :, 32:])
+    assert min(np.abs(two - nowhere)[:, :, half].mean() for half in (slice(32), slice(32, 64))) > 5
 
 
 @pytest.mark.parametrize(("network", "batch"), [("sd15", 1), ("sdxl", 2)])

@@ -180,7 +180,7 @@ def test_what_null_text_refuses(server):
 
 def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server):
     prompt = {**source(), **sampled("plain"), **sampled("npi", negative="positive")}
-    for name, quantile, path in (("zero", 0.0, False), ("most", 0.9, False), ("guided", 0.9, True)):
+    for name, quantile, path in (("zero", 0.0, False), ("most", 0.97, False), ("guided", 0.97, True)):
         links = {"trajectory": ["invert", 0], "sigma_guide": 99.0} if path else {}
         prompt |= {
             f"proximal {name}": node("HSpaceProximalCFG", model=["model", 0], mode="l0", quantile=quantile, **links),
@@ -194,9 +194,25 @@ def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server
     original, plain, npi, zero, most, guided, edit, one = (shown(server, result, name) for name in names)
     assert error(original, npi) > error(original, plain) + 15, (error(original, npi), error(original, plain))
     assert np.array_equal(zero, edit)
-    assert error(npi, most) > error(npi, edit)
+    assert error(npi, most) > error(npi, edit) + 1, (error(npi, most), error(npi, edit))
     assert error(original, guided) > error(original, most) + 1
     assert np.abs(one - npi).max() <= 2  # nothing is left of the guidance
+
+
+def test_proximal_guidance_changes_its_share_of_the_entries_and_no_other(server):
+    """In a single step the network sees one state with and without it: each entry is the edit's, or as with equal prompts."""
+    prompt = {**source(method="ddim B", steps=1), **sampled("npi", negative="positive")}
+    prompt[SCHEDULE]["inputs"] |= {"scheduler": "simple", "denoise": 0.4}
+    prompt |= {
+        **sampled("edit", positive="target", negative="positive"),
+        "proximal": node("HSpaceProximalCFG", model=["model", 0], mode="l0", quantile=0.7),
+        **sampled("some", positive="target", negative="positive", model="proximal"),
+    }
+    result = server.queue(prompt, timeout=600)
+    npi, edit, some = (shown(server, result, f"keep {name}") for name in ("npi", "edit", "some"))
+    moved = np.abs(some - npi) > 1
+    assert 0.1 < moved.mean() < 0.301 < (np.abs(edit - npi) > 1).mean() - 0.2
+    assert np.abs(some - edit)[moved].max() <= 1
 
 
 def flux(**options) -> dict[str, dict]:
