@@ -7,7 +7,7 @@ import pytest
 
 from .graphs import face, node, refused, save
 from .test_pipeline import pictures
-from .test_prompt_to_prompt import SOURCE, TARGET, differences, p2p, sample
+from .test_prompt_to_prompt import SOURCE, TARGET, differences, p2p
 from .test_text_model import text_model
 
 STEPS = 6
@@ -59,25 +59,29 @@ def small(network: str) -> dict:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", ["PnP", "PnP f only", "PnP qk only", "P2P self", "MasaCtrl"])
-def test_each_preset_acts_and_the_source_in_itself_changes_nothing(server, preset):
+NAMED = {
+    "PnP": {"tau_f": 0.8, "tau_A": 0.5, "f_blocks": "2", "qk_blocks": "2-5"}, "PnP f only": {"tau_f": 0.8, "f_blocks": "2"},
+    "PnP qk only": {"tau_A": 0.5, "qk_blocks": "2-5"}, "P2P self": {"tau_A": 0.4, "qk_blocks": "input 5, middle, 0-1"},
+    "MasaCtrl": {"tau_A": 1.0, "kv_blocks": "3-5"},
+}  # fmt: skip
+"""What each preset takes, by the numbers of the text model's six output blocks."""
+
+
+@pytest.mark.parametrize("preset", NAMED)
+def test_each_preset_is_its_blocks_and_the_source_in_itself_changes_nothing(server, preset):
     prompt = inverted() | {"edited": inject(preset, start=0.0), "off": inject(preset, tau_f=0.0, tau_A=0.0)}
-    names = {}
-    for key, (model, positive, cfg) in {
-        "source": ("model", "source", 1.0), "itself": ("edited", "source", 1.0), "plain": ("model", "target", 3.0), "acts": ("edited", "target", 3.0),
-        "off": ("off", "target", 3.0),
-    }.items():  # fmt: skip
-        part = resumed(model, positive, cfg)
+    prompt |= {"named": inject("custom", **NAMED[preset]), "alone": node("HSpaceTestAlone", model=["edited", 0])}
+    runs = {
+        "source": ("model", "source", 1.0), "itself": ("edited", "source", 1.0), "plain": ("model", "target", 3.0), "off": ("off", "target", 3.0),
+        "acts": ("edited", "target", 3.0), "alone": ("alone", "target", 3.0), "one": ("edited", "target", 1.0), "named": ("named", "target", 1.0),
+    }  # fmt: skip
+    parts = {key: resumed(*run) for key, run in runs.items()}
+    for part in parts.values():
         prompt |= part
-        names[key] = out(part)
-    prompt["alone"] = node("HSpaceTestAlone", model=["edited", 0])
-    prompt |= resumed("alone", "target", 3.0)
-    itself, acts, off, split = differences(
-        server, prompt, (names["source"], names["itself"]), (names["plain"], names["acts"]), (names["plain"], names["off"]), (names["acts"], out(prompt))
-    )  # fmt: skip
+    pairs = (("source", "itself"), ("plain", "off"), ("acts", "alone"), ("one", "named"), ("plain", "acts"))
+    itself, off, split, named, acts = differences(server, prompt, *((out(parts[a]), out(parts[b])) for a, b in pairs))
     assert max(itself["rows"]) < 2e-3  # as good as the inversion is
-    assert not acts["same"]  # by how much depends on how well the shipped model is trained; the random networks below say more
-    assert off["same"]
+    assert off["same"] and named["same"] and not acts["same"]
     assert max(split["rows"]) < 1e-5
 
 
@@ -116,21 +120,35 @@ def test_queries_and_keys_are_those_of_a_source_row_beside_it(server, network, t
     assert max(same["rows"]) < 1e-5 and min(acts["rows"]) > 1e-3
 
 
-def test_other_steps_are_looked_up_between_the_stored_ones(server):
-    """A finer schedule and a stock sampler of second order; one that starts noisier is refused."""
+@pytest.mark.parametrize("preset", ["PnP", "MasaCtrl"])
+def test_other_steps_are_looked_up_between_the_stored_ones(server, preset):
+    """Three steps for one of the stored ones and a stock sampler of second order: what is taken is nearly what the source has there itself."""
+    prompt = small("sd15") | {
+        "edited": inject(preset, start=0.0), "heun": node("KSamplerSelect", sampler_name="heun"),
+        "finer": node("ExtendIntermediateSigmas", sigmas=["sigmas", 0], steps=3, start_at_sigma=-1.0, end_at_sigma=0.0, spacing="cosine"),
+    }  # fmt: skip
+    runs = {
+        (model, positive): resumed(model, positive, sampler=("heun", 0), sigmas=("finer", 0))
+        for model in ("model", "edited")
+        for positive in ("source", "target")
+    }
+    for part in runs.values():
+        prompt |= part
+    itself, acts = differences(server, prompt, *((out(runs["model", name]), out(runs["edited", name])) for name in ("source", "target")))
+    assert itself["rows"][0] < 0.25 * acts["rows"][0]
+
+
+def test_a_schedule_that_starts_noisier_is_refused(server):
     prompt = inverted(3) | {
         "edited": inject("PnP"),
-        "fine": sample(("edited", 0), ("target", 0), ("invert", 1), steps=9, sampler_name="heun", denoise=0.6),
+        "low": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=STEPS, denoise=0.3),
     }
-    prompt["plain"] = sample(("model", 0), ("target", 0), ("invert", 1), steps=9, sampler_name="heun", denoise=0.6)
-    (found,) = differences(server, prompt, ("plain", "fine"))
-    assert not found["same"]
-    low = prompt | {"sigmas": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=STEPS, denoise=0.3)}
-    refused(
-        server,
-        {**low, "decode": node("VAEDecode", samples=["fine", 0], vae=["model", 2]), "save": save(["decode", 0])},
-        "noisier than the trajectory",
-    )
+    prompt["invert"]["inputs"]["sigmas"] = ["low", 0]
+    prompt |= resumed("edited", "target", sigmas=("sigmas", 0), sampler=("euler", 0)) | {
+        "euler": node("KSamplerSelect", sampler_name="euler")
+    }
+    end = {"figures": node("HSpaceTestDifference", a=["invert", 1], b=["out edited-target-1.0-euler-invert", 0])}
+    refused(server, prompt | end, "noisier than the trajectory")
 
 
 def test_blocks_by_name(server):
