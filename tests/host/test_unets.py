@@ -300,6 +300,29 @@ def test_quantised_weights_run_forwards_only(server):
     refused(server, prompt, "quantised", "derivatives")
 
 
+def test_quantised_weights_are_steered(server):
+    """By a direction that needs no derivative; strength 0 is the plain sampler bit for bit, and a step there and back none at all."""
+    prompt = latent_base()
+    prompt["model"]["inputs"]["dtype"], prompt["invert"]["inputs"]["method"] = "scaled fp8", "ddim B"
+    prompt |= {
+        "flat": node("EmptyImage", width=144, height=128, batch_size=1, color=0x4060A0),
+        "other": {**prompt["invert"], "inputs": {**prompt["invert"]["inputs"], "image": ["flat", 0]}},
+        "directions": node("HSpaceMeanDifference", model=["model", 0], positive=["invert", 0], negative=["other", 0], sigma=1.0, layer="middle"),
+        "latent": node("EmptyLatentImage", width=144, height=128, batch_size=2),
+    }  # fmt: skip
+    for name, model, strength in (("off", "model", 0.0), ("on", "model", 20.0), ("back", "on", -20.0)):
+        prompt[name] = steered(strength, sigma_start=1000.0, sigma_end=0.0)
+        prompt[name]["inputs"] |= {"model": [model, 0], "directions": ["directions", 0]}
+    links = {"positive": ["model", 1], "negative": ["model", 2], "latent_image": ["latent", 0]}
+    dials = {"seed": 1, "steps": 3, "cfg": 3.0, "sampler_name": "euler", "scheduler": "karras", "denoise": 1.0}
+    for name in ("model", "off", "on", "back"):
+        prompt[f"sample {name}"] = node("KSampler", model=[name, 0], **links, **dials)
+        prompt[f"change {name}"] = node("HSpaceTestDifference", a=["sample model", 0], b=[f"sample {name}", 0])
+    outputs = server.queue(prompt, timeout=300).outputs
+    off, on, back = (json.loads(outputs[f"change {name}"]["text"][0]) for name in ("off", "on", "back"))
+    assert off["same"] and max(back["rows"]) < 1e-4 and min(on["rows"]) > 1e-2
+
+
 def test_what_latent_models_need_is_said(server):
     no_vae = latent_base()
     del no_vae["invert"]["inputs"]["vae"]
