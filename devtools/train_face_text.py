@@ -6,16 +6,11 @@ U-Net and text tower are the host's own classes, trained together on pictures wi
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import random
-import time
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,10 +18,12 @@ from core.faces.captions import caption
 from core.faces.embedder import WORDS
 from core.faces.factors import sample
 from core.faces.render import render
-from core.faces.train_model import random_steps
+from core.faces.train_model import noised, random_steps
 from core.faces.words import ATTRIBUTES, attributes, describe
+from core.own_file import write_own
+from core.train.long_run import LongRun, options, rate
 
-from .inprocess import ROOT, host, pack
+from .inprocess import host, pack
 
 EMPTY = 0.12
 WORDS_RATE = 3.0
@@ -114,105 +111,42 @@ def tokenize(tokenizer, prompts: list[str]) -> list[list[int]]:
 
 def main() -> None:
     """Command line entry."""
-    p = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    p.add_argument("--out", type=Path, default=ROOT / "weights" / "face_text.safetensors")
-    p.add_argument("--state", type=Path, default=ROOT / "output" / "face_text_state.safetensors", help="training state for --resume")
-    p.add_argument("--resume", action="store_true")
-    p.add_argument("--images", type=int, default=400_000, help="length of the whole schedule")
-    p.add_argument("--batch", type=int, default=32)
-    p.add_argument("--lr", type=float, default=1e-3)
-    p.add_argument("--ema", type=float, default=0.9995)
-    p.add_argument("--seed", type=int, default=21)
-    p.add_argument("--minutes-between-saves", type=float, default=4)
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    a = p.parse_args()
+    a = options(__doc__, Path("weights/face_text.safetensors"), images=400_000, seed=21).parse_args()
     device = torch.device(a.device)
     host(cpu=device.type == "cpu")
-    parts, tokenizer = pack("nodes.host.face_text"), pack("nodes.host.face_text").comfy.sd1_clip.SD1Tokenizer()
-    rows, schedule = every_word(tokenizer), parts.SCHEDULE
+    parts = pack("nodes.host.face_text")
+    tokenizer, schedule = parts.comfy.sd1_clip.SD1Tokenizer(), parts.SCHEDULE
+    rows = every_word(tokenizer)
     place = {token: i for i, token in enumerate(rows)}
     torch.manual_seed(a.seed)
     net = Both(parts, len(rows)).to(device).train()
     params = {k: v for k, v in net.named_parameters() if v.requires_grad}
-    reads = {k: v for k, v in params.items() if k.startswith("text.") or ".attn2." in k}
-    params = reads | params
-    ema = {k: v.detach().clone() for k, v in params.items()}
-    groups = [{"params": list(reads.values())}, {"params": [v for k, v in params.items() if k not in reads]}]
-    optimiser = torch.optim.AdamW(groups, a.lr, betas=(0.9, 0.99), weight_decay=1e-3, foreach=True)
-    counts = weights().to(device)
-    step, spent = 0, 0.0
+    run = LongRun(params, a.ema, {k: WORDS_RATE for k in params if k.startswith("text.") or ".attn2." in k})
     if a.resume and a.state.exists():
-        step, spent = _load(a.state, params, ema, optimiser)
-        print(f"resumed at step {step}", flush=True)
-    total = a.images // a.batch
-    started = saved = time.perf_counter()
-    losses: list[float] = []
-    while step < total:
-        rate = a.lr * min(1.0, (step + 1) / 300) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * max(0.0, step / total - 0.4) / 0.6)))
-        for group, times in zip(optimiser.param_groups, (WORDS_RATE, 1.0), strict=True):
-            group["lr"] = rate * times
-        seed = a.seed * 1_000_003 + step
+        run.resume(a.state)
+    counts, total = weights().to(device), a.images // a.batch
+    while run.step < total:
+        seed = a.seed * 1_000_003 + run.step
         g = torch.Generator().manual_seed(seed)
         faces = sample(a.batch, g)
         x = render(faces, parts.SIZE, device=device)[0] * 2 - 1
         t = random_steps(schedule, a.batch, g).to(device)
         said = captions(faces, random.Random(seed))  # noqa: S311
         tokens = torch.tensor([[place[t] for t in row] for row in tokenize(tokenizer, said)]).to(device)
-        noise = torch.randn(x.shape, generator=g).to(device)
-        abar = schedule.abar.to(device)[t].float()[:, None, None, None]
-        target = abar.sqrt() * noise - (1 - abar).sqrt() * x
+        seen, target = noised(schedule, x, torch.randn(x.shape, generator=g).to(device), t)
         with torch.autocast(device.type, torch.bfloat16):
-            out = net(abar.sqrt() * x + (1 - abar).sqrt() * noise, t, tokens)
-        loss = (counts * (out.float() - target).square()).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0, foreach=True)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        step += 1
-        decay = min(a.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(ema.values()), [p.detach() for p in params.values()], 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
-        losses.append(loss.item())
-        now = time.perf_counter()
-        if step % 100 == 0:
-            speed = a.batch * len(losses) / (now - started)
-            print(f"step {step}/{total}  loss {sum(losses[-100:]) / 100:.4f}  {speed:.0f} images/s", flush=True)
-        if now - saved > 60 * a.minutes_between_saves or step == total:
-            saved = now
-            _save(a, parts, net, rows, step, spent + now - started, params, ema, optimiser)
-    print(f"{step * a.batch} images in {(spent + time.perf_counter() - started) / 60:.0f} minutes on {device}", flush=True)
-
-
-def _save(a, parts, net: Both, rows: list[int], step: int, seconds: float, params: dict, ema: dict, optimiser) -> None:
-    info = {
-        "format": parts.FORMAT, "version": parts.VERSION, "images": step * a.batch, "minutes": round(seconds / 60, 1), "device": a.device,
-    }  # fmt: skip
-    weights = {k: v.half() for k, v in {**net.state_dict(), **ema}.items()} | {"text.rows": torch.tensor(rows, dtype=torch.float32)}
-    _replace(weights, a.out, {"hspace": json.dumps(info)})
-    state = {f"net.{k}": v.detach() for k, v in params.items()} | {f"ema.{k}": v for k, v in ema.items()}
-    for (name, _), slot in zip(params.items(), optimiser.state_dict()["state"].values(), strict=True):
-        state |= {f"m.{name}": slot["exp_avg"], f"v.{name}": slot["exp_avg_sq"]}
-    _replace(state, a.state, {"step": str(step), "seconds": f"{seconds:.1f}"})
-
-
-def _replace(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, part, metadata=metadata)
-    part.replace(path)
-
-
-def _load(path: Path, params: dict, ema: dict, optimiser) -> tuple[int, float]:
-    state = load_file(path)
-    with safe_open(path, "pt") as f:
-        meta = f.metadata()
-    step = int(meta["step"])
-    with torch.no_grad():
-        for k, p in params.items():
-            p.copy_(state[f"net.{k}"])
-            ema[k].copy_(state[f"ema.{k}"])
-            slots = {"exp_avg": state[f"m.{k}"].to(p.device), "exp_avg_sq": state[f"v.{k}"].to(p.device)}
-            optimiser.state[p] = {"step": torch.tensor(float(step)), **slots}
-    return step, float(meta["seconds"])
+            out = net(seen, t, tokens)
+        run.learn((counts * (out.float() - target).square()).mean(), a.lr * rate(run.step, total, 300))
+        run.tell(total, a.batch)
+        if run.due(a.minutes_between_saves, total):
+            info = {"images": run.step * a.batch, "minutes": round(run.seconds / 60, 1), "device": a.device}
+            state = {k: v.half() for k, v in {**net.state_dict(), **run.ema}.items()} | {
+                "text.rows": torch.tensor(rows, dtype=torch.float32)
+            }
+            a.out.parent.mkdir(parents=True, exist_ok=True)
+            write_own(a.out, state, {"format": parts.FORMAT, "version": parts.VERSION, **info})
+            run.save(a.state)
+    print(f"{run.step * a.batch} images in {run.seconds / 60:.0f} minutes on {device}", flush=True)
 
 
 if __name__ == "__main__":

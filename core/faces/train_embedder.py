@@ -16,10 +16,11 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..own_file import write_own
 from .captions import caption
 from .embedder import SIZE, FaceEmbedder, tokens
 from .factors import Factors, sample
@@ -138,9 +139,7 @@ def _save(net: FaceEmbedder, path: Path, images: int) -> None:
     net.train()
     path.parent.mkdir(parents=True, exist_ok=True)
     info = {"format": "hspace_face_embedder", "version": 1, "images": images, **found}
-    part = path.with_suffix(".part")
-    save_file({k: v.half().cpu().contiguous() for k, v in net.state_dict().items()}, part, metadata={"hspace": json.dumps(info)})
-    part.replace(path)
+    write_own(path, {k: v.half() for k, v in net.state_dict().items()}, info)
     print(json.dumps(found), flush=True)
 
 

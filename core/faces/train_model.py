@@ -7,20 +7,16 @@ arXiv 2202.00512); noise levels drawn in log sigma as in Karras et al. 2022 (arX
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-import time
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..networks.ddpm import DDPMConfig, DDPMUNet
+from ..own_file import write_own
 from ..schedule import Schedule
+from ..train.long_run import LongRun, options, rate
 from .factors import sample
 from .render import render
 
@@ -56,106 +52,42 @@ def skip_factors(sigma: Tensor, skips: int, coarse: int, generator: torch.Genera
     return keep
 
 
+def noised(schedule: Schedule, x: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """What the network sees at steps ``t`` `[b]` of pictures and noise `[b c h w]`, and the v it has to say."""
+    abar = schedule.abar.to(x.device)[t].float()[:, None, None, None]
+    a, s = abar.sqrt(), (1 - abar).sqrt()
+    return a * x + s * noise, a * noise - s * x
+
+
 def main() -> None:
     """Command line entry."""
-    p = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    p.add_argument("--out", type=Path, default=Path("weights/face_model.safetensors"))
-    p.add_argument("--state", type=Path, default=Path("output/face_model_state.safetensors"), help="training state for --resume")
-    p.add_argument("--resume", action="store_true")
-    p.add_argument("--images", type=int, default=500_000, help="length of the whole schedule")
-    p.add_argument("--batch", type=int, default=32)
-    p.add_argument("--lr", type=float, default=1e-3)
-    p.add_argument("--ema", type=float, default=0.9995)
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--minutes-between-saves", type=float, default=4)
-    p.add_argument("--threads", type=int, default=0)
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    a = p.parse_args()
-    if a.threads:
-        torch.set_num_threads(a.threads)
+    a = options(__doc__, Path("weights/face_model.safetensors"), images=500_000, seed=1).parse_args()
     device = torch.device(a.device)
     torch.manual_seed(a.seed)
     net = DDPMUNet(CONFIG).to(device).train()
-    params = dict(net.named_parameters())
-    ema = {k: v.detach().clone() for k, v in params.items()}
-    optimiser = torch.optim.AdamW(net.parameters(), a.lr, betas=(0.9, 0.99), weight_decay=1e-3, foreach=True)
-    step, spent = 0, 0.0
+    run = LongRun(dict(net.named_parameters()), a.ema)
     if a.resume and a.state.exists():
-        step, spent = _load(a.state, params, ema, optimiser)
-        print(f"resumed at step {step}", flush=True)
-    total = a.images // a.batch
+        run.resume(a.state)
+    total, size = a.images // a.batch, 64
     skips = 1 + sum(CONFIG.blocks + (i < len(CONFIG.channels) - 1) for i in range(len(CONFIG.channels)))
-    size = 64
-    started = saved = time.perf_counter()
-    losses: list[float] = []
-    while step < total:
-        rate = a.lr * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * max(0.0, step / total - 0.4) / 0.6)))
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        x, noise, t = noisy_batch(SCHEDULE, a.batch, size, a.seed * 1_000_003 + step, device)
-        abar = SCHEDULE.abar.to(device)[t].float()[:, None, None, None]
-        keep = skip_factors(SCHEDULE.sigma(t).float(), skips, CONFIG.blocks + 1, torch.Generator().manual_seed(step))
-        target = abar.sqrt() * noise - (1 - abar).sqrt() * x
+    while run.step < total:
+        x, noise, t = noisy_batch(SCHEDULE, a.batch, size, a.seed * 1_000_003 + run.step, device)
+        keep = skip_factors(SCHEDULE.sigma(t).float(), skips, CONFIG.blocks + 1, torch.Generator().manual_seed(run.step))
+        seen, target = noised(SCHEDULE, x, noise, t)
         with torch.autocast(device.type, torch.bfloat16):
-            out = net(abar.sqrt() * x + (1 - abar).sqrt() * noise, t, keep)
-        loss = F.mse_loss(out.float(), target)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0, foreach=True)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        step += 1
-        decay = min(a.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(ema.values()), [p.detach() for p in params.values()], 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
-        losses.append(loss.item())
-        now = time.perf_counter()
-        if step % 100 == 0:
-            print(
-                f"step {step}/{total}  loss {sum(losses[-100:]) / 100:.4f}  {a.batch * len(losses) / (now - started):.0f} images/s",
-                flush=True,
-            )
-        if now - saved > 60 * a.minutes_between_saves or step == total:
-            saved = now
-            _save(a, step, spent + now - started, params, ema, optimiser)
-    print(f"{step * a.batch} images in {(spent + time.perf_counter() - started) / 60:.0f} minutes on {device}", flush=True)
-
-
-def _save(a: argparse.Namespace, step: int, seconds: float, params: dict, ema: dict, optimiser: torch.optim.Optimizer) -> None:
-    a.out.parent.mkdir(parents=True, exist_ok=True)
-    a.state.parent.mkdir(parents=True, exist_ok=True)
-    info = {
-        "format": "hspace_face_model", "version": 1, "prediction": "v", "patch": CONFIG.patch, "size": 64,
-        "betas": SCHEDULE.kind, "beta_start": SCHEDULE.start, "beta_end": SCHEDULE.end, "steps": SCHEDULE.steps,
-        "images": step * a.batch, "minutes": round(seconds / 60, 1), "device": a.device,
-    }  # fmt: skip
-    weights = {k: v.half().cpu().contiguous() for k, v in ema.items()}
-    _replace(weights, a.out, {"hspace": json.dumps(info)})
-    state = {f"net.{k}": v.detach() for k, v in params.items()} | {f"ema.{k}": v for k, v in ema.items()}
-    for (name, _), slot in zip(params.items(), optimiser.state_dict()["state"].values(), strict=True):
-        state |= {f"m.{name}": slot["exp_avg"], f"v.{name}": slot["exp_avg_sq"]}
-    _replace({k: v.cpu().contiguous() for k, v in state.items()}, a.state, {"step": str(step), "seconds": f"{seconds:.1f}"})
-
-
-def _replace(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata=metadata)
-    part.replace(path)
-
-
-def _load(path: Path, params: dict, ema: dict, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
-    state = load_file(path)
-    with safe_open(path, "pt") as f:
-        meta = f.metadata()
-    step = int(meta["step"])
-    with torch.no_grad():
-        for k, p in params.items():
-            p.copy_(state[f"net.{k}"])
-            ema[k].copy_(state[f"ema.{k}"])
-            optimiser.state[p] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": state[f"m.{k}"].to(p.device),
-                "exp_avg_sq": state[f"v.{k}"].to(p.device),
-            }
-    return step, float(meta["seconds"])
+            out = net(seen, t, keep)
+        run.learn(F.mse_loss(out.float(), target), a.lr * rate(run.step, total, 200))
+        run.tell(total, a.batch)
+        if run.due(a.minutes_between_saves, total):
+            info = {
+                "format": "hspace_face_model", "version": 1, "prediction": "v", "patch": CONFIG.patch, "size": size,
+                "betas": SCHEDULE.kind, "beta_start": SCHEDULE.start, "beta_end": SCHEDULE.end, "steps": SCHEDULE.steps,
+                "images": run.step * a.batch, "minutes": round(run.seconds / 60, 1), "device": a.device,
+            }  # fmt: skip
+            a.out.parent.mkdir(parents=True, exist_ok=True)
+            write_own(a.out, {k: v.half() for k, v in run.ema.items()}, info)
+            run.save(a.state)
+    print(f"{run.step * a.batch} images in {run.seconds / 60:.0f} minutes on {device}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..own_file import write_own
 from .factors import sample
 from .regressor import SIZE, Regressor, encode, own_error
 from .render import render
@@ -74,9 +75,7 @@ def _save(net: Regressor, path: Path, images: int, device: str) -> None:
     net.train()
     path.parent.mkdir(parents=True, exist_ok=True)
     info = {"format": "hspace_face_regressor", "version": 1, "images": images, "error": error}
-    part = path.with_suffix(".part")
-    save_file({k: v.half().cpu().contiguous() for k, v in net.state_dict().items()}, part, metadata={"hspace": json.dumps(info)})
-    part.replace(path)
+    write_own(path, {k: v.half() for k, v in net.state_dict().items()}, info)
     print(json.dumps(error), flush=True)
 
 
