@@ -13,10 +13,10 @@ from ..core.train.asyrp import global_shift
 from .dials import MODEL, VAE, default_sigma
 from .host import paths
 from .host.api import Delta, LoraModel, Rectifier, Trajectory, io, ui
-from .host.denoiser import Prompts, check_network, takes_prompts, with_denoiser
+from .host.denoiser import Prompts, check_network, with_denoiser
 from .host.fingerprint import model_fingerprint
 from .host.images import decode, encode
-from .host.model import no_conditioning, unet_of
+from .host.model import unet_of
 from .host.model_edits import MixEdit, RectifierEdit, add_model_edit, check_pixels
 from .host.progress import reporter
 from .host.steering import add_steering
@@ -187,15 +187,14 @@ class HSpaceIntoDomain(io.ComfyNode):
     def execute(cls, model, image, sigma, steps, repeats, seed, vae=None, positive=None) -> io.NodeOutput:
         """Walk there."""
         check_network(model)
-        if positive is None and takes_prompts(model):
-            raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
+        prompts = Prompts.given(model, positive)
         x0 = encode(model, vae, image)
         level, report = sigma or default_sigma(model, max(x0.shape[-2:])), reporter(model, steps * repeats)
 
         def work(denoiser):
             return into_domain(denoiser, x0, sigma=level, steps=steps, repeats=repeats, seed=seed, callback=report)
 
-        found = with_denoiser(model, x0.shape, Prompts(positive or no_conditioning()), work)
+        found = with_denoiser(model, x0.shape, prompts, work)
         picture = decode(model, vae, found)
         return io.NodeOutput(picture, ui=ui.PreviewImage(picture, cls=cls))
 

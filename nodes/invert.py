@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from ..core.edit.exact import is_exact, reconstruct_exact
 from ..core.edit.sample import reconstruct
@@ -15,9 +16,8 @@ from ..core.measure.image import psnr
 from ..core.payload import trajectory_to_payload
 from ..core.plots import strip
 from .host.api import Trajectory, io, ui
-from .host.denoiser import Prompts, is_latent, takes_prompts, with_denoiser
+from .host.denoiser import Prompts, is_latent, with_denoiser
 from .host.images import decode, encode
-from .host.model import no_conditioning
 from .host.progress import reporter
 
 FIXED_POINT, DDIM_B, DDIM_A, EDICT, BDIA = "fixed point", "ddim B", "ddim A", "edict", "bdia"
@@ -71,11 +71,7 @@ class HSpaceInvertImage(io.ComfyNode):
         cls, model, image, sigmas, method, iterations=3, damping=0.0, vae=None, positive=None, negative=None, cfg=1.0, mixing=0.93, gamma=1.0
     ) -> io.NodeOutput:  # fmt: skip
         """Invert and sample back."""
-        if positive is None and takes_prompts(model):
-            raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
-        if negative is None and cfg != 1:
-            raise ValueError(f"cfg {cfg:g} guides away from a negative prompt, but none is connected; connect 'negative' or set cfg to 1")
-        prompts = Prompts(positive or no_conditioning(), negative or [], cfg)
+        prompts = Prompts.given(model, positive, negative, cfg)
         x0 = encode(model, vae, image)
         steps, calls = max(len(sigmas) - 1, 1), (1 + iterations) if method == FIXED_POINT else 1
         report = reporter(model, steps * (calls + 1), preview=False)
@@ -94,21 +90,25 @@ class HSpaceInvertImage(io.ComfyNode):
 
         trajectory = with_denoiser(model, x0.shape, prompts, work)
         trajectory = replace(trajectory, extra={**trajectory.extra, **prompts.stored()})
-        # Against what the autoencoder itself gives back, so that the figure is the inversion's own.
-        best = decode(model, vae, x0) if is_latent(model) else image[..., :3].cpu()
-        rebuilt = decode(model, vae, trajectory.rebuilt)
-        quality = psnr(rebuilt.movedim(-1, 1) * 2 - 1, best.movedim(-1, 1) * 2 - 1)
-        label = f"{float(quality.mean()):.1f} dB" if len(quality) == 1 else f"{float(quality.min()):.1f} to {float(quality.max()):.1f} dB"
-        shown = [p.movedim(-1, 0) * 2 - 1 for p in (*best[:4], *rebuilt[:4])]
-        picture = strip([("", shown)], ["original"] * len(best[:4]) + [label] * len(best[:4]))
+        rebuilt, quality, picture = beside_original(model, vae, image, x0, trajectory.rebuilt)
         noisiest = model.model.process_latent_out(trajectory.noisiest.to("cpu", torch.float32))
         return io.NodeOutput(
-            trajectory_to_payload(trajectory.to("cpu")),
-            {"samples": noisiest},
-            rebuilt,
-            float(quality.mean()),
-            ui=ui.PreviewImage(picture, cls=cls),
-        )
+            trajectory_to_payload(trajectory.to("cpu")), {"samples": noisiest}, rebuilt, quality, ui=ui.PreviewImage(picture, cls=cls)
+        )  # fmt: skip
+
+
+def beside_original(model, vae, image: Tensor, x0: Tensor, rebuilt: Tensor) -> tuple[Tensor, float, Tensor]:
+    """What came back of an inversion: IMAGE, its mean PSNR in dB, and a picture of both.
+
+    In latents the comparison is with what the autoencoder itself gives back of ``x0``, so that the figure is the inversion's own.
+    """
+    best = decode(model, vae, x0) if is_latent(model) else image[..., :3].cpu()
+    shown = decode(model, vae, rebuilt)
+    quality = psnr(shown.movedim(-1, 1) * 2 - 1, best.movedim(-1, 1) * 2 - 1)
+    low, high = float(quality.min()), float(quality.max())
+    label = f"{low:.1f} dB" if len(quality) == 1 else f"{low:.1f} to {high:.1f} dB"
+    pictures = [p.movedim(-1, 0) * 2 - 1 for p in (*best[:4], *shown[:4])]
+    return shown, float(quality.mean()), strip([("", pictures)], ["original"] * len(best[:4]) + [label] * len(best[:4]))
 
 
 NODES = [HSpaceInvertImage]

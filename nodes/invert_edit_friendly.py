@@ -5,16 +5,14 @@ from dataclasses import replace
 from ..core.edit.edit_friendly import rebuild, recolour
 from ..core.invert.edit_friendly import SOLVERS, Solver, invert_edit_friendly
 from ..core.invert.inputs import IMAGE_LIMIT
-from ..core.measure.image import psnr
 from ..core.payload import trajectory_from_payload, trajectory_to_payload
-from ..core.plots import strip
 from .dials import MODEL, VAE
 from .host.api import Trajectory, io, ui
-from .host.denoiser import Prompts, is_flow, is_latent, takes_prompts, with_denoiser
+from .host.denoiser import Prompts, is_flow, is_latent, with_denoiser
 from .host.edit_friendly_sampler import at_once, edit_friendly_sampler
-from .host.images import decode, encode, one_mask
-from .host.model import no_conditioning
+from .host.images import encode, one_mask
 from .host.progress import reporter
+from .invert import beside_original
 
 
 class HSpaceEditFriendlyInversion(io.ComfyNode):
@@ -71,11 +69,7 @@ class HSpaceEditFriendlyInversion(io.ComfyNode):
         """Invert and sample back."""
         if is_flow(model):
             raise ValueError("edit-friendly noises are drawn as x0 + sigma n, which a flow model does not know; use Invert Image")
-        if positive is None and takes_prompts(model):
-            raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
-        if negative is None and cfg != 1:
-            raise ValueError(f"cfg {cfg:g} guides away from a negative prompt, but none is connected; connect 'negative' or set cfg to 1")
-        prompts = Prompts(positive or no_conditioning(), negative or [], cfg)
+        prompts = Prompts.given(model, positive, negative, cfg)
         x0 = encode(model, vae, image)
         batch = at_once(model, prompts, levels_at_once)
         report = reporter(model, 2 * max(len(sigmas) - 1, 1), preview=False)
@@ -88,16 +82,9 @@ class HSpaceEditFriendlyInversion(io.ComfyNode):
 
         path = with_denoiser(model, (len(x0) * batch, *x0.shape[1:]), prompts, work)
         path = replace(path, extra={**path.extra, **prompts.stored()})
-        best = decode(model, vae, x0) if is_latent(model) else image[..., :3].cpu()
-        rebuilt = decode(model, vae, path.rebuilt)
-        quality = psnr(rebuilt.movedim(-1, 1) * 2 - 1, best.movedim(-1, 1) * 2 - 1)
-        label = f"{float(quality.min()):.1f} dB"
-        shown = [p.movedim(-1, 0) * 2 - 1 for p in (*best[:4], *rebuilt[:4])]
-        picture = strip([("", shown)], ["original"] * len(best[:4]) + [label] * len(best[:4]))
+        rebuilt, quality, picture = beside_original(model, vae, image, x0, path.rebuilt)
         clean = {"samples": model.model.process_latent_out(path.x0.float()).cpu()}
-        return io.NodeOutput(
-            trajectory_to_payload(path.to("cpu")), clean, rebuilt, float(quality.mean()), ui=ui.PreviewImage(picture, cls=cls)
-        )  # fmt: skip
+        return io.NodeOutput(trajectory_to_payload(path.to("cpu")), clean, rebuilt, quality, ui=ui.PreviewImage(picture, cls=cls))
 
 
 class HSpaceSampleEditFriendly(io.ComfyNode):

@@ -44,6 +44,19 @@ class Prompts:
         """Those that a trajectory was inverted with."""
         return Prompts(**trajectory.extra.get("prompts", {}))
 
+    @staticmethod
+    def given(model, positive: list | None, negative: list | None = None, cfg: float = 1.0) -> Prompts:
+        """Those connected to a node, where models without prompts need none.
+
+        Raises:
+            ValueError: one that the model or the guidance needs is missing.
+        """
+        if positive is None and takes_prompts(model):
+            raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
+        if negative is None and cfg != 1:
+            raise ValueError(f"cfg {cfg:g} guides away from a negative prompt, but none is connected; connect 'negative' or set cfg to 1")
+        return Prompts(positive or no_conditioning(), negative or [], cfg)
+
     def stored(self) -> dict:
         """For ``Trajectory.extra``."""
         return {"prompts": {"positive": self.positive, "negative": self.negative, "cfg": self.cfg}}
