@@ -1,4 +1,4 @@
-"""``dev.py test``: each folder of tests in a process of its own, one closing line for all of them."""
+"""``dev.py test``: each folder of tests in a process of its own, the maths beside the host's, one closing line for all of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from .console import LOGS, ROOT, StepFailed, say
 
 # The root is importable for the maths only: ComfyUI has top-level modules of the same names (`nodes`).
 FOLDERS = {"core": ".", "host": "", "browser": ""}
+BESIDE = "core"
+"""Runs while the others do, where there are any: they wait for a server or a browser much of the time."""
 NOTHING_COLLECTED = 5  # pytest's exit status
 COUNTS = ("passed", "failed", "errors", "skipped")
 
@@ -24,7 +26,7 @@ def prepare() -> None:
 
 
 def run(arguments: Sequence[str], folders: Sequence[str] = tuple(FOLDERS)) -> int:
-    """Run the folders in order; 0 when all passed and, unless a selection was asked for, no folder was empty.
+    """Run the folders; 0 when all passed and, unless a selection was asked for, no folder was empty.
 
     Args:
         arguments: passed on to pytest. A path or ``path::test`` among them restricts the run to its folder.
@@ -39,18 +41,30 @@ def run(arguments: Sequence[str], folders: Sequence[str] = tuple(FOLDERS)) -> in
     explicit = bool(chosen)
     if "browser" in (chosen or folders):
         environment["HSPACE_CHROMIUM"] = str(browser.ensure_chromium())
-    total, bad = dict.fromkeys(COUNTS, 0), []
+    total, bad, order = dict.fromkeys(COUNTS, 0), [], list(chosen or folders)
     started = time.monotonic()
-    for folder in chosen or folders:
-        say("test", f"tests/{folder}")
+
+    def command(folder: str) -> list[str]:
         own = [argument for argument in arguments if not _belongs_elsewhere(argument, folder)]
-        paths = [] if explicit else [f"tests/{folder}"]
-        report = LOGS / f"tests-{folder}.xml"
-        report.unlink(missing_ok=True)
+        (LOGS / f"tests-{folder}.xml").unlink(missing_ok=True)
         # -I: the current folder stays off sys.path.
-        command = [env.python(), "-I", "-m", "pytest", "-o", f"pythonpath={FOLDERS[folder]}", f"--junit-xml={report}", *paths, *own]
-        code = subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, check=False).returncode
-        counts = _counts(report)
+        how = ["-I", "-m", "pytest", "-o", f"pythonpath={FOLDERS[folder]}", f"--junit-xml={LOGS / f'tests-{folder}.xml'}"]
+        return [str(part) for part in (env.python(), *how, *([] if explicit else [f"tests/{folder}"]), *own)]
+
+    beside: subprocess.Popen | None = None
+    if order[0] == BESIDE and len(order) > 1:
+        order = [*order[1:], BESIDE]
+        LOGS.mkdir(parents=True, exist_ok=True)
+        with (LOGS / f"tests-{BESIDE}.log").open("w", encoding="utf-8") as log:
+            beside = subprocess.Popen(command(BESIDE), cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    for folder in order:
+        say("test", f"tests/{folder}")
+        if folder == BESIDE and beside is not None:
+            code = beside.wait()
+            print((LOGS / f"tests-{BESIDE}.log").read_text(encoding="utf-8", errors="replace"), flush=True)
+        else:
+            code = subprocess.run(command(folder), cwd=ROOT, env=environment, check=False).returncode
+        counts = _counts(LOGS / f"tests-{folder}.xml")
         for name in COUNTS:
             total[name] += counts[name]
         # A selection of the user's, such as -k, may leave a folder empty; the whole suite may not.
