@@ -21,10 +21,12 @@ def test_the_template_browser_shows_all_with_their_thumbnails(editor):
     shown = editor.template_names()
     for name in NAMES:
         assert name.replace("_", " ").lower() in shown.replace("_", " ").lower()
-    widths = editor.page.evaluate(
-        "() => [...document.querySelectorAll('[data-testid=template-workflows-content] img')].map(i => i.complete && i.naturalWidth)"
-    )
-    assert len([w for w in widths if w]) >= len(NAMES), f"thumbnails: {widths}"
+    for name in NAMES:  # pictures are fetched as they come into view
+        card = editor.page.get_by_test_id(f"template-workflow-{name}")
+        card.scroll_into_view_if_needed()
+        thumbnail = card.locator("img").first
+        thumbnail.wait_for(timeout=20_000)
+        editor.page.wait_for_function("i => i.complete && i.naturalWidth", arg=thumbnail.element_handle(), timeout=20_000)
     assert editor.screenshot("templates", fit=False).stat().st_size > 10_000
 
 
