@@ -54,6 +54,8 @@ def run(arguments: Sequence[str], folders: Sequence[str] = tuple(FOLDERS)) -> in
     beside: subprocess.Popen | None = None
     if order[0] == BESIDE and len(order) > 1:
         order = [*order[1:], BESIDE]
+        # Threads of two processes on the same cores wait for each other by turning: everything takes several times as long.
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
         LOGS.mkdir(parents=True, exist_ok=True)
         with (LOGS / f"tests-{BESIDE}.log").open("w", encoding="utf-8") as log:
             beside = subprocess.Popen(command(BESIDE), cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
