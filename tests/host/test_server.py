@@ -1,6 +1,7 @@
 """The pack inside a real ComfyUI: it loads, shows its nodes and leaves the server usable."""
 
 import ast
+import re
 import urllib.error
 from pathlib import Path
 
@@ -59,6 +60,18 @@ def test_nodes_explain_themselves(server, pack):
         except urllib.error.HTTPError as error:
             silent.append(f"{name}: no help page ({error})")
     assert not silent, "\n".join(silent)
+
+
+def test_help_pages_name_every_input(server, pack):
+    """In bold, by what the editor shows."""
+    unsaid = []
+    for name, info in pack.items():
+        page = server.fetch(f"/extensions/{PACK}/docs/{name}.md").decode()
+        bold = set(re.findall(r"\w+", " ".join(re.findall(r"\*\*([^*]+)\*\*", page))))
+        entries = [entry for kind in ("required", "optional") for entry in info["input"].get(kind, {}).items()]
+        labels = [(options[0] if options else {}).get("display_name") or entry for entry, (_, *options) in entries]
+        unsaid += [f"{name}: {label}" for label in labels if not set(re.findall(r"\w+", label)) <= bold]
+    assert not unsaid, "\n".join(unsaid)
 
 
 def test_templates_are_offered_with_their_pictures(server):
