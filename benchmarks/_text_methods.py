@@ -108,8 +108,11 @@ PAIR = {"model": ["edited", 0], "positive": ["pair", 0], "latent_image": ["rows"
 """Links of a sampler to :func:`paired`."""
 
 
-def paired(item: PieItem, setup: Setup) -> Graph:
-    """Source and target as two rows with Prompt-to-Prompt, as in PIE-Bench's comparison: blended words say where, and count twice."""
+def paired(item: PieItem, setup: Setup, blend: bool = True) -> Graph:
+    """Source and target as two rows with Prompt-to-Prompt, as in PIE-Bench's comparison: blended words say where, and count twice.
+
+    Without ``blend`` they only count twice.
+    """
     tokens, known = ["pair", 1], {*item.source_prompt.split(), *item.target_prompt.split()}
     blended = [word for word in item.blended_word.split() if word in known]
     twice = [f"{word}: 2" for word in blended[-1:] if word in item.target_prompt.split()]
@@ -120,7 +123,7 @@ def paired(item: PieItem, setup: Setup) -> Graph:
         "pair": node("HSpacePairConditioning", clip=["model", 1], source=item.source_prompt, targets=item.target_prompt),
         "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),
         "words": words,
-        "edited": node("HSpaceP2PLocalBlend", model=["words", 0], tokens=tokens, **where) if blended else words,
+        "edited": node("HSpaceP2PLocalBlend", model=["words", 0], tokens=tokens, **where) if blended and blend else words,
     }
 
 
@@ -130,9 +133,9 @@ def ddim(item: PieItem, setup: Setup) -> Graph:
     return {**inverted(), **sampled(setup, euler, sigmas=["sigmas", 0])}
 
 
-def p2p(direct: bool = False, **links: list) -> Method:
+def p2p(direct: bool = False, blend: bool = True, **links: list) -> Method:
     """Prompt-to-Prompt on the DDIM inversion; DirectInversion if ``direct``, negative-prompt inversion with ``source`` as negative."""
-    return lambda item, setup: {**inverted(), **paired(item, setup), **sampled(setup, resumed(direct), **PAIR | links)}
+    return lambda item, setup: {**inverted(), **paired(item, setup, blend), **sampled(setup, resumed(direct), **PAIR | links)}
 
 
 def null_text(item: PieItem, setup: Setup) -> Graph:

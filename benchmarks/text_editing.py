@@ -11,7 +11,7 @@ import argparse
 import io
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks._faces import WEIGHTS
 from benchmarks._report import bar, write
-from benchmarks._text_methods import METHODS, SAVE, Graph, Setup, node
+from benchmarks._text_methods import METHODS, SAVE, Method, Setup, node
 from core.faces.embedder import load_embedder
 from core.faces.factors import NAMES
 from core.faces.pie import BY_EDIT, IDEAL, make, progress, read_truth
@@ -33,7 +33,6 @@ from core.measure.pie_folder import IMAGES, PieItem, read_folder, read_picture, 
 from core.measure.structure import FaceFeatures, load_dino
 from core.plots import strip
 from devtools import host
-from devtools.client import Client
 from devtools.server import Server
 
 SOURCE, BEST = "source itself", "ideal (renderer)"
@@ -68,16 +67,12 @@ def main() -> None:
     loader = node("CheckpointLoaderSimple", ckpt_name=a.checkpoint) if a.checkpoint else node("HSpaceLoadFaceTextModel")
     setup = Setup(loader, a.steps, a.cfg, a.seed, small=a.checkpoint is None)
     judge = Judge(a.folder, items, a.dino, a.lpips)
-    host.ensure_host()
     pictures: dict[str, Sequence[Tensor]] = {SOURCE: judge.sources}
     rows = [judge.row(SOURCE, judge.sources, 0.0)]
-    with Server("text_editing", fresh=a.checkpoint is None) as process, process.client() as client:
-        for item, source in zip(items, judge.sources, strict=True):
-            place(process, item, source)
-        for name in a.methods:
-            pictures[name], seconds = run(client, items, lambda item, method=METHODS[name]: method(item, setup))
-            rows.append(judge.row(name, pictures[name], seconds))
-            print(rows[-1], flush=True)
+    for name, edited, seconds in run({name: METHODS[name] for name in a.methods}, items, setup):
+        pictures[name] = edited
+        rows.append(judge.row(name, edited, seconds))
+        print(rows[-1], flush=True)
     if judge.ideal:
         pictures[BEST] = judge.ideal
         rows.append(judge.row(BEST, judge.ideal, 0.0))
@@ -86,22 +81,22 @@ def main() -> None:
     write("text_editing", facts, bars(rows))
 
 
-def place(process: Server, item: PieItem, source: Tensor) -> None:
-    """The picture where the host's loader finds it."""
-    write_picture(process.input / f"{item.key}.png", source)
-
-
-def run(client: Client, items: Sequence[PieItem], graph: Callable[[PieItem], Graph]) -> tuple[list[Tensor], float]:
-    """Edited pictures and the median of the seconds that one took."""
-    found, seconds = [], []
-    for item in items:
-        started = time.perf_counter()
-        result = client.queue(graph(item), timeout=3600)
-        seconds.append(time.perf_counter() - started)
-        data = client.view(result.outputs[SAVE]["images"][-1])  # the last row of a batch is the edit
-        pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-        found.append(torch.from_numpy(pixels).movedim(-1, 0).float() / 127.5 - 1)
-    return found, statistics.median(seconds)
+def run(methods: Mapping[str, Method], items: Sequence[PieItem], setup: Setup) -> Iterator[tuple[str, list[Tensor], float]]:
+    """Of each method its name, the edited pictures and the median of the seconds that one took."""
+    host.ensure_host()
+    with Server("text_editing", fresh=setup.small) as process, process.client() as client:
+        for item in items:
+            write_picture(process.input / f"{item.key}.png", item.image())  # where the host's loader finds it
+        for name, method in methods.items():
+            edited, seconds = [], []
+            for item in items:
+                started = time.perf_counter()
+                result = client.queue(method(item, setup), timeout=3600)
+                seconds.append(time.perf_counter() - started)
+                data = client.view(result.outputs[SAVE]["images"][-1])  # the last row of a batch is the edit
+                pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+                edited.append(torch.from_numpy(pixels).movedim(-1, 0).float() / 127.5 - 1)
+            yield name, edited, statistics.median(seconds)
 
 
 class Judge:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.text_blend import WAYS
 from benchmarks.text_editing import BEST, METHODS, SAVE, SOURCE, Judge, Setup, bars
 from benchmarks.text_model import judge
 from core.faces.factors import is_held_out, sample
@@ -210,6 +211,14 @@ def test_graphs_of_methods_are_closed(name, tmp_path):
     graph = METHODS[name](item, Setup({"class_type": "HSpaceLoadFaceTextModel", "inputs": {}}))
     links = [v[0] for n in graph.values() for v in n["inputs"].values() if isinstance(v, list)]
     assert set(links) <= set(graph) and graph[SAVE]["class_type"] == "SaveImage"
+
+
+def test_the_graphs_without_blend_lack_that_node_and_nothing_else(tmp_path):
+    (item,) = read_folder(folder(tmp_path))
+    assert item.blended_word
+    with_it, without = (way(item, Setup({"class_type": "HSpaceLoadFaceTextModel", "inputs": {}})) for way in WAYS.values())
+    assert with_it["edited"]["class_type"] == "HSpaceP2PLocalBlend" and with_it["edited"]["inputs"]["model"] == ["words", 0]
+    assert without == with_it | {"edited": with_it["words"]}
 
 
 def test_the_judge_of_samples_counts_what_was_said():
