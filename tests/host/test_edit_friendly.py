@@ -1,4 +1,4 @@
-"""Edit-friendly sampling, concept guidance and SDEdit in a real ComfyUI, in the stock SamplerCustomAdvanced."""
+"""Edit-friendly sampling in a real ComfyUI, in the stock SamplerCustomAdvanced."""
 
 import json
 
@@ -57,6 +57,10 @@ def run(
 
 def cfg_guider(positive: str, cfg: float, model: str = "model") -> dict:
     return node("CFGGuider", model=[model, 0], positive=[positive, 0], negative=["empty", 0], cfg=cfg)
+
+
+def concept(words: str, **dials) -> dict:
+    return node("HSpaceEditConcept", conditioning=[words, 0], **{"scale": 6.0, "threshold": 0.7, "reverse": False, **dials})
 
 
 def seen(server, prompt, *names):
@@ -258,159 +262,6 @@ def test_a_controlnet_takes_part(server):
     prompt["rebuilt"] = save(["invert controlled", 2])
     (plain, controlled, rebuilt), _ = seen(server, prompt, "plain", "controlled", "rebuilt")
     assert np.abs(controlled - rebuilt).max() <= 1 and np.abs(plain - rebuilt).max() > 1
-
-
-def concept(words: str, **dials) -> dict:
-    return node("HSpaceEditConcept", conditioning=[words, 0], **{"scale": 6.0, "threshold": 0.7, "reverse": False, **dials})
-
-
-def test_no_concept_is_the_negative_prompt_bit_for_bit(server):
-    prompt = world(8) | {"basic": node("BasicGuider", model=["model", 0], conditioning=["empty", 0])}
-    prompt["invert"]["inputs"]["positive"] = ["empty", 0]
-    prompt |= {
-        "nothing": node("HSpaceConceptEditGuider", model=["model", 0], negative=["empty", 0]),
-        "off": concept("target", scale=0.0), "late": concept("source", warm_up=0.5, cool_down=0.5, previous=["off", 0]),
-        "zero": node("HSpaceConceptEditGuider", model=["model", 0], negative=["empty", 0], concepts=["late", 0]),
-        "on": concept("target", previous=["off", 0]),
-        "some": node("HSpaceConceptEditGuider", model=["model", 0], negative=["empty", 0], concepts=["on", 0]),
-    }  # fmt: skip
-    for name in ("basic", "nothing", "zero", "some"):
-        prompt |= run(prompt, f"{name} out", [name, 0])
-    (basic, nothing, zero, some), _ = seen(server, prompt, "basic out", "nothing out", "zero out", "some out")
-    assert np.array_equal(basic, nothing) and np.array_equal(basic, zero) and np.abs(some - basic).mean() > 0.5
-
-
-def concepts(steps: int) -> dict[str, dict]:
-    """Concepts one by one and together, anywhere, in the left half and nowhere."""
-    prompt = world(steps) | {"plain": save([FACE, 0]), "glasses": node("CLIPTextEncode", clip=["model", 1], text="glasses")}
-    prompt["invert"]["inputs"]["positive"] = ["empty", 0]
-    prompt |= {
-        "one": concept("target"), "two": concept("glasses", previous=["one", 0]), "away": concept("glasses", reverse=True),
-        "left": node("SolidMask", value=1.0, width=32, height=64), "none": node("SolidMask", value=0.0, width=64, height=64),
-        "mask": node("MaskComposite", destination=["none", 0], source=["left", 0], x=0, y=0, operation="add"),
-    }  # fmt: skip
-    for name, more in (("one", {}), ("two", {}), ("away", {}), ("masked", {"mask": ["mask", 0]}), ("nowhere", {"mask": ["none", 0]})):
-        links = {"model": ["model", 0], "negative": ["empty", 0], "concepts": ["two" if more else name, 0], **more}
-        prompt[f"guide {name}"] = node("HSpaceConceptEditGuider", **links)
-        prompt |= run(prompt, f"{name} out", [f"guide {name}", 0], skip=steps // 2)
-    return prompt
-
-
-def test_concepts_act_together_and_within_the_mask(server):
-    prompt = concepts(10)
-    (plain, one, two, away, masked, nowhere), _ = seen(
-        server, prompt, "plain", "one out", "two out", "away out", "masked out", "nowhere out"
-    )
-    for a, b in ((one, plain), (two, one), (away, two)):
-        assert np.abs(a - b).mean() > 0.3
-    # The network looks at the whole picture, so that the other half still follows, but less than half as far.
-    assert np.abs(masked - plain)[:, :, 40:].mean() < 0.5 * np.abs(two - plain)[:, :, 40:].mean()
-    assert np.abs(nowhere - plain).max() <= 1
-
-
-def test_a_single_step_with_a_mask_is_the_concepts_within_and_nothing_outside(server):
-    prompt = concepts(1)
-    prompt["sigmas"]["inputs"] |= {"scheduler": "simple", "denoise": 0.5}
-    (two, masked, nowhere), _ = seen(server, prompt, "two out", "masked out", "nowhere out")
-    assert np.array_equal(masked[:, :, :32], two[:, :, :32]) and np.array_equal(masked[:, :, 32:], nowhere[:, :, 32:])
-    assert min(np.abs(two - nowhere)[:, :, half].mean() for half in (slice(32), slice(32, 64))) > 5
-
-
-@pytest.mark.parametrize(("network", "batch"), [("sd15", 1), ("sdxl", 2)])
-def test_attention_to_the_words_limits_a_concept_too(server, network, batch):
-    """Against maps and masks written out; prompts in one call or one by one; without words nothing is looked at."""
-    prompt = {
-        "model": node("HSpaceTestUNet", network=network, dtype="fp32", seed=0), "faces": node("HSpaceLoadFaceTextModel"), "noise": node("RandomNoise", noise_seed=3),
-        "latent": node("EmptyLatentImage", width=160, height=128, batch_size=batch), "euler": node("KSamplerSelect", sampler_name="euler"),
-        "sigmas": node("BasicScheduler", model=["model", 0], scheduler="normal", steps=3, denoise=1.0),
-        "alone": node("HSpaceTestOneByOne", model=["model", 0]),
-    }  # fmt: skip
-    for name, words in (("plain", {}), ("words", {"clip": ["faces", 1], "words": "red hat"})):
-        dials = {"conditioning": ["model", 1], "threshold": 0.6, **words}
-        prompt[f"{name} first"] = node("HSpaceEditConcept", scale=4.0, reverse=False, **dials)
-        prompt[name] = node(
-            "HSpaceEditConcept", scale=3.0, reverse=True, previous=[f"{name} first", 0], **dials | {"conditioning": ["model", 2]}
-        )
-    kinds = (("plain", "Edit", "model"), ("words", "Edit", "model"), ("words", "Edit", "alone"), ("words", "literal", "model"))
-    for concepts, kind, model in kinds:
-        links = {"model": [model, 0], "negative": ["empty", 0], "concepts": [concepts, 0]}
-        name = f"{concepts} {kind} {model}"
-        prompt[f"guide {name}"] = node("HSpaceConceptEditGuider" if kind == "Edit" else "HSpaceTestConcepts", **links)
-        prompt[name] = node(
-            "SamplerCustomAdvanced", noise=["noise", 0], guider=[f"guide {name}", 0], sampler=["euler", 0], sigmas=["sigmas", 0], latent_image=["latent", 0]
-        )  # fmt: skip
-    prompt["empty"] = node(
-        "ConditioningAverage", conditioning_to=["model", 1], conditioning_from=["model", 2], conditioning_to_strength=0.4
-    )
-    pairs = {
-        "literal": ("words literal model", "words Edit model"),
-        "apart": ("words Edit model", "words Edit alone"),
-        "off": ("plain Edit model", "words Edit model"),
-    }
-    prompt |= {name: node("HSpaceTestDifference", a=[a, 0], b=[b, 0]) for name, (a, b) in pairs.items()}
-    result = server.queue(prompt, timeout=300)
-    literal, apart, off = (json.loads(result.outputs[name]["text"][0])["rows"] for name in pairs)
-    assert max(literal) < 2e-5 and max(apart) < 2e-5 and min(off) > 1e-3, (literal, apart, off)
-    wrong = prompt | {"words first": node("HSpaceEditConcept", **{**prompt["words first"]["inputs"], "words": "hat " * 90})}
-    refused(server, wrong, "154 tokens", "77")
-    del prompt["words first"]["inputs"]["clip"]
-    refused(server, prompt, "connect the CLIP")
-
-
-def painted(steps: int = 8, t0: float = 0.3, spacing: str = "uniform") -> dict:
-    """SDEdit of a face with a stroke painted by stock nodes."""
-    prompt = {
-        "model": node("HSpaceLoadFaceModel"), FACE: face(35), "noise": node("RandomNoise", noise_seed=3),
-        "stroke": node("EmptyImage", width=24, height=6, batch_size=1, color=0xC03020),
-        "painted": node("ImageCompositeMasked", destination=[FACE, 0], source=["stroke", 0], x=20, y=12, resize_source=False),
-        "latent": node("VAEEncode", pixels=["painted", 0], vae=["model", 1]),
-        "levels": node("HSpaceSDEditSigmas", model=["model", 0], t0=t0, steps=steps, spacing=spacing),
-        "guider": node("BasicGuider", model=["model", 0], conditioning=["model", 2]),
-        "guide": save(["painted", 0]),
-    }  # fmt: skip
-    for name in ("ddpm", "euler", "dpmpp_2m_sde"):
-        prompt[name] = node("KSamplerSelect", sampler_name=name)
-    return prompt
-
-
-@pytest.mark.parametrize("name", ["ddpm", "euler", "dpmpp_2m_sde"])
-def test_one_repeat_is_the_sampler_itself_and_more_go_on(server, name):
-    prompt = painted()
-    for k, noise in ((1, "new"), (3, "new"), (3, "same")):
-        prompt[f"{k} {noise}"] = node("HSpaceSDEditRepeat", sampler=[name, 0], repeats=k, noise=noise)
-        prompt |= run(prompt, f"out {k} {noise}", ["guider", 0], ["latent", 0], [f"{k} {noise}", 0], ["levels", 0])
-    prompt |= run(prompt, "plain", ["guider", 0], ["latent", 0], [name, 0], ["levels", 0])
-    (plain, one, new, same), _ = seen(server, prompt, "plain", "out 1 new", "out 3 new", "out 3 same")
-    assert np.array_equal(plain, one)
-    assert np.abs(new - one).mean() > 0.5 and np.abs(same - new).mean() > 0.5
-
-
-def test_masks_hold_through_all_repeats(server):
-    prompt = painted() | {"soft model": node("DifferentialDiffusion", model=["model", 0])}
-    prompt |= {
-        "soft guider": node("BasicGuider", model=["soft model", 0], conditioning=["model", 2]), "thrice": node("HSpaceSDEditRepeat", sampler=["ddpm", 0], repeats=3, noise="new"),
-        "edge": node("SolidMask", value=1.0, width=32, height=64), "half": node("SolidMask", value=0.5, width=16, height=64),
-        "none": node("SolidMask", value=0.0, width=64, height=64),
-        "hard mask": node("MaskComposite", destination=["none", 0], source=["edge", 0], x=0, y=0, operation="add"),
-        "soft mask": node("MaskComposite", destination=["hard mask", 0], source=["half", 0], x=32, y=0, operation="add"),
-    }  # fmt: skip
-    for kind, guider in (("hard", "guider"), ("soft", "soft guider")):
-        prompt[f"{kind} latent"] = node("SetLatentNoiseMask", samples=["latent", 0], mask=[f"{kind} mask", 0])
-        prompt |= run(prompt, f"{kind} out", [guider, 0], [f"{kind} latent", 0], ["thrice", 0], ["levels", 0])
-    prompt |= run(prompt, "free out", ["guider", 0], ["latent", 0], ["thrice", 0], ["levels", 0])
-    (guide, hard, soft, free), _ = seen(server, prompt, "guide", "hard out", "soft out", "free out")
-    assert np.abs(hard - guide)[:, :, 32:].max() <= 1 and np.abs(hard - guide)[:, :, :32].mean() > 2
-    # Stock DifferentialDiffusion lets go of everything in a last step at the smallest sigma.
-    assert np.abs(soft - guide)[:, :, 48:].max() <= 8 and np.abs(soft - guide)[:, :, :32].mean() > 2
-    assert 0 < np.abs(soft - guide)[:, :, 32:48].mean() < np.abs(free - guide)[:, :, 32:48].mean()
-
-
-def test_all_integer_steps(server):
-    prompt = painted(t0=0.03, spacing="all steps")
-    prompt |= run(prompt, "out", ["guider", 0], ["latent", 0], ["ddpm", 0], ["levels", 0])
-    (found, guide), result = seen(server, prompt, "out", "guide")
-    steps = [data["max"] for kind, data in result.events if kind == "progress" and data.get("node") == "run out"]
-    assert np.abs(found - guide).mean() > 0.1 and (not steps or max(steps) == 30)
 
 
 def test_what_is_refused(server):

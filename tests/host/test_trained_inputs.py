@@ -1,6 +1,5 @@
 """What training and its files are given: towers, foreign checkpoints, bad pictures, too little memory, a full disk."""
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -146,8 +145,13 @@ def test_too_little_memory_is_said_before_training(server, kind):
         server.queue({k: prompt[k] for k in (FACE, "free", "keep")}, timeout=60)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits another process")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="only Linux can limit the files of a running server (prlimit); tests/core/test_own_file.py is everywhere",
+)
 def test_a_full_disk_while_saving_loses_nothing(server):
+    import resource  # not on Windows
+
     prompt = {**faces(2), "train": asyrp()}
     prompt["file"] = node("HSpaceSaveTrained", trained=["train", 0], name="full disk")
     limits = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
