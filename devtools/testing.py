@@ -1,4 +1,4 @@
-"""``dev.py test``: each folder of tests in a process of its own, the maths beside the host's, one closing line for all of them."""
+"""``dev.py test``: each folder of tests in a process of its own, the others beside the host's, one closing line for all of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
 from . import browser, env, host
@@ -13,8 +14,8 @@ from .console import LOGS, ROOT, StepFailed, say
 
 # The root is importable for the maths only: ComfyUI has top-level modules of the same names (`nodes`).
 FOLDERS = {"core": ".", "host": "", "browser": ""}
-BESIDE = "core"
-"""Runs while the others do, where there are any: they wait for a server or a browser much of the time."""
+LONGEST = "host"
+"""Runs while the others do, one after the other: it waits for a server much of the time."""
 NOTHING_COLLECTED = 5  # pytest's exit status
 COUNTS = ("passed", "failed", "errors", "skipped")
 
@@ -51,27 +52,33 @@ def run(arguments: Sequence[str], folders: Sequence[str] = tuple(FOLDERS)) -> in
         how = ["-I", "-m", "pytest", "-o", f"pythonpath={FOLDERS[folder]}", f"--junit-xml={LOGS / f'tests-{folder}.xml'}"]
         return [str(part) for part in (env.python(), *how, *([] if explicit else [f"tests/{folder}"]), *own)]
 
-    beside: subprocess.Popen | None = None
-    if order[0] == BESIDE and len(order) > 1:
-        order = [*order[1:], BESIDE]
+    def aside(folder: str) -> int:
+        with (LOGS / f"tests-{folder}.log").open("w", encoding="utf-8") as log:
+            return subprocess.run(command(folder), cwd=ROOT, env=environment, stdout=log, stderr=log, check=False).returncode
+
+    lane, beside = ThreadPoolExecutor(1), {}
+    if LONGEST in order and len(order) > 1:
+        order.sort(key=lambda folder: folder != LONGEST)
         # Threads of two processes on the same cores wait for each other by turning: everything takes several times as long.
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
         LOGS.mkdir(parents=True, exist_ok=True)
-        with (LOGS / f"tests-{BESIDE}.log").open("w", encoding="utf-8") as log:
-            beside = subprocess.Popen(command(BESIDE), cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    for folder in order:
-        say("test", f"tests/{folder}")
-        if folder == BESIDE and beside is not None:
-            code = beside.wait()
-            print((LOGS / f"tests-{BESIDE}.log").read_text(encoding="utf-8", errors="replace"), flush=True)
-        else:
-            code = subprocess.run(command(folder), cwd=ROOT, env=environment, check=False).returncode
-        counts = _counts(LOGS / f"tests-{folder}.xml")
-        for name in COUNTS:
-            total[name] += counts[name]
-        # A selection of the user's, such as -k, may leave a folder empty; the whole suite may not.
-        if code and not (code == NOTHING_COLLECTED and arguments):
-            bad.append(f"tests/{folder} ({'no test was collected' if code == NOTHING_COLLECTED else f'pytest returned {code}'})")
+        beside = {folder: lane.submit(aside, folder) for folder in order[1:]}
+    try:
+        for folder in order:
+            say("test", f"tests/{folder}")
+            if folder in beside:
+                code = beside[folder].result()
+                print((LOGS / f"tests-{folder}.log").read_text(encoding="utf-8", errors="replace"), flush=True)
+            else:
+                code = subprocess.run(command(folder), cwd=ROOT, env=environment, check=False).returncode
+            counts = _counts(LOGS / f"tests-{folder}.xml")
+            for name in COUNTS:
+                total[name] += counts[name]
+            # A selection of the user's, such as -k, may leave a folder empty; the whole suite may not.
+            if code and not (code == NOTHING_COLLECTED and arguments):
+                bad.append(f"tests/{folder} ({'no test was collected' if code == NOTHING_COLLECTED else f'pytest returned {code}'})")
+    finally:
+        lane.shutdown(cancel_futures=True)  # an interrupted run starts no further folder
     failed = total["failed"] + total["errors"]
     skipped = f", {total['skipped']} skipped" if total["skipped"] else ""
     for line in bad:

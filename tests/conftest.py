@@ -28,7 +28,7 @@ for _package in ("devtools", "benchmarks"):
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server(request, tmp_path_factory):
     """A real ComfyUI with this pack, for the whole run: a :class:`devtools.server.LiveServer`."""
     from devtools import host
     from devtools.server import Server
@@ -36,5 +36,6 @@ def server(tmp_path_factory):
     host.ensure_host()
     more = tmp_path_factory.mktemp("host") / "more_nodes.yaml"
     more.write_text(f"tests:\n  custom_nodes: {json.dumps(str(ROOT / 'tests' / 'host' / 'custom_nodes'))}\n", encoding="utf-8")
-    with Server("tests", fresh=True, arguments=["--extra-model-paths-config", str(more)]) as process, process.client() as client:
+    name = f"tests-{request.session.items[0].path.parent.name}"  # folders of tests run side by side
+    with Server(name, fresh=True, arguments=["--extra-model-paths-config", str(more)]) as process, process.client() as client:
         yield client

@@ -1,0 +1,81 @@
+"""``dev.py test``: what it runs side by side, counts and returns."""
+
+import os
+
+import pytest
+
+from devtools import testing
+
+MEETS = """
+import os, time
+from pathlib import Path
+
+def test_meets_the_other():
+    assert os.environ["OMP_NUM_THREADS"] == "{threads}"
+    Path("{own}").touch()
+    end = time.monotonic() + 60
+    while not Path("{other}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+"""
+PASSES, FAILS = "def test_one(): pass", "def test_one(): assert 'said' == 'meant'"
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+    """Runs ``dev.py test`` on folders of tests with this content."""
+    monkeypatch.setattr(testing, "ROOT", tmp_path)
+    monkeypatch.setattr(testing, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(testing, "prepare", lambda: None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    def run(core: str, host: str, arguments=(), folders=("core", "host")) -> int:
+        for folder, content in (("core", core), ("host", host)):
+            file = tmp_path / "tests" / folder / f"test_{folder}.py"
+            file.parent.mkdir(parents=True)
+            file.write_text(content)
+        return testing.run(arguments, folders)
+
+    return run
+
+
+def test_the_maths_runs_beside_the_host_on_its_share_of_the_cores(runner, capfd):
+    threads = max(1, (os.cpu_count() or 2) // 2)
+    pages = [MEETS.format(threads=threads, own=own, other=other) for own, other in (("core", "host"), ("host", "core"))]
+    assert runner(*pages) == 0
+    assert capfd.readouterr().out.splitlines()[-1].startswith("2 passed, 0 failed in")
+
+
+@pytest.mark.parametrize(("core", "host"), [(FAILS, PASSES), (PASSES, FAILS)])
+def test_a_failure_in_either_folder_is_shown_and_returned(runner, capfd, core, host):
+    assert runner(core, host) == 1
+    said = capfd.readouterr().out
+    assert "'said' == 'meant'" in said and said.splitlines()[-1].startswith("1 passed, 1 failed in")
+
+
+def test_the_browser_comes_after_the_maths_beside_the_host(runner, capfd, tmp_path, monkeypatch):
+    monkeypatch.setattr(testing.browser, "ensure_chromium", lambda: "chromium")
+    page = tmp_path / "tests" / "browser" / "test_browser.py"
+    page.parent.mkdir(parents=True)
+    page.write_text(f"from pathlib import Path\ndef test_after(): assert Path('{tmp_path / 'maths'}').exists() and 'said' == 'meant'")
+    maths = f"import time\nfrom pathlib import Path\ndef test_one(): time.sleep(0.5); Path('{tmp_path / 'maths'}').touch()"
+    assert runner(maths, PASSES, folders=("core", "host", "browser")) == 1
+    said = capfd.readouterr().out
+    assert "'said' == 'meant'" in said and said.splitlines()[-1].startswith("2 passed, 1 failed in")
+
+
+def test_an_empty_folder_fails_a_whole_run_and_not_a_selection(runner, capfd):
+    assert runner("", PASSES) == 1
+    assert "tests/core (no test was collected)" in capfd.readouterr().out
+    assert testing.run(["-k", "one"], ("core", "host")) == 0
+    assert testing.run(["-k", "none"], ("core", "host")) == 1
+
+
+def test_a_process_that_dies_counts_as_a_failure(runner, capfd):
+    assert runner("import os; os._exit(0)", PASSES) == 1
+    assert capfd.readouterr().out.splitlines()[-1].startswith("1 passed, 1 failed in")
+
+
+def test_a_path_restricts_the_run_to_its_folder(runner, capfd):
+    assert runner(FAILS, PASSES, ["tests/host/test_host.py"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1].startswith("1 passed, 0 failed in")
