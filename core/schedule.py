@@ -125,7 +125,7 @@ def grid(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = N
         schedule: the chain.
         n: number of model calls, >= 1.
         style: ``linspace`` (Asyrp, DiffusionCLIP, RBE: ``int(linspace(0, 1, n) * t0)``), ``leading`` (DDIM, diffusers:
-            multiples of ``T // n``) or ``trailing`` (Lin et al. 2023: ``T - T/n * i - 1``).
+            multiples of ``T // n``), ``trailing`` (Lin et al. 2023: ``T - T/n * i - 1``) or ``stride`` (:func:`stride_steps`).
         t0: highest step; the other styles treat the chain as if it ended there. RBE uses ``linspace, n=40, t0=500``.
             Default: the last step of the chain.
 
@@ -144,7 +144,31 @@ def grid(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = N
         return (torch.arange(n) * ((top + 1) // n)).flip(0)
     if style == "trailing":
         return (top + 1 - torch.arange(n, dtype=torch.float64) * ((top + 1) / n)).round().long() - 1
-    raise ValueError(f"unknown grid {style!r}; expected linspace, leading or trailing")
+    if style == "stride":
+        return stride_steps(n, top + 1)
+    raise ValueError(f"unknown grid {style!r}; expected linspace, leading, trailing or stride")
+
+
+def stride_steps(n: int, total: int = 1000) -> Tensor:
+    """Grid of DiffAE (arXiv 2111.15640) and of guided diffusion's ``ddimN``: every s-th step from 0, descending, `[n]` long.
+
+    Raises:
+        ValueError: no stride gives ``n`` steps; :func:`snap_steps` gives the nearest number that works.
+    """
+    if n != (near := snap_steps(n, total)):
+        raise ValueError(f"no stride through {total} steps makes {n} of them; use {near}")
+    return torch.arange(0, total, math.ceil(total / n)).flip(0)
+
+
+def snap_steps(n: int, total: int = 1000) -> int:
+    """The number of steps nearest to ``n`` that a whole stride through ``total`` can make; of two as near, the larger.
+
+    Raises:
+        ValueError: ``n`` is not within 1 .. ``total``.
+    """
+    if not 1 <= n <= total:
+        raise ValueError(f"steps must be between 1 and {total} for this schedule, got {n}")
+    return min({math.ceil(total / s) for s in range(1, total + 1)}, key=lambda m: (abs(m - n), -m))
 
 
 def grid_sigmas(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = None) -> Tensor:

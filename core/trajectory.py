@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,16 +83,20 @@ class Trajectory:
         return torch.lerp(self.states[after], self.states[after - 1], (sigma - low) / (high - low))
 
     def image(self, index: int) -> Trajectory:
-        """The trajectory of one image of the batch.
+        """The trajectory of one image of the batch, and of prompts (or semantic codes) that are one an image its own.
 
         Raises:
             ValueError: there is no such image.
         """
-        if not 0 <= index < self.states.shape[1]:
-            raise ValueError(f"image_index must lie in 0..{self.states.shape[1] - 1} for this trajectory, got {index}")
+        count = self.states.shape[1]
+        if not 0 <= index < count:
+            raise ValueError(f"image_index must lie in 0..{count - 1} for this trajectory, got {index}")
         pick = slice(index, index + 1)
         noises, reconstruction = (None if v is None else v[..., pick, :, :, :] for v in (self.noises, self.reconstruction))
         extra = self._extra(lambda pair: pair[:, pick])
+        if "prompts" in extra and count > 1:
+            own = {k: _row(v, pick, count) if isinstance(v, list) else v for k, v in extra["prompts"].items()}
+            extra = {**extra, "prompts": own}
         return replace(self, states=self.states[:, pick], noises=noises, reconstruction=reconstruction, extra=extra)
 
     def repeat(self, n: int) -> Trajectory:
@@ -154,3 +159,15 @@ class Trajectory:
                 f"this trajectory was made with model {self.fingerprint}, but the model connected here is {fingerprint}; "
                 "connect the same MODEL to both nodes, or invert the image again with this one"
             )
+
+
+def _row(conditioning: list, pick: slice, count: int) -> list:
+    """A CONDITIONING of the host for one of ``count`` images: its row where there is one an image, otherwise as it is."""
+
+    def own(value: Any) -> Any:
+        return value[pick] if isinstance(value, Tensor) and len(value) == count else value
+
+    return [
+        [own(tensor), {**more, "pooled_output": own(more["pooled_output"])} if "pooled_output" in more else more]
+        for tensor, more in conditioning
+    ]

@@ -17,6 +17,7 @@ from ..networks.ddpm import DDPMConfig, DDPMUNet
 from ..own_file import write_own
 from ..schedule import Schedule
 from ..train.long_run import LongRun, options, rate
+from ..train.noised import noised
 from .factors import sample
 from .render import render
 
@@ -50,13 +51,6 @@ def skip_factors(sigma: Tensor, skips: int, coarse: int, generator: torch.Genera
     keep[noisy & (u > CLEAN_SKIPS), skips - coarse :] = 0
     keep[noisy & (u > (1 + CLEAN_SKIPS) / 2)] = 0
     return keep
-
-
-def noised(schedule: Schedule, x: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """What the network sees at steps ``t`` `[b]` of pictures and noise `[b c h w]`, and the v it has to say."""
-    abar = schedule.abar.to(x.device)[t].float()[:, None, None, None]
-    a, s = abar.sqrt(), (1 - abar).sqrt()
-    return a * x + s * noise, a * noise - s * x
 
 
 def main() -> None:

@@ -90,6 +90,8 @@ def native(state: State) -> tuple[Family, State]:
     """
     if any("transformer_blocks." in k or k.startswith(("model.diffusion_model.", "first_stage_model.")) for k in state):
         raise FileError(LATENT)
+    if "encoder.out.3.weight" in state and any(k.endswith(".cond_emb_layers.1.weight") for k in state):
+        raise FileError("this is a diffusion autoencoder; load it with Load DiffAE")
     if "temb.dense.0.weight" in state:
         return "ddpm", _renamed((k, k.replace(".downsample.op.", ".downsample.conv."), v) for k, v in state.items())
     if "time_embedding.linear_1.weight" in state and any(k.startswith("down_blocks.") for k in state):

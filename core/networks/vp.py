@@ -12,6 +12,7 @@ from torch import Tensor
 from ..denoiser import Bottleneck
 from ..schedule import Schedule
 from .ddpm import DDPMUNet
+from .diffae import Coded
 from .guided import GuidedUNet
 
 Prediction = Literal["eps", "v"]
@@ -21,14 +22,16 @@ class VPDenoiser:
     """Wraps ``net(x_vp, t)``; the step is the integer nearest in log sigma, as in the host.
 
     Args:
-        net: a network with ``layers`` and ``split(x, t, layer)``, such as ``DDPMUNet`` or ``GuidedUNet``.
+        net: a network with ``layers`` and ``split(x, t, layer)``, such as ``DDPMUNet``, ``GuidedUNet`` or ``Coded``.
         schedule: its noise schedule.
         prediction: what the network returns, ``eps`` or ``v``. If it returns twice the image channels (learned sigma), the
             first half is used.
         fingerprint: digest of the weights; computed if not given.
     """
 
-    def __init__(self, net: DDPMUNet | GuidedUNet, schedule: Schedule, prediction: Prediction = "eps", fingerprint: str | None = None):
+    def __init__(
+        self, net: DDPMUNet | GuidedUNet | Coded, schedule: Schedule, prediction: Prediction = "eps", fingerprint: str | None = None
+    ):
         if prediction not in ("eps", "v"):
             raise ValueError(f"prediction must be 'eps' or 'v', got {prediction!r}")
         self.net, self.schedule = net, schedule
