@@ -12,24 +12,23 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.faces.captions import caption
 from core.faces.embedder import WORDS
+from core.faces.emphasis import FINE, pixel_weights
 from core.faces.factors import sample
 from core.faces.render import render
-from core.faces.train_model import noised, random_steps
+from core.faces.train_model import random_steps
 from core.faces.words import ATTRIBUTES, attributes, describe
 from core.own_file import write_own
 from core.train.long_run import LongRun, options, rate
+from core.train.noised import noised
 
 from .inprocess import host, pack
 
 EMPTY = 0.12
 WORDS_RATE = 3.0
 """Learning rate of all that reads words, of the rest's: at first each of 77 tokens has one part in 77 of an attention."""
-FINE = {"smile": (-0.8, 0.8), "glasses": (0.0, 1.0), "eye_open": (0.1, 0.8), "mouth_open": (0.0, 0.9)}
-"""Factors that captions name and few pixels show."""
 
 
 class Both(nn.Module):
@@ -73,18 +72,6 @@ def _initialise(module: nn.Module) -> None:
             module.register_forward_pre_hook(lambda _, args: (args[0].clone(), *args[1:]))
 
 
-def weights(count: int = 512) -> Tensor:
-    """How much each pixel counts, `[1 1 h w]`, mean 1: most where :data:`FINE` show. A fixed map leaves the best prediction what it is."""
-    faces, size = sample(count, torch.Generator().manual_seed(1)), pack("nodes.host.face_text").SIZE
-    change = torch.zeros(1, 1, size, size)
-    for name, ends in FINE.items():
-        low, high = (render({**faces, name: torch.full_like(faces[name], end)}, size)[0] for end in ends)
-        moved = (low - high).square().mean((0, 1), keepdim=True)
-        change += moved / moved.mean() / len(FINE)
-    change = F.avg_pool2d(change, 5, 1, 2).sqrt() + 0.15
-    return change / change.mean()
-
-
 def captions(faces: dict[str, Tensor], rng: random.Random) -> list[str]:
     """Full captions, sentences about some attributes, and empty ones."""
     said = []
@@ -124,7 +111,7 @@ def main() -> None:
     run = LongRun(params, a.ema, {k: WORDS_RATE for k in params if k.startswith("text.") or ".attn2." in k})
     if a.resume and a.state.exists():
         run.resume(a.state)
-    counts, total = weights().to(device), a.images // a.batch
+    counts, total = pixel_weights(FINE, parts.SIZE).to(device), a.images // a.batch
     while run.step < total:
         seed = a.seed * 1_000_003 + run.step
         g = torch.Generator().manual_seed(seed)

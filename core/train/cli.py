@@ -31,22 +31,19 @@ from .asyrp import train_asyrp
 from .clip import ClipEmbedder
 from .diffusionclip import finetune
 from .fit import Fit
+from .pictures import fitted, picture_files
+from .processes import averaging, new_accelerator
 from .rectifier import train_edit, train_reconstruction
 from .state import digest_of, load_state, save_state
 
 METHODS = ("asyrp", "diffusionclip", "rectifier", "rectifier-edit")
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _PAPER_SIGMA, _PAPER_SIZE = 3.4, 256
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry."""
     a = _parser().parse_args(arguments)
-    try:
-        from accelerate import Accelerator
-    except ImportError:
-        raise SystemExit("this needs the package accelerate; install it with: pip install accelerate") from None
-    accelerator = Accelerator(cpu=a.cpu)
+    accelerator = new_accelerator(a.cpu)
     device, ranks, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
     model = load_denoiser(a.model, device=device)
     path = _inverted(model, _pictures(a.pictures, a.size, rank, ranks).to(device), a.grid, a.sigma_start)
@@ -61,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def begin(fit: Fit) -> None:
         runs.append(fit)
         if ranks > 1:
-            fit.average = _average(accelerator)
+            fit.average = averaging(accelerator)
         if a.resume and state.exists():
             load_state(state, fit, facts if not rank else None)
 
@@ -168,15 +165,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _pictures(folder: Path, size: int, rank: int, ranks: int) -> Tensor:
     """This process's share, `[b 3 size size]` in -1..1; all shares have one length."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in _PICTURES)
+    files = picture_files(folder)
     if len(files) < ranks:
         raise SystemExit(f"{folder} holds {len(files)} pictures for {ranks} processes; give at least one each")
     files = files[: len(files) - len(files) % ranks][rank::ranks]
-    rows = [np.asarray(ImageOps.fit(Image.open(f).convert("RGB"), (size, size)), np.float32) for f in files]
-    return torch.from_numpy(np.stack(rows)).movedim(-1, 1) / 127.5 - 1
+    return torch.stack([fitted(f, size) for f in files]).float() / 127.5 - 1
 
 
 def _inverted(model, pictures: Tensor, steps: int, start: float) -> Trajectory:
@@ -203,18 +196,6 @@ def _rebuilding(path: Path | None, model) -> Rectifier:
     if found.edit:
         raise SystemExit(f"{path} is a rectifier of an edit ({found.label}); give the one that 'rectifier' wrote")
     return found.rectifier
-
-
-def _average(accelerator) -> Callable[[Sequence[Tensor]], None]:
-    def average(gradients: Sequence[Tensor]) -> None:
-        # One message for all of them.
-        flat = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
-        done = 0
-        for g in gradients:
-            g.copy_(flat[done : done + g.numel()].view_as(g))
-            done += g.numel()
-
-    return average
 
 
 if __name__ == "__main__":

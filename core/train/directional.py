@@ -36,7 +36,7 @@ def text_direction(embedder: Embedder, source: str, target: str) -> tuple[Tensor
             raise ValueError(
                 f"the {name} prompt is empty; say what the pictures show now and what they are to show, such as 'face' and 'smiling face'"
             )
-    a, b = (_averaged(embedder, prompt.strip()) for prompt in (source, target))
+    a, b = (averaged(embedder, prompt.strip()) for prompt in (source, target))
     cosine = float(a @ b)
     if _words(source) == _words(target) or float((b - a).norm()) < _SAME:
         raise ValueError(f"the two prompts mean the same to the embedder ({source!r}, {target!r}); name in the target what is to change")
@@ -47,7 +47,8 @@ def _words(prompt: str) -> list[str]:
     return [w for w in re.findall(r"\w+", prompt.lower()) if w not in ("a", "an", "the")]
 
 
-def _averaged(embedder: Embedder, prompt: str) -> Tensor:
+def averaged(embedder: Embedder, prompt: str) -> Tensor:
+    """Unit embedding `[d]` of a prompt, the mean over :data:`TEMPLATES`."""
     return F.normalize(embedder.embed_text([t.format(prompt) for t in TEMPLATES]).mean(0), dim=0)
 
 

@@ -1,19 +1,21 @@
-"""A training run of hours on one device, which stops and goes on exactly where it was: what the scripts of the shipped models share.
+"""A training run of hours or days which stops and goes on exactly where it was: what the scripts of large models share.
 
-The state is one safetensors file: ``net.*`` the weights, ``ema.*`` their moving average, ``m.*`` and ``v.*`` AdamW's moments, and ``step``
-and ``seconds`` in its metadata. Nothing else is kept, so that data has to follow from the step alone.
+The state is one safetensors file: ``net.*`` the weights, ``ema.*`` their moving average, ``m.*`` and ``v.*`` AdamW's moments, and ``step``,
+``seconds`` and ``settings`` in its metadata. Nothing else is kept, so that data has to follow from the step alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -29,16 +31,24 @@ class LongRun:
         params: what is trained, by name, on its device.
         ema: decay of the average; shorter in the first steps, where it would hold the start.
         faster: names of ``params`` with the factor by which they learn faster than the rest.
+        betas, weight_decay: of AdamW, which without decay is Adam.
+        average: makes gradients and loss the mean over all processes of a run, in place; None for a single one.
+        settings: of the run, JSON values; a state of other settings is not resumed.
     """
 
-    def __init__(self, params: Mapping[str, Tensor], ema: float = 0.9995, faster: Mapping[str, float] | None = None):
+    def __init__(
+        self, params: Mapping[str, Tensor], ema: float = 0.9995, faster: Mapping[str, float] | None = None, *,
+        betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 1e-3, average: Callable[[Sequence[Tensor]], None] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ):  # fmt: skip
         self.params, self.decay, self.step = dict(params), ema, 0
+        self.average, self.settings = average, dict(settings or {})
         self.ema = {k: p.detach().clone() for k, p in self.params.items()}
         self.losses: list[float] = []
         faster = faster or {}
         self._times = sorted({faster.get(k, 1.0) for k in self.params})
         groups = [{"params": [p for k, p in self.params.items() if faster.get(k, 1.0) == times]} for times in self._times]
-        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-3, foreach=True)
+        self.optimiser = torch.optim.AdamW(groups, betas=betas, weight_decay=weight_decay, foreach=True)
         self._before, self._started = 0.0, time.perf_counter()
         self._kept = self._started
 
@@ -48,15 +58,25 @@ class LongRun:
         return self._before + time.perf_counter() - self._started
 
     def learn(self, loss: Tensor, lr: float) -> None:
-        """One step down the gradient of ``loss``, of norm 1 at most, at the learning rate ``lr``."""
+        """One step down the gradient of ``loss``, of norm 1 at most, at the learning rate ``lr``.
+
+        Raises:
+            RuntimeError: the loss is not finite; the weights are those of before.
+        """
         loss.backward()
+        mean = loss.detach().reshape(1).clone()
+        if self.average is not None:
+            self.average([*(p.grad for p in self.params.values() if p.grad is not None), mean])
+        value = mean.item()
+        if not math.isfinite(value):
+            raise RuntimeError(f"the loss became {value} at step {self.step + 1}; go on from the last state with a lower learning rate")
         torch.nn.utils.clip_grad_norm_(list(self.params.values()), 1.0, foreach=True)
         for group, times in zip(self.optimiser.param_groups, self._times, strict=True):
             group["lr"] = lr * times
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        self.losses.append(loss.item())
+        self.losses.append(value)
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.params.values()], 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
@@ -82,23 +102,35 @@ class LongRun:
             for part, value in zip(_PARTS, (p, self.ema[k], moments["exp_avg"], moments["exp_avg_sq"]), strict=True):
                 tensors[f"{part}.{k}"] = value.detach().cpu().contiguous()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, save(tensors, {"step": str(self.step), "seconds": f"{self.seconds:.1f}"}))
+        facts = {"step": str(self.step), "seconds": f"{self.seconds:.1f}", "settings": json.dumps(self.settings)}
+        write_bytes(path, save(tensors, facts))
 
     @torch.no_grad()
     def resume(self, path: Path) -> None:
         """Go on where the run of a state file stopped.
 
         Raises:
-            ValueError: it is of another network.
+            ValueError: it is of other settings, of another network, or no such file.
         """
-        state = load_file(path)
+        try:
+            with safe_open(path, "pt") as file:
+                facts = file.metadata()
+            state = load_file(path)
+            known = dict(json.loads(facts.get("settings", "{}")))
+            step, before = int(facts["step"]), float(facts["seconds"])
+        except (OSError, SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is not the state of a run ({str(error)[:200]}); start without --resume, or name another file"
+            ) from error
+        other = sorted(k for k in self.settings.keys() & known.keys() if self.settings[k] != known[k])
+        if other:
+            was = ", ".join(f"{k} {known[k]} and not {self.settings[k]}" for k in other)
+            raise ValueError(f"{path} is of a run with other settings ({was}); use those, or another name")
         shapes = {f"{part}.{k}": p.shape for part in _PARTS for k, p in self.params.items()}
         odd = sorted(k for k in state.keys() | shapes.keys() if k not in state or state[k].shape != shapes.get(k))
         if odd:
             raise ValueError(f"{path} is the state of another network ({', '.join(odd[:3])}); name another file, or start without --resume")
-        with safe_open(path, "pt") as file:
-            facts = file.metadata()
-        self.step, self._before = int(facts["step"]), float(facts["seconds"])
+        self.step, self._before = step, before
         for k, p in self.params.items():
             p.copy_(state[f"net.{k}"])
             self.ema[k].copy_(state[f"ema.{k}"])

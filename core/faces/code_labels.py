@@ -1,0 +1,27 @@
+"""What the attribute heads of the embedded autoencoders are fitted to: the factors of the face world as yes or no, or as numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .factors import BY_NAME, EYE_COLORS, FACTORS, HAIR_COLORS, Factors
+
+CLASSES = {"hair_color": HAIR_COLORS, "eye_color": EYE_COLORS}
+YES_NO = ("glasses", *(f"{c} hair" for c in HAIR_COLORS), *(f"{c} eyes" for c in EYE_COLORS))
+"""Attributes with two values."""
+NUMBERS = tuple(f.name for f in FACTORS if not f.classes and not f.circular)
+"""Factors with a range. Hues have no end to move to and get no head."""
+
+
+def yes_no(factors: Factors) -> Tensor:
+    """Values of :data:`YES_NO`, `[b n]` of 0 and 1."""
+    columns = [factors["glasses"]]
+    for name, classes in CLASSES.items():
+        columns += [(factors[name].long() == i).float() for i in range(len(classes))]
+    return torch.stack(columns, 1)
+
+
+def numbers(factors: Factors) -> Tensor:
+    """Values of :data:`NUMBERS` as shares of their range, `[b n]` in 0..1."""
+    return torch.stack([(factors[n] - BY_NAME[n].low) / (BY_NAME[n].high - BY_NAME[n].low) for n in NUMBERS], 1)

@@ -1,0 +1,110 @@
+"""Train the embedded diffusion autoencoders on the renderer's stream (arXiv 2111.15640; ``--levels 3``: arXiv 2304.11829).
+
+``python -m core.faces.train_diffae --out weights/face_diffae.safetensors``. With the paper's loss alone a network of this size reconstructs
+well while it ignores its code (hardly any gradient reaches the code at high noise). Hence v-prediction (arXiv 2202.00512) and two tasks
+that are solved from the code alone and thrown away: a small decoder draws the picture, every part of the face counting alike, and a linear
+layer says how the pack's image embedder sees it, so that small things such as the iris leave a trace. ``--resume`` goes on exactly where a
+run stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..networks.diffae import DiffAEConfig
+from ..networks.diffae_io import load_autoencoder, write_autoencoder
+from ..train.diffae import SCHEDULE, Learner, autoencoder_of
+from ..train.long_run import LongRun, options, rate
+from ..train.noised import noised
+from .embedder import DIM, load_embedder
+from .emphasis import EYE_COLOR, FINE, pixel_weights
+from .factors import sample
+from .render import render
+from .train_model import random_steps
+
+SIZE = 64
+LEVELS = (0, 3)
+PARTS = {"eyes": 4.0}
+"""How much a part of the face counts for the decoder that is thrown away, if not 1: the iris is a small part of the eyes."""
+
+
+def config(levels: int) -> DiffAEConfig:
+    """Shape of the embedded DiffAE (0 levels) and HDAE (3)."""
+    return DiffAEConfig(
+        channels=(96, 128, 128), encoder=(64, 128, 128), attention=(False, True, False), encoder_attention=(False, True, False),
+        blocks=1, emb=128, code=128, levels=levels, patch=4,
+    )  # fmt: skip
+
+
+def by_parts(error: Tensor, parts: dict[str, Tensor]) -> Tensor:
+    """Mean of an error `[b h w]` over each part's pixels `[b h w]`, averaged over the parts."""
+    means = [PARTS.get(name, 1.0) * (cover * error).sum() / cover.sum().clamp_min(1) for name, cover in parts.items()]
+    return torch.stack(means).sum() / sum(PARTS.get(name, 1.0) for name in parts)
+
+
+class FaceLearner(Learner):
+    """It also says how the pack's image embedder sees the picture; thrown away like the sketch."""
+
+    def __init__(self, levels: int):
+        super().__init__(config(levels), sketch=SIZE)
+        self.sight = nn.Linear(math.prod(self.net.config.code_shape), DIM)
+
+    def forward(self, x: Tensor, noisy: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As of :class:`Learner`, but the embedding `[b e]` instead of the code it is read from."""
+        v, sketched, code = super().forward(x, noisy, t)
+        return v, sketched, self.sight(code.flatten(1))
+
+
+def main() -> None:
+    """Command line entry."""
+    p = options(__doc__, Path("weights/face_diffae.safetensors"), images=205_000, seed=34)
+    p.add_argument("--levels", type=int, choices=LEVELS, default=0, help="0: DiffAE; 3: HDAE")
+    p.add_argument("--start", type=Path, default=None, help="weights to start from where names and shapes agree: an HDAE from a DiffAE")
+    p.add_argument("--aside", type=float, default=1.0, help="weight of what is solved from the code alone; falls to three tenths of it")
+    p.add_argument("--sight", type=float, default=1.5, help="of which the embedding, beside the picture")
+    p.add_argument("--embedder", type=Path, default=Path("weights/face_embedder.safetensors"))
+    a = p.parse_args()
+    device = torch.device(a.device)
+    torch.manual_seed(a.seed)
+    net = FaceLearner(a.levels)
+    if a.start is not None:
+        before, own = load_autoencoder(a.start).net.state_dict(), net.net.state_dict()
+        net.net.load_state_dict({k: before[k] if k in before and before[k].shape == v.shape else v for k, v in own.items()})
+    net.to(device).train()
+    run = LongRun(dict(net.named_parameters()), a.ema)
+    if a.resume and a.state.exists():
+        run.resume(a.state)
+    embedder = load_embedder(a.embedder, device)
+    # Half flat: where nothing fine is drawn, noise that is left behind is seen too.
+    counts, total = (1 + pixel_weights(FINE | EYE_COLOR, SIZE).to(device)) / 2, a.images // a.batch
+    while run.step < total:
+        g, share = torch.Generator().manual_seed(a.seed * 1_000_003 + run.step), rate(run.step, total, 200)
+        drawn, parts = render(sample(a.batch, g), SIZE, masks=True, device=device)
+        x = drawn * 2 - 1
+        t = random_steps(SCHEDULE, a.batch, g).to(device)
+        seen, target = noised(SCHEDULE, x, torch.randn(x.shape, generator=g).to(device), t)
+        with torch.autocast(device.type, torch.bfloat16):
+            v, sketched, told = net(x, seen, t)
+            with torch.no_grad():
+                wanted = embedder.embed_image(x)
+        aside = by_parts((sketched.float() - x).square().mean(1), parts) + a.sight * (told.float() - wanted.float()).square().sum(1).mean()
+        weight = a.aside * (0.3 + 0.7 * share)
+        run.learn((counts * (v.float() - target).square()).mean() + weight * aside, a.lr * share)
+        run.tell(total, a.batch)
+        if run.due(a.minutes_between_saves, total):
+            facts = {"images": run.step * a.batch, "minutes": round(run.seconds / 60, 1), "device": a.device}
+            a.out.parent.mkdir(parents=True, exist_ok=True)
+            write_autoencoder(
+                a.out, autoencoder_of(run.ema), size=SIZE, patch=net.net.config.patch, schedule=SCHEDULE, prediction="v", half=True,
+                more=facts,
+            )  # fmt: skip
+            run.save(a.state)
+    print(f"{run.step * a.batch} images in {run.seconds / 60:.0f} minutes on {device}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
