@@ -6,11 +6,12 @@ from .host.api import ComfyExtension, io
 from .host.paths import register_folders
 
 STAGES = (
-    "load", "faces",
+    "load", "load_codes", "faces",
     "invert", "invert_exact", "invert_text", "invert_edit_friendly",
     "discover", "discover_many", "discover_rivals",
-    "train", "train_network", "train_lora",
+    "train", "train_network", "train_lora", "train_heads", "train_code_edits",
     "edit", "edit_trained", "edit_pairs", "edit_p2p", "edit_features", "edit_concepts", "edit_sdedit", "edit_morph", "edit_svd",
+    "edit_codes", "edit_code_text",
     "measure", "measure_edit",
 )  # fmt: skip
 """Files of nodes, in the order of the pipeline."""

@@ -114,7 +114,7 @@ class HSpaceRenderTrajectory(io.ComfyNode):
                 Trajectory.Input("trajectory", tooltip="From Invert Image, made with the same MODEL."),
                 io.Boolean.Input("asymmetric", default=False, tooltip="Edit only the predicted image, not the direction to it (Asyrp)."),
                 io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True, optional=True, tooltip="Fresh noise in every edited step; 0 is deterministic."),
-                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, optional=True, control_after_generate=False, tooltip="Of the fresh noise, if eta is above 0."),
+                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, advanced=True, optional=True, control_after_generate=False, tooltip="Of the fresh noise, if eta or boost is above 0."),
                 io.Float.Input("protect", default=0.0, min=0.0, max=1.0, step=0.05, tooltip="How firmly to hold everything outside the mask at the original: 0 off, 1 exactly."),
                 io.Mask.Input("mask", optional=True, tooltip="The region that may change; needed by 'protect'."),
                 io.Vae.Input("vae", optional=True, tooltip=VAE),

@@ -1,8 +1,11 @@
 """Edit, with what was trained: shifts of h, fine-tuned weights and rectifiers as patches of a MODEL, and their files."""
 
+from ..core.edit.code_edit_io import AGEING, MAPPER, code_edit_from_payload, save_code_edit
 from ..core.edit.delta import DeltaEdit
 from ..core.edit.delta_io import delta_from_payload, delta_to_payload, load_delta, save_delta
 from ..core.edit.domain import into_domain
+from ..core.edit.heads_io import FORMAT as HEADS
+from ..core.edit.heads_io import heads_from_payload, save_heads
 from ..core.edit.mix import Share
 from ..core.edit.rectifier_io import load_rectifier, rectifier_from_payload, rectifier_to_payload, save_rectifier
 from ..core.edit.schedule import EditSchedule
@@ -12,7 +15,7 @@ from ..core.payload import trajectory_from_payload
 from ..core.train.asyrp import global_shift
 from .dials import MODEL, VAE, default_sigma
 from .host import paths
-from .host.api import Delta, LoraModel, Rectifier, Trajectory, io, ui
+from .host.api import Delta, DeltaMapper, Heads, LoraModel, Pada, Rectifier, Trajectory, io, ui
 from .host.denoiser import Prompts, check_network, with_denoiser
 from .host.fingerprint import model_fingerprint
 from .host.images import decode, encode
@@ -199,8 +202,15 @@ class HSpaceIntoDomain(io.ComfyNode):
         return io.NodeOutput(picture, ui=ui.PreviewImage(picture, cls=cls))
 
 
-_READ = {paths.ASYRP: delta_from_payload, paths.RECTIFIER: rectifier_from_payload, paths.TUNED: from_lora}
-_WRITE = {paths.ASYRP: save_delta, paths.RECTIFIER: save_rectifier, paths.TUNED: save_weights}
+_READ = {
+    paths.ASYRP: delta_from_payload, paths.RECTIFIER: rectifier_from_payload, paths.TUNED: from_lora, paths.HEADS: heads_from_payload,
+    paths.MAPPER: lambda payload: code_edit_from_payload(payload, MAPPER), paths.PADA: lambda payload: code_edit_from_payload(payload, AGEING),
+}  # fmt: skip
+_WRITE = {
+    paths.ASYRP: save_delta, paths.RECTIFIER: save_rectifier, paths.TUNED: save_weights, paths.HEADS: save_heads,
+    paths.MAPPER: save_code_edit, paths.PADA: save_code_edit,
+}  # fmt: skip
+_FORMS = {"hspace.delta": paths.ASYRP, "hspace.rectifier": paths.RECTIFIER, HEADS: paths.HEADS, MAPPER: paths.MAPPER, AGEING: paths.PADA}
 
 
 class HSpaceSaveTrained(io.ComfyNode):
@@ -213,12 +223,12 @@ class HSpaceSaveTrained(io.ComfyNode):
             node_id="HSpaceSaveTrained",
             display_name="Save Trained Edit",
             category="HSpace/train",
-            description="Writes a trained shift, fine-tuned weights or a rectifier as safetensors: to models/hspace_edits, or, for weights, to models/loras/hspace, where stock LoRA loaders find them.",
+            description="Writes a trained shift, fine-tuned weights, a rectifier, attribute heads, a delta mapper or PADA as safetensors: to models/hspace_edits, or, for weights, to models/loras/hspace, where stock LoRA loaders find them.",
             is_output_node=True,
             inputs=[
                 io.MultiType.Input(
                     "trained",
-                    [Delta, LoraModel, Rectifier],
+                    [Delta, LoraModel, Rectifier, Heads, DeltaMapper, Pada],
                     tooltip="From a Train node, Mean Trained Edit, or a loader of a released checkpoint.",
                 ),
                 io.String.Input("name", default="smile", tooltip="A plain name; a number is put behind it if it is taken."),
@@ -230,7 +240,7 @@ class HSpaceSaveTrained(io.ComfyNode):
     def execute(cls, trained, name) -> io.NodeOutput:
         """Save."""
         form = trained.get("format") if isinstance(trained, dict) else None
-        kind = {"hspace.delta": paths.ASYRP, "hspace.rectifier": paths.RECTIFIER}.get(form or "", paths.TUNED)
+        kind = _FORMS.get(form or "", paths.TUNED)
         value = _READ[kind](trained)
         file = _WRITE[kind](safe_output_path(paths.edits_root(kind), name, ".safetensors"), value)
         return io.NodeOutput(file.name, ui=ui.PreviewText(f"{paths.edit_place(kind)}/{file.name}, {file.stat().st_size / 2**20:.1f} MB"))

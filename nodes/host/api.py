@@ -10,8 +10,11 @@ Delta = io.Custom("HSPACE_DELTA")
 Rectifier = io.Custom("HSPACE_RECTIFIER")
 LoraModel = io.Custom("LORA_MODEL")
 Concepts = io.Custom("HSPACE_CONCEPTS")
+Heads = io.Custom("HSPACE_HEADS")
 TokenMap = io.Custom("HSPACE_TOKENMAP")
+DeltaMapper = io.Custom("HSPACE_DELTAMAPPER")
+Pada = io.Custom("HSPACE_PADA")
 
 __all__ = [
-    "Basis", "ComfyExtension", "Concepts", "Delta", "Directions", "Embedder", "LoraModel", "Rectifier", "TokenMap", "Trajectory", "io", "ui",
+    "Basis", "ComfyExtension", "Concepts", "Delta", "DeltaMapper", "Directions", "Embedder", "Heads", "LoraModel", "Pada", "Rectifier", "TokenMap", "Trajectory", "io", "ui",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...core.denoiser import Bottleneck, Denoiser
 from ...core.discover.precision import Widened
+from .coded_model import CodedUNet
 from .fingerprint import model_fingerprint
 from .memory import held_in_place
 from .model import PixelSpace, PixelUNet, no_conditioning, unet_of
@@ -51,7 +52,10 @@ class Prompts:
         Raises:
             ValueError: one that the model or the guidance needs is missing.
         """
-        if positive is None and takes_prompts(model):
+        net = model.model.diffusion_model
+        if positive is None and isinstance(net, CodedUNet):
+            raise ValueError("this model draws from a semantic code; connect Encode Semantic Code to 'positive'")
+        if positive is None and not isinstance(net, PixelUNet):
             raise ValueError("this model takes prompts; connect CLIP Text Encode to 'positive' (an empty text will do)")
         if negative is None and cfg != 1:
             raise ValueError(f"cfg {cfg:g} guides away from a negative prompt, but none is connected; connect 'negative' or set cfg to 1")
@@ -276,8 +280,3 @@ def edits_of(model) -> list:
 def is_latent(model) -> bool:
     """Whether the model works in an autoencoder's latents rather than in pixels."""
     return not isinstance(model.model.latent_format, PixelSpace)
-
-
-def takes_prompts(model) -> bool:
-    """Whether the model is conditioned on anything."""
-    return not isinstance(model.model.diffusion_model, PixelUNet)

@@ -53,12 +53,23 @@ def encode(model, vae, image: Tensor, name: str = "image") -> Tensor:
     Raises:
         ValueError: the picture is refused, its size does not fit the model, or a latent model lacks its VAE.
     """
-    x = from_image(image, name)
     if is_latent(model):
+        from_image(image, name)
         x = model.model.process_latent_in(_vae(vae).encode(image[..., :3]))
     else:
-        _check_size(unet_of(model).multiple, x)
+        x = pixels(model, image, name)
     return x.to(device=model.load_device, dtype=torch.float32)
+
+
+def pixels(model, image: Tensor, name: str = "image") -> Tensor:
+    """IMAGE as clean states of a pixel model, `[b 3 h w]` in -1..1, where it is: a large batch need not fit the model's device.
+
+    Raises:
+        ValueError: the picture is refused, or its size does not fit the model.
+    """
+    x = from_image(image, name)
+    _check_size(unet_of(model).multiple, x)
+    return x
 
 
 def decode(model, vae, x: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ...core.networks.ddpm import DDPMUNet
+from ...core.networks.diffae import Coded
+from ...core.networks.diffae_io import Autoencoder
 from ...core.networks.guided import GuidedUNet
 from ...core.networks.vp import Prediction, VPDenoiser
 
@@ -46,13 +48,13 @@ class PixelUNet(nn.Module):
     ``middle_block_after_patch`` and ``output_block_patch`` see the same arguments as in the host's U-Net.
     """
 
-    net: DDPMUNet | GuidedUNet
+    net: Any  # a network that `_given` gives with its conditioning
     prediction: Prediction
 
-    def __init__(self, denoiser: VPDenoiser, channels: int):
+    def __init__(self, source: VPDenoiser | Autoencoder, channels: int):
         super().__init__()
-        self.layers, self.schedule, self.prediction = denoiser.layers, denoiser.schedule, denoiser.prediction
-        self.net, self.channels, self.base_fingerprint, self.dtype = denoiser.net, channels, denoiser.fingerprint, torch.float32
+        self.layers, self.schedule, self.prediction = source.net.layers, source.schedule, source.prediction
+        self.net, self.channels, self.base_fingerprint, self.dtype = source.net, channels, source.fingerprint, torch.float32
 
     def denoiser(self, fingerprint: str) -> VPDenoiser:
         """The network without the host around it, for training it whole."""
@@ -67,13 +69,19 @@ class PixelUNet(nn.Module):
 
     def _forward(self, x: Tensor, timesteps: Tensor, context=None, y=None, control=None, transformer_options=None, **kwargs) -> Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        h, decode = self.split(x, timesteps, "middle", transformer_options or {})
+        h, decode = self.split(x, timesteps, "middle", transformer_options or {}, context)
         return decode(h)
 
-    def split(self, x: Tensor, timesteps: Tensor, layer: str, options: dict) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def split(
+        self, x: Tensor, timesteps: Tensor, layer: str, options: dict, context: Tensor | None = None
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Stop at ``layer``; the patches at and above it are already in h, those below it run in the returned function."""
-        h, decode = self.net.split(x, timesteps, layer, tap=_tap(x, timesteps, options))
+        h, decode = self._given(context).split(x, timesteps, layer, tap=_tap(x, timesteps, options))
         return h, lambda h: decode(h)[:, : self.channels]
+
+    def _given(self, context: Tensor | None) -> DDPMUNet | GuidedUNet | Coded:
+        """The network for the conditioning of a call; an unconditional one takes none."""
+        return self.net
 
 
 def _tap(x: Tensor, timesteps: Tensor, options: dict):
@@ -101,17 +109,26 @@ def unet_of(model) -> Any:
     return net.net if isinstance(net, PixelUNet) else net
 
 
-def make_model(denoiser: VPDenoiser, channels: int = 3):
-    """Wrap a network as the host's ModelPatcher (the MODEL socket)."""
+def make_model(
+    source: VPDenoiser | Autoencoder, channels: int = 3, kind: Callable[..., PixelUNet] = PixelUNet, base=comfy.model_base.BaseModel
+):
+    """Wrap a network as the host's ModelPatcher (the MODEL socket).
+
+    Args:
+        source: the network and its noise schedule.
+        channels: of a picture.
+        kind: what the host calls, made of ``source`` and ``channels``.
+        base: the host's model around it.
+    """
     # Stock patches such as FreeU find the decoder's levels by multiples of the base width.
-    config = _Config({"disable_unet_model_creation": True, "model_channels": denoiser.net.config.channels[0]})
+    config = _Config({"disable_unet_model_creation": True, "model_channels": source.net.config.channels[0]})
     config.set_inference_dtype(torch.float32, None)
-    kind = comfy.model_base.ModelType.V_PREDICTION if denoiser.prediction == "v" else comfy.model_base.ModelType.EPS
+    predicts = comfy.model_base.ModelType.V_PREDICTION if source.prediction == "v" else comfy.model_base.ModelType.EPS
     offload = comfy.model_management.unet_offload_device()
-    model = comfy.model_base.BaseModel(config, model_type=kind, device=offload)
-    net = PixelUNet(denoiser, channels).requires_grad_(False).eval()
+    model = base(config, model_type=predicts, device=offload)
+    net = kind(source, channels).requires_grad_(False).eval()
     model.diffusion_model = net.to(offload)  # pyright: ignore[reportAttributeAccessIssue]
-    model.model_sampling.set_sigmas(denoiser.schedule.sigmas)
+    model.model_sampling.set_sigmas(source.schedule.sigmas)
     # Not the core's own class, which on some GPUs pages weights in and out: these networks are small and made of plain torch layers.
     return comfy.model_patcher.ModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
 

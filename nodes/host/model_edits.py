@@ -14,6 +14,7 @@ from ...core.denoiser import Bottleneck, Denoiser
 from ...core.edit.mix import Mixed, Share
 from ...core.edit.rectifier_io import TrainedRectifier
 from ...core.edit.rectify import Rectified
+from .coded_model import CodedUNet
 from .fingerprint import model_fingerprint
 from .model import PixelUNet, unet_of
 from .steering import PLAIN, RAW
@@ -125,6 +126,11 @@ def check_pixels(model, what: str) -> PixelUNet:
         ValueError: another one.
     """
     net = model.model.diffusion_model
+    if isinstance(net, CodedUNet):
+        raise ValueError(
+            f"{what} works on networks that draw from noise alone, but the MODEL connected is a diffusion autoencoder; change its code with "
+            "Manipulate Code or Delta Edit instead"
+        )
     if not isinstance(net, PixelUNet):
         raise ValueError(
             f"{what} works on whole pixel networks, but the MODEL connected is a {type(net).__name__}; connect Load Face Model or Load Pixel "

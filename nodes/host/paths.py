@@ -10,8 +10,17 @@ PACK = Path(__file__).resolve().parents[2]
 WEIGHTS = PACK / "weights"
 REGRESSOR, EMBEDDER = "face_regressor.safetensors", "face_embedder.safetensors"
 MODELS, DIRECTIONS, EDITS, METRICS = "hspace", "hspace_directions", "hspace_edits", "hspace_metrics"
-ASYRP, TUNED, RECTIFIER, RUNS = "asyrp", "finetuned", "rectifier", "training"
-_KINDS = {ASYRP: (EDITS, "asyrp"), RECTIFIER: (EDITS, "rectifier"), RUNS: (EDITS, "training"), TUNED: ("loras", "hspace")}
+ASYRP, TUNED, RECTIFIER, HEADS, RUNS = "asyrp", "finetuned", "rectifier", "attributes", "training"
+MAPPER, PADA = "delta_mapper", "pada"
+_KINDS = {
+    ASYRP: (EDITS, "asyrp"),
+    RECTIFIER: (EDITS, "rectifier"),
+    HEADS: (EDITS, "attributes"),
+    MAPPER: (EDITS, "delta_mapper"),
+    PADA: (EDITS, "pada"),
+    RUNS: (EDITS, "training"),
+    TUNED: ("loras", "hspace"),
+}
 _SHIPPED = "hspace/"
 _CHECKPOINTS = {".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"}
 

@@ -16,9 +16,12 @@ _EVERY = 2.0  # seconds between two drawings
 
 
 def training_reporter(model, title: str) -> Callable[[dict], None]:
-    """A callback for training loops: moves the node's bar, draws the loss with the latest picture, raises if the user cancelled."""
+    """A callback for training loops: moves the node's bar, draws the loss with the latest picture, raises if the user cancelled.
+
+    Without a ``model`` there is no picture.
+    """
     bar, losses, drawn = comfy.utils.ProgressBar(1), [], [0.0]
-    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format) if model is not None else None
 
     def report(state: dict) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

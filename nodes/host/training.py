@@ -81,7 +81,16 @@ def with_training(model, shape: torch.Size | tuple[int, ...], prompts: Prompts, 
         prompts: what the model is conditioned on.
         work: called with the denoiser, outside of inference mode. Further networks that a gradient runs through it wraps in
             :func:`gradients` itself.
+
+    Raises:
+        ValueError: prompts or semantic codes that are one a picture: training takes pictures in another order.
     """
+    rows = max((len(tensor) for tensor, _ in [*prompts.positive, *prompts.negative]), default=1)
+    if rows > 1:
+        raise ValueError(
+            f"training takes the pictures in an order of its own and needs one prompt or semantic code for all, got {rows}; invert them with "
+            "one, or train on one picture"
+        )
 
     def inside(denoiser):
         with gradients(model.model.diffusion_model):
@@ -111,9 +120,9 @@ class Run:
     same settings, goes on from there, and the best state so far lies where the Load node finds it. When it is done the state goes.
 
     Args:
-        model: MODEL.
+        model: MODEL; None where none is at work, only codes.
         label: what is trained, for people.
-        path: of the training pictures, or the clean states themselves.
+        path: of the training pictures, or the clean states (or codes) themselves.
         settings: all else that the result depends on.
 
     Attributes:
@@ -124,11 +133,12 @@ class Run:
 
     def __init__(self, model, label: str, path: Trajectory | Tensor, settings: dict[str, Any]):
         seen = [path] if isinstance(path, Tensor) else [path.sigmas, path.x0, path.noisiest]
-        self.settings = {"model": model_fingerprint(model), "pictures": digest_of(*seen), **settings}
+        self.settings = {"model": model_fingerprint(model) if model is not None else "", "pictures": digest_of(*seen), **settings}
         self.label, self.need = label, 0
         self.keep: Callable[[dict[str, Tensor]], Path] | None = None
         self.fit: Fit | None = None
-        self._report, self._device = training_reporter(model, label), model.load_device
+        self._report = training_reporter(model, label)
+        self._device = model.load_device if model is not None else torch.device("cpu")
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
         words = re.sub(r"[^\w]+", " ", label).strip()[:60] or "run"
         self.file = safe_output_path(paths.edits_root(paths.RUNS), f"{words} {digest}", ".safetensors", overwrite=True)
@@ -165,20 +175,22 @@ class Run:
         if self.fit is not None and self.fit.i > self.resumed:
             _try(lambda fit: save_state(self.file, fit, self.settings), self.fit)
 
-    def check_memory(self, need: int) -> None:
+    def check_memory(self, need: int, device: torch.device | None = None) -> None:
         """Refuse what will not fit.
 
         Args:
             need: bytes, from :func:`core.train.memory.needed`.
+            device: that has to hold them; None for that of the model of the run.
 
         Raises:
             ValueError: less is free.
         """
         self.need = need
-        free: Any = comfy.model_management.get_free_memory(self._device)
+        device = device or self._device
+        free: Any = comfy.model_management.get_free_memory(device)
         if need > free:
             raise ValueError(
-                f"training needs about {need / 2**30:.1f} GB on {self._device}, {free / 2**30:.1f} GB are free; lower the batch or use smaller "
+                f"training needs about {need / 2**30:.1f} GB on {device}, {free / 2**30:.1f} GB are free; lower the batch or use smaller "
                 "pictures"
             )
 
@@ -202,7 +214,7 @@ class Run:
         last = fit.losses[-20:]
         text = (
             f"{self.label}: {fit.total} steps in {time.monotonic() - self.started:.0f} s"
-            f"{f' (resumed at {self.resumed})' if self.resumed else ''}, loss {fit.losses[0]:.4f} > {sum(last) / len(last):.4f}; "
-            f"estimated memory {self.need / 2**20:.0f} MB{steps_text}"
+            f"{f' (resumed at {self.resumed})' if self.resumed else ''}, loss {fit.losses[0]:.4f} > {sum(last) / len(last):.4f}"
+            f"{f'; estimated memory {self.need / 2**20:.0f} MB' if self.need else ''}{steps_text}"
         )
         return loss_plot(fit.losses, fit.total, self.label), text

@@ -60,7 +60,7 @@ def cut(layer: str, found: list[Half]):
         if layer == STATE:
             halves = [_whole(net, x, timesteps, context, y, control, options, kwargs, i, rows) for i in range(chunks)]
         elif isinstance(net, PixelUNet):
-            halves = [_pixel(net, x, timesteps, layer, options, i, rows) for i in range(chunks)]
+            halves = [_pixel(net, x, timesteps, context, layer, options, i, rows) for i in range(chunks)]
         else:
             state = _Encoded(net, executor, x, timesteps, context, y, control, options, kwargs)
             halves = [state.half(layer, i, rows) for i in range(chunks)]
@@ -77,9 +77,9 @@ def _alone(options: dict, i: int, rows: int, x: Tensor) -> dict:
     return {**options, "cond_or_uncond": [kinds[i]], "uuids": ids[i : i + 1], "original_shape": [rows, *x.shape[1:]]}
 
 
-def _pixel(net: PixelUNet, x: Tensor, timesteps: Tensor, layer: str, options: dict, i: int, rows: int):
+def _pixel(net: PixelUNet, x: Tensor, timesteps: Tensor, context: Tensor | None, layer: str, options: dict, i: int, rows: int):
     own = slice(i * rows, (i + 1) * rows)
-    h, decode = net.split(x[own], timesteps[own], layer, _alone(options, i, rows, x))
+    h, decode = net.split(x[own], timesteps[own], layer, _alone(options, i, rows, x), None if context is None else context[own])
     return h, lambda h, smooth: decode(h)
 
 
@@ -93,7 +93,7 @@ def _whole(net, x, timesteps, context, y, control, options: dict, kwargs: dict, 
     def run(x: Tensor, smooth: bool) -> Tensor:
         here = [None if v is None else _like(v, x) for v in part]
         if isinstance(net, PixelUNet):
-            h, decode = net.split(x, _like(times, x), "middle", seen)
+            h, decode = net.split(x, _like(times, x), "middle", seen, here[0])
             return decode(h)
         options = {**seen, OVERRIDE: chained(seen.get(OVERRIDE))} if smooth else dict(seen)
         copied = {k: list(v) for k, v in residuals.items()} if control is not None else None
