@@ -12,6 +12,7 @@ from .client import Client
 from .console import ROOT, say
 from .graph import Graph, height, place
 from .graphs import GRAPHS
+from .graphs_codes import CODE_GRAPHS
 from .graphs_text import TEXT_GRAPHS
 from .graphs_text_more import MORE_TEXT_GRAPHS
 from .graphs_trained import TRAINED_GRAPHS
@@ -22,7 +23,7 @@ FOLDER = ROOT / "workflows"
 def write_all(client: Client) -> None:
     """Rewrite every shipped workflow from its description."""
     (FOLDER / "api").mkdir(parents=True, exist_ok=True)
-    for build in (*GRAPHS, *TRAINED_GRAPHS, *TEXT_GRAPHS, *MORE_TEXT_GRAPHS):
+    for build in (*GRAPHS, *TRAINED_GRAPHS, *TEXT_GRAPHS, *MORE_TEXT_GRAPHS, *CODE_GRAPHS):
         graph = build()
         facts = {kind: client.get(f"/object_info/{kind}")[kind] for kind in {n.kind for n in graph.nodes}}
         for path, data in (
