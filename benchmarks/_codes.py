@@ -33,11 +33,11 @@ class Faces:
         """The model for some codes."""
         return VPDenoiser(Coded(self.source.net, code), self.source.schedule, self.source.prediction, self.source.fingerprint)
 
-    def decode(self, code: Tensor, noise: Tensor, steps: int) -> Tensor:
-        """Pictures in -1..1 of codes, from noises at the first of the levels."""
-        sigmas = grid_sigmas(self.source.schedule, steps, "stride")
+    def decode(self, code: Tensor, noise: Tensor, steps: int, eta: float = 0.0) -> Tensor:
+        """Pictures in -1..1 of codes, from noises at the first of the levels; ``eta`` 1 draws new noise at every step."""
+        sigmas, new = grid_sigmas(self.source.schedule, steps, "stride"), torch.Generator().manual_seed(5)
         parts = zip(code.split(BATCH), noise.split(BATCH), strict=True)
-        return torch.cat([sample_ddim(self.denoiser(c), n, sigmas) for c, n in parts]).clamp(-1, 1)
+        return torch.cat([sample_ddim(self.denoiser(c), n, sigmas, eta=eta, generator=new) for c, n in parts]).clamp(-1, 1)
 
     def invert(self, steps: int) -> Tensor:
         """The pictures' own noises."""

@@ -145,7 +145,8 @@ def line(name: str, f: dict) -> dict:
     both = equally_far(moved)
     return {
         "model": name, "SSIM own noise": round(rebuilt["SSIM, own noise"], 4), "MSE own noise": round(rebuilt["MSE, own noise"], 6),
-        "MSE fresh noise": round(rebuilt["MSE, fresh noise"], 4), "factors kept, code alone": round(rebuilt["kept"], 3),
+        "MSE fresh noise": round(rebuilt["MSE, fresh noise"], 4), "MSE ancestral": round(rebuilt["MSE, ancestral"], 4),
+        "factors kept, code alone": round(rebuilt["kept"], 3),
         "AUROC lowest factor": round(min(by_factor(f["AUROC"]).values()), 3),
         "attribute moved": round(mean(best(c)["moved"] for c in moved["100%"].values()), 3),
         "all the way": round(mean(best(c)["reached"] for c in moved["100%"].values()), 3),
@@ -190,10 +191,12 @@ def best(curve: list[dict]) -> dict:
 
 
 def reconstruction(faces: Faces, regressor: Regressor, steps: int) -> dict[str, float]:
-    """From the faces' own noise, and from fresh noise."""
+    """From the faces' own noise, from fresh noise, and from fresh noise with new noise at every step."""
     found: dict[str, float] = {}
-    for name, noise, n in (("own noise", faces.invert(steps), steps), ("fresh noise", faces.fresh(EDIT_STEPS), EDIT_STEPS)):
-        y = faces.decode(faces.code, noise, n)
+    fresh = faces.fresh(EDIT_STEPS)
+    ways = (("own noise", faces.invert(steps), steps, 0.0), ("ancestral", fresh, EDIT_STEPS, 1.0), ("fresh noise", fresh, EDIT_STEPS, 0.0))
+    for name, noise, n, eta in ways:
+        y = faces.decode(faces.code, noise, n, eta)
         found |= {f"SSIM, {name}": float(ssim(y, faces.x).mean()), f"MSE, {name}": float(((y - faces.x) / 2).square().mean())}
     kept = discrete(regressor, faces.x, y)
     return {k: round(v, 6) for k, v in {**found, **{f"{k} kept": v for k, v in kept.items()}, "kept": mean(kept.values())}.items()}
@@ -275,14 +278,16 @@ def pictures(sheets: dict, regressor: Regressor, embedder: FaceEmbedder, strengt
     """``assets/semantic_codes.png``: reconstruction and edits of three faces by both models."""
     lines = []
     heads_of = [
-        "face", "own noise", "fresh noise", "+ glasses", "+ red hair", "+ smile", "text: grey hair", "text: open mouth", "PADA", "PADA",
+        "face", "own noise", "fresh noise", "ancestral", "+ glasses", "+ red hair", "+ smile", "text: grey hair", "text: open mouth",
+        "PADA", "PADA",
     ]  # fmt: skip
     edits = ("glasses", "red hair", "smile", "grey hair", "mouth open")
     for name, (faces, heads, mapper, pada) in sheets.items():
         rows = torch.stack([open_to(e, regressor, faces.x) for e in edits]).all(0).nonzero()[:3, 0]
         shown = Faces(faces.source, faces.x[rows])
         code, own, seen = shown.code, shown.invert(EDIT_STEPS), embedder.embed_image(shown.x)
-        made = [shown.x, shown.decode(code, own, EDIT_STEPS), shown.decode(code, shown.fresh(EDIT_STEPS), EDIT_STEPS)]
+        made = [shown.x, shown.decode(code, own, EDIT_STEPS)]
+        made += [shown.decode(code, shown.fresh(EDIT_STEPS), EDIT_STEPS, eta) for eta in (0.0, 1.0)]
         for edit in edits[:3]:
             moved = manipulate(code, heads.space, direction(heads, edit), SHOWN * heads.space.levels**0.5)
             made.append(shown.decode(moved, own, EDIT_STEPS))

@@ -35,9 +35,11 @@ def encode(image: str = "Image", suffix: str = "") -> tuple[Node, Node]:
     )
 
 
-def draw(title: str, code: Link, noise: Link = ("Invert", "noise latent"), start: str = "No noise") -> tuple[Node, ...]:
+def draw(
+    title: str, code: Link, noise: Link = ("Invert", "noise latent"), start: str = "No noise", sampler: str = "Euler"
+) -> tuple[Node, ...]:
     """A stock sampler on a code."""
-    links = {"noise": (start, "NOISE"), "guider": (f"Guide: {title}", "GUIDER"), "sampler": ("Euler", "SAMPLER")}
+    links = {"noise": (start, "NOISE"), "guider": (f"Guide: {title}", "GUIDER"), "sampler": (sampler, "SAMPLER")}
     return (
         Node(f"Guide: {title}", "BasicGuider", {**MODEL, "conditioning": code}),
         Node(title, "SamplerCustomAdvanced", {**links, "sigmas": ("Steps", "sigmas"), "latent_image": noise}, picture=60),
@@ -46,15 +48,17 @@ def draw(title: str, code: Link, noise: Link = ("Invert", "noise latent"), start
 
 
 def fresh(count: int) -> tuple[Node, ...]:
-    """Noise that knows nothing of a picture: the last two arguments of :func:`draw`."""
+    """Noise that knows nothing of a picture, and new noise at every step, which leaves less of it: for :data:`FRESH`."""
     return (
         Node("Grey", "EmptyImage", {"width": 64, "height": 64, "batch_size": count, "color": 0x808080}),
         Node("Empty", "VAEEncode", {"pixels": ("Grey", "IMAGE"), **VAE}),
         Node("Fresh noise", "RandomNoise", {"noise_seed": 3}),
+        Node("Ancestral", "KSamplerSelect", {"sampler_name": "euler_ancestral"}),
     )
 
 
-FRESH: tuple[Link, str] = ("Empty", "LATENT"), "Fresh noise"
+FRESH: tuple[Link, str, str] = ("Empty", "LATENT"), "Fresh noise", "Ancestral"
+"""The last arguments of :func:`draw`."""
 TOOLS = Node("No noise", "DisableNoise"), Node("Euler", "KSamplerSelect", {"sampler_name": "euler"})
 
 
@@ -74,8 +78,9 @@ def manipulate() -> Graph:
         "1. *Manipulate* moves the code along an attribute; a wrong name shows the list.\n"
         "2. Sample with the moved code and the *same* noise.\n"
         "3. Several attributes: one *Manipulate* after another.\n"
-        "4. Something else moves along? Lower *top_k*, or write it into *orthogonal_to*.\n\n"
-        "**Code alone**: the same code with fresh noise shows what the code holds; the noise holds the rest.",
+        "4. Something else moves along? Write it into *orthogonal_to*.\n\n"
+        "**Code alone**: the same code with fresh noise shows what the code holds; the noise holds the rest. *euler_ancestral*, which draws new noise at every "
+        "step, leaves less grain than *euler*; with the picture's own noise keep *euler*.",
         270,
     )
     return Graph(

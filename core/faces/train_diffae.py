@@ -3,8 +3,8 @@
 ``python -m core.faces.train_diffae --out weights/face_diffae.safetensors``. With the paper's loss alone a network of this size reconstructs
 well while it ignores its code (hardly any gradient reaches the code at high noise). Hence v-prediction (arXiv 2202.00512) and two tasks
 that are solved from the code alone and thrown away: a small decoder draws the picture, every part of the face counting alike, and a linear
-layer says how the pack's image embedder sees it, so that small things such as the iris leave a trace. ``--resume`` goes on exactly where a
-run stopped.
+layer says how the pack's image embedder sees it, so that small things such as the iris leave a trace. ``--keep-codes`` trains the U-Net of
+``--start`` alone, for the codes that its encoder makes. ``--resume`` goes on exactly where a run stopped.
 """
 
 from __future__ import annotations
@@ -64,18 +64,28 @@ def main() -> None:
     p = options(__doc__, Path("weights/face_diffae.safetensors"), images=205_000, seed=34)
     p.add_argument("--levels", type=int, choices=LEVELS, default=0, help="0: DiffAE; 3: HDAE")
     p.add_argument("--start", type=Path, default=None, help="weights to start from where names and shapes agree: an HDAE from a DiffAE")
+    p.add_argument("--keep-codes", action="store_true", help="with --start: its encoder stays as it is, and so do all codes")
     p.add_argument("--aside", type=float, default=1.0, help="weight of what is solved from the code alone; falls to three tenths of it")
     p.add_argument("--sight", type=float, default=1.5, help="of which the embedding, beside the picture")
     p.add_argument("--embedder", type=Path, default=Path("weights/face_embedder.safetensors"))
     a = p.parse_args()
+    if a.keep_codes and a.start is None:
+        p.error("--keep-codes needs the weights that make the codes; give --start")
     device = torch.device(a.device)
     torch.manual_seed(a.seed)
     net = FaceLearner(a.levels)
     if a.start is not None:
         before, own = load_autoencoder(a.start).net.state_dict(), net.net.state_dict()
-        net.net.load_state_dict({k: before[k] if k in before and before[k].shape == v.shape else v for k, v in own.items()})
+        fits = {k: before[k] for k, v in own.items() if k in before and before[k].shape == v.shape}
+        if a.keep_codes and any(k.startswith("encoder.") for k in own.keys() - fits.keys()):
+            p.error(f"the encoder of {a.start} is not that of --levels {a.levels}; --keep-codes needs one that is")
+        net.net.load_state_dict({**own, **fits})
     net.to(device).train()
-    run = LongRun(dict(net.named_parameters()), a.ema)
+    trained = {k: v for k, v in net.named_parameters() if not a.keep_codes or (k.startswith("net.") and not k.startswith("net.encoder."))}
+    net.requires_grad_(False)
+    for value in trained.values():
+        value.requires_grad_()
+    run = LongRun(trained, a.ema)
     if a.resume and a.state.exists():
         run.resume(a.state)
     embedder = load_embedder(a.embedder, device)
@@ -91,17 +101,20 @@ def main() -> None:
             v, sketched, told = net(x, seen, t)
             with torch.no_grad():
                 wanted = embedder.embed_image(x)
-        aside = by_parts((sketched.float() - x).square().mean(1), parts) + a.sight * (told.float() - wanted.float()).square().sum(1).mean()
-        weight = a.aside * (0.3 + 0.7 * share)
-        run.learn((counts * (v.float() - target).square()).mean() + weight * aside, a.lr * share)
+        loss = (counts * (v.float() - target).square()).mean()
+        if not a.keep_codes:
+            drawing = by_parts((sketched.float() - x).square().mean(1), parts)
+            seeing = (told.float() - wanted.float()).square().sum(1).mean()
+            loss = loss + a.aside * (0.3 + 0.7 * share) * (drawing + a.sight * seeing)
+        run.learn(loss, a.lr * share)
         run.tell(total, a.batch)
         if run.due(a.minutes_between_saves, total):
             facts = {"images": run.step * a.batch, "minutes": round(run.seconds / 60, 1), "device": a.device}
             a.out.parent.mkdir(parents=True, exist_ok=True)
+            weights = {**net.net.state_dict(), **autoencoder_of(run.ema)}
             write_autoencoder(
-                a.out, autoencoder_of(run.ema), size=SIZE, patch=net.net.config.patch, schedule=SCHEDULE, prediction="v", half=True,
-                more=facts,
-            )  # fmt: skip
+                a.out, weights, size=SIZE, patch=net.net.config.patch, schedule=SCHEDULE, prediction="v", half=True, more=facts
+            )
             run.save(a.state)
     print(f"{run.step * a.batch} images in {run.seconds / 60:.0f} minutes on {device}", flush=True)
 

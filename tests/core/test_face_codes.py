@@ -1,6 +1,7 @@
-"""The script that gives an embedded autoencoder its statistics, heads and latent network."""
+"""The scripts that train an embedded autoencoder and give it its statistics, heads and latent network."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 
 from core.edit.heads_io import load_heads
 from core.edit.sample_codes import sample_codes
-from core.faces import finish_diffae
+from core.faces import finish_diffae, train_diffae
 from core.faces.code_labels import NUMBERS, YES_NO
 from core.faces.factors import sample
 from core.faces.seen import seen
@@ -17,6 +18,7 @@ from core.networks.diffae import DiffAEConfig, DiffAENet
 from core.networks.diffae_io import FORM, load_autoencoder
 from core.own_file import write_own
 
+WEIGHTS = Path(__file__).parents[2] / "weights"
 FACTS = {
     "format": FORM, "version": 1, "prediction": "v", "patch": 4, "size": 64, "betas": "linear", "beta_start": 1e-4, "beta_end": 0.02,
     "steps": 1000, "images": 77, "minutes": 0.1, "device": "cpu",
@@ -59,3 +61,32 @@ def test_what_goes_with_the_codes_of_the_face_world(tmp_path, monkeypatch, level
     finish_diffae.main()  # again over its own result
     assert load_autoencoder(path).fingerprint == made.fingerprint and load_file(path).keys() == after.keys()
     assert all(torch.equal(load_file(path)[k], v) for k, v in after.items())
+
+
+def test_training_can_leave_the_codes_as_they_are(tmp_path, monkeypatch, capsys):
+    shipped, out = WEIGHTS / "face_diffae.safetensors", tmp_path / "own.safetensors"
+    line = [
+        "x",
+        "--out",
+        str(out),
+        "--state",
+        str(tmp_path / "state.safetensors"),
+        "--images",
+        "4",
+        "--batch",
+        "2",
+        "--device",
+        "cpu",
+        "--keep-codes",
+    ]
+    for more, message in (([], "give --start"), (["--levels", "3", "--start", str(shipped)], "is not that of --levels 3")):
+        monkeypatch.setattr(sys, "argv", [*line, *more])
+        with pytest.raises(SystemExit):
+            train_diffae.main()
+        assert message in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*line, "--start", str(shipped)])
+    train_diffae.main()
+    before, after = load_file(shipped), load_file(out)
+    same = {k: torch.equal(before[k], v) for k, v in after.items()}
+    assert all(v for k, v in same.items() if k.startswith("encoder.")) and not all(same.values())
+    assert load_autoencoder(out).prediction == "v"
