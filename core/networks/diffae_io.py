@@ -10,6 +10,7 @@ average ``ema_classifier.*`` is 39 % random start and not used), and ``latent.pk
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,6 +101,11 @@ def load_autoencoder(path: str | Path, statistics: str | Path | None = None, dty
             latent = _filled(LatentMLP, LatentConfig.from_state(parts.latent), parts.latent, dtype) if parts.latent else None
             fingerprint = state_fingerprint(parts.weights)
             mean, std = pair or (None, None)
+            size = math.prod(net.config.code_shape)
+            if statistics and mean is not None and len(mean) != size:
+                raise FileError(
+                    f"its codes are {size} numbers, the statistics in {Path(statistics).name} are of {len(mean)}; take those of this model"
+                )
             space = CodeSpace(net.config.code_shape, fingerprint, mean, std)
             if parts.typical and not statistics:
                 space = replace(space, whitening=parts.typical[0], far=float(parts.typical[1]))

@@ -111,6 +111,10 @@ def test_statistics_from_every_file_that_has_them(tmp_path):
     assert torch.equal(read_parts(tmp_path / "cls.ckpt").heads["weight"], head["classifier.weight"])
     refused(tmp_path / "cls.ckpt", "no network, only what goes with one")
     refused(ae, "no conds_mean and conds_std", load=read_statistics)
+    other = saved(tmp_path / "other.ckpt", {"state_dict": {k: torch.ones(1, WIDE + 1) for k in STATISTICS}})
+    refused(
+        ae, f"codes are {WIDE} numbers, the statistics in other.ckpt are of {WIDE + 1}", load=partial(load_autoencoder, statistics=other)
+    )
 
 
 # --- wrong files ------------------------------------------------------------------------------------------------------------
