@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -54,8 +53,7 @@ def train_delta_mapper(
     if begin is not None:
         begin(fit)
     while fit.i < steps:
-        for group in fit.optimiser.param_groups:
-            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * fit.i / steps))
+        fit.cool()
         first, second = _pairs(len(normal), batch, torch.Generator().manual_seed(seed * 1_000_003 + fit.i), normal.device)
         aim = normal[second] - normal[first]
         with torch.enable_grad():

@@ -65,6 +65,11 @@ class Fit:
         """State of the module where the smoothed loss was least, for whoever catches a cancelled run."""
         return _copied(self.module) if self._best is None else self._best
 
+    def cool(self) -> None:
+        """Learning rate of the next step: along a cosine from ``lr`` to 0 at the end of the run."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * self.i / self.total))
+
     def step(self, loss: Tensor, carry: Mapping[str, Tensor] | None = None, **seen: Any) -> None:
         """One step down the gradient of ``loss``; ``carry`` is what the next one starts from.
 

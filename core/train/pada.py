@@ -6,7 +6,6 @@ linear and penalised: freer ones are deceived by codes that no picture has. ``im
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -163,8 +162,7 @@ def train_pada(
     if begin is not None:
         begin(fit)
     while fit.i < steps:
-        for group in fit.optimiser.param_groups:
-            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * fit.i / steps))
+        fit.cool()
         g = torch.Generator().manual_seed(seed * 1_000_003 + fit.i)
         rows, other = (torch.randint(0, len(normal), (batch,), generator=g).to(normal.device) for _ in range(2))
         text = torch.randint(0, len(told), (batch,), generator=g).to(normal.device)

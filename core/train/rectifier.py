@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 
 import torch
@@ -196,8 +195,7 @@ def _run(
     if begin is not None:
         begin(fit)
     while fit.i < steps:
-        for group in fit.optimiser.param_groups:
-            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * fit.i / steps))
+        fit.cool()
         g = torch.Generator().manual_seed(seed * 1_000_003 + fit.i)
         rows = torch.randint(0, count, (min(batch, count),), generator=g).to(path.states.device)
         level = levels[fit.i % len(levels)] if in_turn else levels[int(torch.randint(0, len(levels), (1,), generator=g))]

@@ -91,6 +91,17 @@ def test_settings_that_cannot_train_are_refused(options, word):
 # --- the loss ---------------------------------------------------------------------------------------------------------------------
 
 
+def test_the_rate_cools_as_torchs_cosine():
+    fit, other = (Fit(nn.Linear(1, 1), 0.2, 7) for _ in range(2))
+    oracle = torch.optim.lr_scheduler.CosineAnnealingLR(other.optimiser, other.total)
+    for _ in range(fit.total):
+        fit.cool()
+        assert fit.optimiser.param_groups[0]["lr"] == pytest.approx(other.optimiser.param_groups[0]["lr"], rel=1e-9)
+        fit.step(fit.module(torch.ones(1, 1)).square().sum())
+        other.optimiser.step()
+        oracle.step()
+
+
 def test_directional_loss():
     space = Colours()
     to_red, cosine = text_direction(space, "grey", "red")
