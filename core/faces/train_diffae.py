@@ -97,15 +97,17 @@ def main() -> None:
         x = drawn * 2 - 1
         t = random_steps(SCHEDULE, a.batch, g).to(device)
         seen, target = noised(SCHEDULE, x, torch.randn(x.shape, generator=g).to(device), t)
+        aside = torch.zeros((), device=device)
         with torch.autocast(device.type, torch.bfloat16):
-            v, sketched, told = net(x, seen, t)
-            with torch.no_grad():
-                wanted = embedder.embed_image(x)
-        loss = (counts * (v.float() - target).square()).mean()
-        if not a.keep_codes:
-            drawing = by_parts((sketched.float() - x).square().mean(1), parts)
-            seeing = (told.float() - wanted.float()).square().sum(1).mean()
-            loss = loss + a.aside * (0.3 + 0.7 * share) * (drawing + a.sight * seeing)
+            if a.keep_codes:
+                v = net.net(seen, t, net.net.encoder(x))
+            else:
+                v, sketched, told = net(x, seen, t)
+                with torch.no_grad():
+                    wanted = embedder.embed_image(x)
+                aside = by_parts((sketched.float() - x).square().mean(1), parts)
+                aside = aside + a.sight * (told.float() - wanted.float()).square().sum(1).mean()
+        loss = (counts * (v.float() - target).square()).mean() + a.aside * (0.3 + 0.7 * share) * aside
         run.learn(loss, a.lr * share)
         run.tell(total, a.batch)
         if run.due(a.minutes_between_saves, total):
