@@ -1,4 +1,7 @@
-"""The space of a diffusion autoencoder's semantic codes: shapes, statistics, and the one way in and out of normalised coordinates."""
+"""Describe the space of semantic codes.
+
+Shapes, statistics, and the one way in and out of normalised coordinates.
+"""
 
 from __future__ import annotations
 
@@ -40,37 +43,43 @@ class CodeSpace:
         for name, value in (("mean", self.mean), ("std", self.std)):
             if value is not None and (value.shape != (self.size,) or not bool(torch.isfinite(value).all())):
                 raise ValueError(f"{name} must be {self.size} finite values, got {list(value.shape)}")
-        if self.whitening is not None and (self.whitening.shape != (self.size,) * 2 or not bool(torch.isfinite(self.whitening).all())):
+        if self.whitening is not None and (
+            self.whitening.shape != (self.size,) * 2 or not bool(torch.isfinite(self.whitening).all())
+        ):
             raise ValueError(f"whitening must be finite and {[self.size] * 2}, got {list(self.whitening.shape)}")
         if not 0 < self.far < math.inf:
             raise ValueError(f"far must be above 0, got {self.far}")
         if self.std is not None and float(self.std.min()) <= 0:
-            raise ValueError("standard deviations must be above 0; the statistics are damaged or were taken over a single picture")
+            raise ValueError(
+                "standard deviations must be above 0; the statistics are damaged or were taken over a single picture"
+            )
 
     @property
     def size(self) -> int:
-        """Coordinates of one code, d."""
+        """Count the coordinates of one code, d."""
         return math.prod(self.shape)
 
     @property
     def levels(self) -> int:
-        """Codes of a picture: 1 for DiffAE."""
+        """Count the codes of a picture: 1 for DiffAE."""
         return self.shape[0] if len(self.shape) == 2 else 1
 
     def check(self, code: Tensor) -> Tensor:
-        """``code`` if it is a batch of this space's codes, `[b z]` or `[b l z]`.
+        """Return ``code`` if it is a batch of this space's codes, `[b z]` or `[b l z]`; refuse anything else.
 
         Raises:
             ValueError: it is not, or holds NaN.
         """
         if code.dim() != len(self.shape) + 1 or code.shape[1:] != self.shape:
-            raise ValueError(f"codes of this model are {['b', *self.shape]}, got {list(code.shape)}; encode with the same model")
+            raise ValueError(
+                f"codes of this model are {['b', *self.shape]}, got {list(code.shape)}; encode with the same model"
+            )
         if not bool(torch.isfinite(code).all()):
             raise ValueError("the code holds NaN or infinity; encode the picture again in float32")
         return code
 
     def normalise(self, code: Tensor) -> Tensor:
-        """Codes `[b z]` or `[b l z]` -> zero mean, unit variance, flat `[b d]` float32.
+        """Normalise codes `[b z]` or `[b l z]` to zero mean and unit variance, flat `[b d]` float32.
 
         Raises:
             ValueError: other codes, or the statistics are missing.
@@ -79,17 +88,17 @@ class CodeSpace:
         return (self.check(code).float().flatten(1) - mean) / std
 
     def restore(self, normal: Tensor) -> Tensor:
-        """The inverse of :meth:`normalise`: `[b d]` -> `[b z]` or `[b l z]`."""
+        """Invert :meth:`normalise`: `[b d]` -> `[b z]` or `[b l z]`."""
         mean, std = self._statistics(normal)
         return (normal * std + mean).unflatten(1, self.shape)
 
     def moved(self, code: Tensor, change: Tensor) -> Tensor:
-        """``code`` moved by ``change`` `[b d]` of normalised coordinates; what does not change keeps its bits."""
+        """Move ``code`` by ``change`` `[b d]` of normalised coordinates; what does not change keeps its bits."""
         _, std = self._statistics(code)
         return self.check(code) + (change * std).unflatten(1, self.shape).to(code.dtype)
 
     def unlike(self, code: Tensor) -> Tensor:
-        """How far each code lies from those of training pictures, `[b]`: above 1 its picture is unlike them.
+        """Measure how far each code lies from those of training pictures, `[b]`: above 1 its picture is unlike them.
 
         The Mahalanobis distance (arXiv 1807.03888) where ``whitening`` is known.
 
@@ -104,7 +113,8 @@ class CodeSpace:
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         if self.mean is None or self.std is None:
             raise ValueError(
-                "mean and standard deviation of this model's codes are unknown, which normalised edits need; load the checkpoint of its "
-                "latent network, or give Load DiffAE that of its classifier as 'statistics': they hold conds_mean and conds_std"
+                "mean and standard deviation of this model's codes are unknown, which normalised edits need; load the"
+                " checkpoint of its latent network, or give Load DiffAE that of its classifier as 'statistics': they"
+                " hold conds_mean and conds_std"
             )
         return self.mean.to(like.device, torch.float32), self.std.to(like.device, torch.float32)

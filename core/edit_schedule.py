@@ -1,21 +1,31 @@
-"""How far and at which noise levels one edit acts (RBE, AAAI 2025, arXiv 2412.12912: strength, window, normalisation)."""
+"""How far and at which noise levels one edit acts.
+
+RBE, AAAI 2025, arXiv 2412.12912: strength, window, normalisation.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from .schedule import vp_scale
+
 NORMALISATIONS = ("none", "h", "sigma")
-"""``none``: strength is a length in h. ``h``: percent of the length of h. ``sigma``: a length times ``sigma / sqrt(1 + sigma^2)``."""
+"""``none``: strength is a length in h. ``h``: percent of the length of h. ``sigma``: a length times ``sigma / sqrt(1 +
+sigma^2)``."""
 
 _ROUNDING = 1e-5  # hosts hand sigma over in float32; a level on the edge of a window is inside
+_SHOWN = 8  # levels in a message
 
 
 @dataclass(frozen=True)
 class EditSchedule:
-    """Strength of one edit over the noise levels. What concerns a whole run (eta, asymmetry, ...) is an option of the render loop.
+    """Strength of one edit over the noise levels.
+
+    What concerns a whole run (eta, asymmetry, ...) is an option of the render loop.
 
     Attributes:
         strength: how far along the unit direction; negative goes the other way, 0 is off. About 30 at 256 pixels.
@@ -41,18 +51,47 @@ class EditSchedule:
             raise ValueError(f"normalise must be one of {', '.join(NORMALISATIONS)}, got {self.normalise!r}")
 
     def covers(self, sigma: float) -> bool:
-        """Whether ``sigma`` lies in the window, ends included (to 1e-5, the rounding of hosts)."""
+        """Say whether ``sigma`` lies in the window, ends included (to 1e-5, the rounding of hosts)."""
         return self.sigma_end * (1 - _ROUNDING) <= sigma <= self.sigma_start * (1 + _ROUNDING)
 
     def acts(self, sigma: float) -> bool:
-        """Whether anything is added at ``sigma``."""
+        """Say whether anything is added at ``sigma``."""
         return self.strength != 0 and self.covers(sigma)
 
+    def check_levels(self, sigmas: Sequence[float], earlier: bool = False) -> None:
+        """Refuse a run that this edit would never reach.
+
+        Args:
+            sigmas: `n+1` levels of the run, descending; the last is where it ends. Unless that is 0, a window below it
+                belongs to a later part of the same sampling, and passes.
+            earlier: these steps may be the later part of a sampling, so that a window above the first of them passes.
+
+        Raises:
+            ValueError: the strength is not 0 and no step lies in the window.
+        """
+        steps = list(sigmas[:-1])
+        last = sigmas[-1]
+        if not steps or not self.strength or any(self.covers(s) for s in steps):
+            return
+        if (earlier and self.sigma_end > steps[0]) or self.sigma_start < last:
+            return
+        shown = [f"{s:.3g}" for s in steps]
+        if len(shown) > _SHOWN:
+            shown[_SHOWN - 1 : -1] = ["..."]
+        raise ValueError(
+            f"the edit acts between sigma {self.sigma_end:g} (sigma_end) and {self.sigma_start:g} (sigma_start), but"
+            f" the steps of this run lie at {', '.join(shown)} and none of them in that window; widen the window or"
+            " take more steps"
+        )
+
     def length(self, sigma: float, h: Tensor) -> Tensor | float:
-        """Signed length of the shift at ``sigma``: a number, or `[b 1 1 1]` where it depends on ``h`` `[b c h w]`."""
+        """Compute the signed length of the shift at ``sigma``.
+
+        It is a number, or `[b 1 ...]` where it depends on ``h`` `[b ...]`.
+        """
         if self.normalise == "h":
             norm = h.detach().float().flatten(1).norm(dim=1).to(h.dtype)
-            return self.strength / 100 * norm[:, None, None, None]
+            return self.strength / 100 * norm.reshape(-1, *(1,) * (h.dim() - 1))
         if self.normalise == "sigma":
-            return self.strength * sigma / math.sqrt(1 + sigma * sigma)
+            return self.strength * sigma / vp_scale(sigma)
         return self.strength

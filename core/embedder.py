@@ -1,4 +1,7 @@
-"""What text-guided methods ask of an image-text embedder: pictures and prompts in one space (CLIP, arXiv 2103.00020)."""
+"""What text-guided methods ask of an image-text embedder: pictures and prompts in one space.
+
+CLIP, arXiv 2103.00020.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ class Embedder(Protocol):
     space: str
 
     def embed_image(self, images: Tensor) -> Tensor:
-        """Pictures `[b 3 h w]` in -1..1, of any size -> unit vectors `[b d]`; differentiable in the pictures."""
+        """Embed pictures `[b 3 h w]` in -1..1, of any size, as unit vectors `[b d]`; differentiable in the pictures."""
         ...
 
     def embed_text(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts -> unit vectors `[b d]`, without a graph.
+        """Embed prompts as unit vectors `[b d]`, without a graph.
 
         Raises:
             ValueError: no prompt, or one that says nothing this embedder knows.

@@ -10,7 +10,7 @@ IMAGE_LIMIT = 1.1
 
 
 def check_image(x0: Tensor, limit: float | None = IMAGE_LIMIT) -> Tensor:
-    """``x0`` `[b c h w]` as floating point; half precision is widened to float32, so that steps add up.
+    """Return ``x0`` `[b c h w]` as floating point; half precision is widened to float32, so that steps add up.
 
     Args:
         x0: image, -1..1.
@@ -19,6 +19,11 @@ def check_image(x0: Tensor, limit: float | None = IMAGE_LIMIT) -> Tensor:
     Raises:
         ValueError: wrong shape, no sample, NaN or infinite values, or values beyond ``limit``.
     """
+    if x0.dim() == 5:
+        raise ValueError(
+            f"latents with a frame axis (Qwen-Image, Wan and other video models: {list(x0.shape)}) are not supported"
+            " yet; connect a model of single pictures, such as Stable Diffusion, SDXL or Flux"
+        )
     if x0.dim() != 4 or 0 in x0.shape:
         raise ValueError(f"the image to invert must be [b c h w] and not empty, got {list(x0.shape)}")
     x0 = x0.detach()
@@ -43,14 +48,20 @@ def check_sigmas(sigmas: Tensor) -> Tensor:
     s = torch.as_tensor(sigmas).detach().to("cpu", torch.float64)
     if s.dim() != 1 or len(s) < 2:
         raise ValueError(
-            f"sigmas must hold at least one step (two levels, the last one 0), got shape {list(s.shape)}; set steps to 1 or more"
+            f"sigmas must hold at least one step (two levels, the last one 0), got shape {list(s.shape)}; set steps to"
+            " 1 or more"
         )
     if not torch.isfinite(s).all():
         raise ValueError("sigmas hold NaN or infinite values; make them again with a scheduler")
     if bool((s[1:] >= s[:-1]).any()):
-        raise ValueError(f"sigmas must descend as for sampling, got {_some(s)}; do not flip them, and use fewer steps if two are equal")
+        raise ValueError(
+            f"sigmas must descend as for sampling, got {_some(s)}; do not flip them, and use fewer steps if two are"
+            " equal"
+        )
     if float(s[-1]) != 0.0:
-        raise ValueError(f"sigmas must end in 0, the clean image, got {float(s[-1]):g}; take the whole schedule, not its upper part")
+        raise ValueError(
+            f"sigmas must end in 0, the clean image, got {float(s[-1]):g}; take the whole schedule, not its upper part"
+        )
     return s
 
 

@@ -4,66 +4,93 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from .atomic_file import write_bytes
+from .stored import Header, all_finite, read_header, read_values
+from .text import check_texts, cleaned, quoted
+
+
+class AnotherFile(ValueError):
+    """A sound file, but not the one that is wanted; the message says all there is to say."""
+
+
 Module = TypeVar("Module", bound=nn.Module)
+Outline = Callable[[dict[str, Any], dict[str, Tensor]], object]
 KEY = "hspace"
-MAX_HEADER = 2**20
-_FLOATS = ("F32", "F16", "BF16")
+MAX_SHOWN = 120
 
 
-def write_bytes(path: Path | str, data: bytes) -> Path:
-    """Write a file that appears complete or not at all; an existing one is replaced.
+@dataclass(frozen=True)
+class Form:
+    """What a file of ours says of itself, and how large it may be.
 
-    Raises:
-        OSError: it cannot be written, such as on a full disk; the file of before is untouched.
+    Attributes:
+        format: names what it holds, in every file.
+        version: of the format, the one that is written and read.
+        older: versions that are read as well.
+        max_bytes: largest file.
+        noun: what errors call such a file; empty for "<format> file".
+        remedy: what errors advise.
+        unshown: facts that are only ever compared, so that their texts may be anything.
+        types: data types that its tensors may have, as safetensors names them.
     """
-    path = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path.name!r} ({len(data) / 2**20:.1f} MB): {error.strerror or error}; make room in {path.parent} or let it be "
-            "written, and queue again: what was made is still there"
-        ) from error
-    return path
+
+    format: str
+    version: int
+    max_bytes: int
+    noun: str = ""
+    remedy: str = "get it again from where it came"
+    unshown: tuple[str, ...] = ()
+    types: tuple[str, ...] = ("F32", "F16", "BF16")
+    older: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Say what errors call it."""
+        return self.noun or f"{self.format} file"
 
 
-def write_own(path: Path | str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
+def write_own(path: Path | str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], new: bool = False) -> Path:
     """Write tensors and what is to be known about them.
 
     Args:
         path: where.
         tensors: floating point, any device.
         facts: JSON values with ``format`` and ``version``.
+        new: see :func:`core.atomic_file.write_bytes`.
 
     Raises:
+        OSError: as there.
         ValueError: a tensor is not finite, so that no reader would take it.
     """
     bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if bad:
-        raise ValueError(f"weights hold NaN or infinite values ({', '.join(bad[:3])}) and are not saved; train with a lower learning rate")
-    return write_bytes(path, save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, {KEY: json.dumps(dict(facts))}))
+        raise ValueError(
+            f"weights hold NaN or infinite values ({', '.join(bad[:3])}) and are not saved; train with a lower learning"
+            " rate"
+        )
+    return write_bytes(path, pack(tensors, facts), new)
+
+
+def pack(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
+    """Put tensors and facts into the bytes of a file."""
+    apart = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    return save(apart, {KEY: json.dumps(dict(facts))})
 
 
 def filled(make: Callable[[], Module], state: Mapping[str, Tensor]) -> Module:
-    """A module with the weights of ``state``, which is compared with it before any memory is taken: shapes in a file can be huge.
+    """Build a module with the weights of ``state``.
+
+    They are compared with it before any memory is taken: shapes in a file can be huge.
 
     Args:
         make: makes the module; what it makes of no tensors given takes no memory here.
@@ -78,57 +105,116 @@ def filled(make: Callable[[], Module], state: Mapping[str, Tensor]) -> Module:
     return made
 
 
-def read_own(path: Path | str, form: str, version: int, most: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read such a file; any bytes whatever give tensors and facts or a ValueError.
+def read_own(
+    path: Path | str, form: Form, outline: Outline | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:
+    """Read a file of :func:`write_own`; any bytes whatever give tensors and facts or a ValueError.
 
     Args:
         path: of the file.
-        form: ``format`` that its facts must name.
-        version: that they must name.
-        most: largest size in bytes.
+        form: what it must be.
+        outline: see :func:`read_stream`.
 
     Returns:
-        Tensors in float32, finite; and the facts.
+        As :func:`read_stream`.
+
+    Raises:
+        ValueError: there is no such file, or as :func:`read_stream`.
+    """
+    path = Path(path)
+    shown = shown_name(path)
+    if not path.is_file():  # to open a pipe would wait for ever
+        raise ValueError(f"cannot read {shown}: there is no such file; check that it is there")
+    try:
+        with path.open("rb") as file:
+            return read_stream(file, os.fstat(file.fileno()).st_size, shown, form, outline)
+    except OSError as error:
+        raise ValueError(
+            f"cannot read {shown}: {cleaned(error.strerror or str(error), 200)}; check that it is there"
+        ) from error
+
+
+def read_stream(
+    file: BinaryIO, size: int, name: str, form: Form, outline: Outline | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:
+    """Read what :func:`pack` made.
+
+    Nothing is allocated for a tensor before the header, the facts and, with ``outline``, all names and shapes were
+    found to be right.
+
+    Args:
+        file: opened, at its start.
+        size: of it in bytes.
+        name: for messages.
+        form: what it must be.
+        outline: called with the facts and with tensors that have shapes but no values (on the device "meta"); raises
+            on what is not right.
+
+    Returns:
+        Tensors in float32, finite; the facts; and the data type in which each tensor is stored.
 
     Raises:
         ValueError: not such a file, damaged, too large, or with values that are not finite.
+        OSError: of the disk.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            data = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
-    except OSError as error:
-        raise ValueError(f"cannot read {path.name!r}: {error.strerror or error}; check that it is there") from error
-    try:
-        facts = _facts(data, most)
-        if facts.get("format") != form:
-            raise ValueError(f"it is marked as {ascii(facts.get('format'))[:60]}, expected {form}; load it with the node made for it")
-        if type(facts.get("version")) is not int or facts["version"] != version:
-            raise ValueError(f"its version must be {version}, got {ascii(facts.get('version'))[:20]}; update the pack")
-        tensors = load(data)
-        for name, value in tensors.items():
-            if not bool(torch.isfinite(value).all()):
-                raise ValueError(f"tensor {ascii(name)[:60]} holds NaN or infinite values")
-    except Exception as error:  # safetensors, json and torch each raise their own kinds on hostile bytes
-        raise ValueError(f"{path.name!r} is not a usable {form} file: {error}; get it again from where it came") from error
-    return {k: v.float() for k, v in tensors.items()}, facts
+    with usable(form, name):
+        header, facts = _opened(file, size, form)
+        if outline is not None:
+            outline(facts, header.outlines())
+        check_texts(facts, form.unshown)
+        tensors = {}
+        for key, stored in header.tensors.items():
+            tensors[key] = read_values(file, stored)
+            if not all_finite(tensors[key]):
+                raise ValueError(f"tensor {quoted(key)} holds NaN or infinite values")
+        return tensors, facts, {key: stored.kind for key, stored in header.tensors.items()}
 
 
-def _facts(data: bytes, most: int) -> dict[str, Any]:
-    """Metadata, and every tensor of a plain float type, checked before any tensor is made."""
-    if not 8 < len(data) <= most:
-        raise ValueError(f"it must have 9 bytes to {most >> 20} MB")
-    length = int.from_bytes(data[:8], "little")
-    if not 2 <= length <= min(MAX_HEADER, len(data) - 8):
-        raise ValueError("its header is damaged or too long")
-    header = json.loads(data[8 : 8 + length])
-    meta = header.pop("__metadata__", None) if isinstance(header, dict) else None
-    if not isinstance(meta, dict) or not isinstance(meta.get(KEY), str):
+@contextmanager
+def usable(form: Form, name: str) -> Iterator[None]:
+    """Turn whatever hostile bytes or values provoke inside into a ValueError that names the file.
+
+    Raises:
+        ValueError: the error, with what to do.
+    """
+    try:
+        yield
+    except (AnotherFile, OSError):
+        raise
+    except Exception as error:  # json and torch each raise their own kinds on hostile bytes
+        said = f"it lacks {quoted(error.args[0])}" if isinstance(error, KeyError) and error.args else cleaned(error)
+        raise ValueError(f"{name} is not a usable {form.name}: {said}; {form.remedy}") from error
+
+
+def shown_name(path: Path | str) -> str:
+    """Quote the name of a file for a message."""
+    return ascii(Path(path).name[:MAX_SHOWN])
+
+
+def _opened(file: BinaryIO, size: int, form: Form) -> tuple[Header, dict[str, Any]]:
+    """Return header and metadata, if the file is of this form."""
+    if not 8 < size <= form.max_bytes:
+        raise ValueError(f"it must have 9 bytes to {form.max_bytes >> 20} MB")
+    header = read_header(file, size)
+    facts = _facts(header, form.types)
+    if facts.get("format") != form.format:
+        raise ValueError(
+            f"its format is {quoted(facts.get('format'))}, expected {form.format}; load it with the node made for it"
+        )
+    if type(facts.get("version")) is not int or facts["version"] not in (form.version, *form.older):
+        versions = " or ".join(map(str, (*form.older, form.version)))
+        raise ValueError(f"its version must be {versions}, got {quoted(facts.get('version'), 20)}; update the pack")
+    return header, facts
+
+
+def _facts(header: Header, types: tuple[str, ...]) -> dict[str, Any]:
+    """Return metadata, if there is one and every tensor is of a type that is allowed."""
+    if KEY not in header.metadata:
         raise ValueError("it has no 'hspace' metadata, so it was not saved by this pack")
-    kinds = {entry.get("dtype") if isinstance(entry, dict) else None for entry in header.values()}
-    if not kinds <= set(_FLOATS):
-        raise ValueError(f"its tensors must be {', '.join(_FLOATS)}, got {ascii(sorted(map(str, kinds)))[:80]}")
-    facts = json.loads(meta[KEY])
+    odd = {stored.kind for stored in header.tensors.values()} - set(types)
+    if odd:
+        raise ValueError(f"its tensors must be {' or '.join(types)}, got {quoted(sorted(odd), 80)}")
+    facts = json.loads(header.metadata[KEY])
     if not isinstance(facts, dict):
         raise ValueError("its metadata is not a JSON object")
     return facts

@@ -5,27 +5,41 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 MAX_NAME = 100
 _FORBIDDEN = set('<>:"/\\|?*')
-_DEVICES = {"con", "prn", "aux", "nul", "clock$", "conin$", "conout$", *(f"{d}{n}" for d in ("com", "lpt") for n in "0123456789¹²³")}
+_DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    "clock$",
+    "conin$",
+    "conout$",
+    *(f"{d}{n}" for d in ("com", "lpt") for n in "0123456789¹²³"),
+}
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,16}")
-_TRIES, _DEEPEST = 10_000, 16
+_TRIES = 10_000
+_DEEPEST = 16
 
 
 def safe_name(name: str) -> str:
-    """``name`` (NFC) if it can be a file name on Linux, macOS and Windows alike and names no other folder.
+    """Return ``name`` (NFC) if it can be a file name on Linux, macOS and Windows and names no other folder.
 
     Raises:
-        ValueError: empty, too long, a path or a drive, a control or reserved character, a leading dot, a dot or blank at an
-            end, or the name of a device.
+        ValueError: empty, too long, a path or a drive, a control or reserved character, a leading dot, a dot or blank
+            at an end, or the name of a device.
     """
     if not isinstance(name, str):
         raise ValueError(f"the file name must be text, got {type(name).__name__}")
     name = unicodedata.normalize("NFC", name)
     if not name or len(name) > MAX_NAME or len(name.encode("utf-8", "replace")) > 2 * MAX_NAME:
-        raise ValueError(f"the file name must have 1 to {MAX_NAME} characters, got {len(name)}; type a short name such as 'mouth'")
+        raise ValueError(
+            f"the file name must have 1 to {MAX_NAME} characters, got {len(name)}; type a short name such as 'mouth'"
+        )
     bad = sorted({c for c in name if c in _FORBIDDEN or not c.isprintable()})
     if bad:
         shown = " ".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in bad)
@@ -38,7 +52,7 @@ def safe_name(name: str) -> str:
 
 
 def safe_output_path(root: Path | str, name: str, suffix: str, overwrite: bool = False) -> Path:
-    """A path for a new file directly in ``root``.
+    """Choose a path for a new file directly in ``root``.
 
     Args:
         root: an existing folder.
@@ -50,8 +64,8 @@ def safe_output_path(root: Path | str, name: str, suffix: str, overwrite: bool =
         ``root / (name + suffix)``, with a number if need be; nothing is created.
 
     Raises:
-        ValueError: a name refused by :func:`safe_name`, a malformed suffix, no such folder, or with ``overwrite`` a name that is
-            taken by a link or a folder.
+        ValueError: a name refused by :func:`safe_name`, a malformed suffix, no such folder, or with ``overwrite`` a
+            name that is taken by a link or a folder.
     """
     if not _SUFFIX.fullmatch(suffix):
         raise ValueError(f"suffix must be a dot and 1 to 16 small letters or digits, got {suffix!r}")
@@ -74,8 +88,31 @@ def safe_output_path(root: Path | str, name: str, suffix: str, overwrite: bool =
     raise ValueError(f"{folder} already holds {_TRIES} files named {stem!r}; choose another name")
 
 
+def save_new(root: Path | str, name: str, suffix: str, write: Callable[[Path], Path]) -> Path:
+    """Write a file under a name that was free.
+
+    Whatever other processes save there meanwhile, each gets a name of its own.
+
+    Args:
+        root, name, suffix: see :func:`safe_output_path`.
+        write: writes the file to a path, raises FileExistsError if that is taken by then, such as ``save_asyrp(path,
+            edit, new=True)``.
+
+    Returns:
+        What it wrote.
+
+    Raises:
+        ValueError: as :func:`safe_output_path`.
+        OSError: it cannot be written.
+    """
+    for _ in range(_TRIES):
+        with suppress(FileExistsError):
+            return write(safe_output_path(root, name, suffix))
+    raise ValueError(f"the name {name!r} is taken by others again and again; choose another name")
+
+
 def contained(root: Path | str, relative: str) -> Path:
-    """A path that a file names, below ``root``; nothing needs to exist.
+    """Resolve a path that a file names, below ``root``; nothing needs to exist.
 
     Args:
         root: folder that it must not leave.
@@ -85,7 +122,8 @@ def contained(root: Path | str, relative: str) -> Path:
         ``root / relative``.
 
     Raises:
-        ValueError: an absolute path, a component refused by :func:`safe_name` (such as ``..``), or a link that leads out.
+        ValueError: an absolute path, a component refused by :func:`safe_name` (such as ``..``), or a link that leads
+            out.
     """
     parts = relative.split("/") if isinstance(relative, str) else [relative]
     if len(parts) > _DEEPEST:

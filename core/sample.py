@@ -1,4 +1,7 @@
-"""DDIM and DDPM sampling (Song, Meng, Ermon 2021, arXiv 2010.02502, eq. 12) as Euler steps in sigma; Asyrp's step is the same line."""
+"""DDIM and DDPM sampling as Euler steps in sigma; Asyrp's step is the same line.
+
+Song, Meng, Ermon 2021, arXiv 2010.02502, eq. 12.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,28 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..denoiser import Callback, Denoiser
-from ..invert.inputs import check_sigmas
-from ..trajectory import Trajectory
+from .denoiser import Callback, Denoiser, predict, report_step
+from .inputs import check_sigmas
+from .noise import drawn_rows
+from .trajectory import Trajectory
 
 
 def edited_step(
-    x: Tensor, sigma: float, nxt: float, denoised: Tensor, plain: Tensor, *, eta: float = 0.0, noise: Tensor | None = None
+    x: Tensor,
+    sigma: float,
+    nxt: float,
+    denoised: Tensor,
+    plain: Tensor,
+    *,
+    eta: float = 0.0,
+    noise: Tensor | None = None,
 ) -> Tensor:
-    """One step down, ``x' = denoised + sigma' * (x - plain) / sigma``: the prediction of one output, the direction of another.
+    """Take one step down, ``x' = denoised + sigma' * (x - plain) / sigma``.
 
-    With ``plain is denoised`` this is DDIM (eta 0) up to DDPM (eta 1). With an edited ``denoised`` and the unedited ``plain`` it is
-    the asymmetric reverse process (Kwon et al. 2023, Asyrp, arXiv 2210.10960, eq. 5).
+    The prediction is of one output, the direction of another.
+
+    With ``plain is denoised`` this is DDIM (eta 0) up to DDPM (eta 1). With an edited ``denoised`` and the unedited
+    ``plain`` it is the asymmetric reverse process (Kwon et al. 2023, Asyrp, arXiv 2210.10960, eq. 5).
 
     Args:
         x: state at ``sigma``, `[b c h w]`.
@@ -43,11 +56,6 @@ def edited_step(
     return x + up * noise
 
 
-def fresh_noise(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise like ``x``, the same on every device because it is drawn on the CPU in float32."""
-    return torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x)
-
-
 @torch.no_grad()
 def sample_ddim(
     model: Denoiser,
@@ -65,37 +73,45 @@ def sample_ddim(
         x: state at ``sigmas[0]``, `[b c h w]`.
         sigmas: `[n+1]`, descending to 0.
         eta: 0 is DDIM, 1 is DDPM.
-        generator: CPU generator of the noise; needed for eta > 0.
+        generator: CPU generator of the noise, which differs from row to row: many pictures at once, for statistics.
+            Needed for eta > 0.
         callback: called after every step.
 
     Returns:
         Image `[b c h w]`.
 
     Raises:
-        ValueError: eta outside 0..1 or without a generator, or a grid refused by :mod:`core.invert.inputs`.
+        ValueError: eta outside 0..1 or without a generator, or a grid refused by :mod:`core.inputs`.
     """
     check_eta(eta)
     if eta and generator is None:
-        raise ValueError(f"sampling with eta {eta:g} draws noise and needs a generator; pass torch.Generator().manual_seed(seed)")
+        raise ValueError(
+            f"sampling with eta {eta:g} draws noise and needs a generator; pass torch.Generator().manual_seed(seed)"
+        )
     s = check_sigmas(sigmas).tolist()
     n = len(s) - 1
     for i in range(n):
-        denoised = model(x, x.new_full((x.shape[0],), s[i]))
-        noise = fresh_noise(x, generator) if generator is not None and eta and s[i + 1] else None
+        denoised = predict(model, x, x.new_full((x.shape[0],), s[i]))
+        noise = None
+        if generator is not None and eta and s[i + 1]:
+            noise = drawn_rows(len(x), x.shape[1:], generator).to(x)
         x = edited_step(x, s[i], s[i + 1], denoised, denoised, eta=eta, noise=noise)
-        if callback is not None:
-            callback({"i": i, "n": n, "x": x, "sigma": s[i], "denoised": denoised})
+        report_step(callback, i, n, x=x, sigma=s[i], denoised=denoised)
     return x
 
 
 def reconstruct(model: Denoiser, trajectory: Trajectory, callback: Callback | None = None) -> Trajectory:
-    """The trajectory with its ``reconstruction``: deterministic sampling back from the noisiest state along the same grid.
+    """Add the ``reconstruction`` to a trajectory.
+
+    Deterministic sampling back from the noisiest state along the same grid.
 
     Raises:
         ValueError: the model is not the one that was inverted.
     """
     trajectory.check_model(model.fingerprint)
-    return replace(trajectory, reconstruction=sample_ddim(model, trajectory.noisiest, trajectory.sigmas, callback=callback))
+    return replace(
+        trajectory, reconstruction=sample_ddim(model, trajectory.noisiest, trajectory.sigmas, callback=callback)
+    )
 
 
 def check_eta(eta: float) -> None:

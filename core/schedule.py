@@ -1,6 +1,7 @@
-"""The one place where variance-preserving papers meet the sigma dialect (Karras et al. 2022, arXiv 2206.00364, table 1).
+"""Variance-preserving papers meet the sigma dialect here alone (Karras et al. 2022, arXiv 2206.00364, table 1).
 
-A state is ``x = x0 + sigma * n``. A VP state is ``x_vp = x / sqrt(1 + sigma^2)`` and ``sigma = sqrt((1 - abar) / abar)``.
+A state is ``x = x0 + sigma * n``. A VP state is ``x_vp = x / sqrt(1 + sigma^2)`` and ``sigma = sqrt((1 - abar) /
+abar)``.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 ROUNDING = 1e-9  # 0.29 * 100 is 28.999...
+_Level = TypeVar("_Level", Tensor, float)
 Betas = Literal["linear", "scaled_linear", "cosine"]
 
 
@@ -21,8 +23,8 @@ def betas(kind: Betas = "linear", steps: int = 1000, start: float = 1e-4, end: f
     """Noise variances of the forward process, `[steps]` float64.
 
     Args:
-        kind: ``linear`` (Ho et al. 2020), ``scaled_linear`` (linear in the square root, Stable Diffusion: 0.00085 to 0.012)
-            or ``cosine`` (Nichol and Dhariwal 2021, eq. 17; ``start`` and ``end`` unused).
+        kind: ``linear`` (Ho et al. 2020), ``scaled_linear`` (linear in the square root, Stable Diffusion: 0.00085 to
+            0.012) or ``cosine`` (Nichol and Dhariwal 2021, eq. 17; ``start`` and ``end`` unused).
         steps: length T of the chain.
         start: first beta.
         end: last beta.
@@ -33,7 +35,9 @@ def betas(kind: Betas = "linear", steps: int = 1000, start: float = 1e-4, end: f
     if steps < 2:
         raise ValueError(f"a schedule needs at least two steps, got {steps}")
     if kind != "cosine" and not 0 < start <= end < 1:
-        raise ValueError(f"betas must rise from start to end within (0, 1), got {start} .. {end}; 0.0001 .. 0.02 is usual")
+        raise ValueError(
+            f"betas must rise from start to end within (0, 1), got {start} .. {end}; 0.0001 .. 0.02 is usual"
+        )
     if kind == "linear":
         return torch.linspace(start, end, steps, dtype=torch.float64)
     if kind == "scaled_linear":
@@ -47,7 +51,10 @@ def betas(kind: Betas = "linear", steps: int = 1000, start: float = 1e-4, end: f
 
 @dataclass(frozen=True)
 class Schedule:
-    """Step t <-> sigma <-> abar of one discrete chain; t may be fractional (linear in log sigma, as the host has it)."""
+    """Step t <-> sigma <-> abar of one discrete chain.
+
+    T may be fractional (linear in log sigma, as the host has it).
+    """
 
     kind: Betas = "linear"
     steps: int = 1000
@@ -56,7 +63,7 @@ class Schedule:
 
     @cached_property
     def abar(self) -> Tensor:
-        """Cumulative signal power, `[steps]` float64, decreasing."""
+        """Compute the cumulative signal power, `[steps]` float64, decreasing."""
         with torch.inference_mode(False):  # it is kept, and must serve differentiated code later
             return torch.cumprod(1 - betas(self.kind, self.steps, self.start, self.end), 0)
 
@@ -67,7 +74,10 @@ class Schedule:
             return sigma_of_abar(self.abar)
 
     def sigma(self, t: Tensor | float) -> Tensor:
-        """Sigma at step ``t`` (any shape, 0 .. steps-1, fractional allowed), float64. Negative t means clean: sigma 0."""
+        """Compute sigma at step ``t`` (any shape, 0 .. steps-1, fractional allowed), float64.
+
+        Negative t means clean: sigma 0.
+        """
         t = torch.as_tensor(t, dtype=torch.float64)
         i = t.clamp(0, self.steps - 1)
         low = i.floor().long()
@@ -76,7 +86,7 @@ class Schedule:
         return torch.where(t < 0, torch.zeros_like(value), value)
 
     def t(self, sigma: Tensor | float) -> Tensor:
-        """Fractional step of ``sigma`` (any shape), float64; clamped to the ends of the chain."""
+        """Find the fractional step of ``sigma`` (any shape), float64; clamped to the ends of the chain."""
         sigma = torch.as_tensor(sigma, dtype=torch.float64)
         log = self.sigmas.to(sigma.device).log()
         s = sigma.clamp_min(1e-12).log().clamp(log[0], log[-1]).contiguous()
@@ -86,46 +96,73 @@ class Schedule:
 
 
 def sigma_of_abar(abar: Tensor) -> Tensor:
-    """``sqrt((1 - abar) / abar)``."""
+    """Compute ``sqrt((1 - abar) / abar)``."""
     return ((1 - abar) / abar).sqrt()
 
 
-def abar_of_sigma(sigma: Tensor) -> Tensor:
-    """``1 / (1 + sigma^2)``."""
-    return 1 / (1 + sigma.square())
+def abar_of_sigma(sigma: _Level) -> _Level:
+    """Compute ``1 / (1 + sigma^2)``."""
+    return 1 / (1 + sigma * sigma)
 
 
-def to_vp(x: Tensor, sigma: Tensor) -> Tensor:
-    """Sigma state -> variance-preserving state. ``x`` `[b c h w]`, ``sigma`` `[b]` or scalar."""
-    return x / _like(sigma, x).square().add(1).sqrt()
+def vp_scale(sigma: float) -> float:
+    """Compute ``sqrt(1 + sigma^2)``, by which a sigma state is longer than its variance-preserving one."""
+    return math.sqrt(1 + sigma * sigma)
 
 
-def from_vp(x: Tensor, sigma: Tensor) -> Tensor:
-    """Variance-preserving state -> sigma state; the inverse of :func:`to_vp`."""
-    return x * _like(sigma, x).square().add(1).sqrt()
+def v_weight(sigma: float) -> float:
+    """Compute ``1 + sigma^2``, the squared error of v at a state over that of eps."""
+    return 1 + sigma * sigma
+
+
+def to_vp(x: Tensor, sigma: Tensor | float) -> Tensor:
+    """Convert a sigma state to a variance-preserving one. ``x`` `[b ...]`, ``sigma`` `[b]` or a number."""
+    return x / _scale(sigma, x)
+
+
+def from_vp(x: Tensor, sigma: Tensor | float) -> Tensor:
+    """Convert a variance-preserving state to a sigma state; the inverse of :func:`to_vp`."""
+    return x * _scale(sigma, x)
+
+
+def relevel(x: Tensor, low: float, high: float) -> Tensor:
+    """Take the variance-preserving state of ``x`` at level ``low`` for one of level ``high``, as a sigma state."""
+    return x * math.sqrt((1 + high * high) / (1 + low * low))
+
+
+def denoised_of_v(x: Tensor, v: Tensor, sigma: Tensor) -> Tensor:
+    """Turn a v-prediction into the clean image. ``x`` and ``v`` `[b ...]`, ``sigma`` `[b]`."""
+    s = _like(sigma, x)
+    squared = s * s + 1
+    return x / squared - v * s / squared.sqrt()
 
 
 def rescale_sigma(sigma: float, pixels_from: int, pixels_to: int) -> float:
-    """The sigma at which a picture of another size holds the same content (sigma is proportional to pixel size).
+    """Find the sigma at which a picture of another size holds the same content (sigma grows with pixel size).
 
     RBE's t0 = 500 is sigma 3.4 at 256 pixels, hence 0.85 at 64.
     """
     return sigma * pixels_to / pixels_from
 
 
+def _scale(sigma: Tensor | float, x: Tensor) -> Tensor | float:
+    return _like(sigma, x).square().add(1).sqrt() if isinstance(sigma, Tensor) else vp_scale(sigma)
+
+
 def _like(sigma: Tensor, x: Tensor) -> Tensor:
-    sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+    sigma = sigma.to(x.device, x.dtype)
     return sigma.reshape(-1, *(1,) * (x.dim() - 1)) if sigma.dim() else sigma
 
 
 def grid(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = None) -> Tensor:
-    """The papers' step grids as integer steps in descending order, `[n]` long.
+    """List the papers' step grids as integer steps in descending order, `[n]` long.
 
     Args:
         schedule: the chain.
         n: number of model calls, >= 1.
         style: ``linspace`` (Asyrp, DiffusionCLIP, RBE: ``int(linspace(0, 1, n) * t0)``), ``leading`` (DDIM, diffusers:
-            multiples of ``T // n``), ``trailing`` (Lin et al. 2023: ``T - T/n * i - 1``) or ``stride`` (:func:`stride_steps`).
+            multiples of ``T // n``), ``trailing`` (Lin et al. 2023: ``T - T/n * i - 1``) or ``stride``
+            (:func:`stride_steps`).
         t0: highest step; the other styles treat the chain as if it ended there. RBE uses ``linspace, n=40, t0=500``.
             Default: the last step of the chain.
 
@@ -150,7 +187,9 @@ def grid(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = N
 
 
 def stride_steps(n: int, total: int = 1000) -> Tensor:
-    """Grid of DiffAE (arXiv 2111.15640) and of guided diffusion's ``ddimN``: every s-th step from 0, descending, `[n]` long.
+    """Make the grid of DiffAE (arXiv 2111.15640) and of guided diffusion's ``ddimN``, `[n]` long.
+
+    Every s-th step from 0, descending.
 
     Raises:
         ValueError: no stride gives ``n`` steps; :func:`snap_steps` gives the nearest number that works.
@@ -161,27 +200,51 @@ def stride_steps(n: int, total: int = 1000) -> Tensor:
 
 
 def snap_steps(n: int, total: int = 1000) -> int:
-    """The number of steps nearest to ``n`` that a whole stride through ``total`` can make; of two as near, the larger.
+    """Find the number of steps nearest to ``n`` that a whole stride through ``total`` can make; on ties the larger.
 
     Raises:
         ValueError: ``n`` is not within 1 .. ``total``.
     """
     if not 1 <= n <= total:
         raise ValueError(f"steps must be between 1 and {total} for this schedule, got {n}")
-    return min({math.ceil(total / s) for s in range(1, total + 1)}, key=lambda m: (abs(m - n), -m))
+    possible = {math.ceil(total / stride) for stride in range(1, total + 1)}
+    return min(possible, key=lambda m: (abs(m - n), -m))
+
+
+def stride_sigmas(levels: Tensor, steps: int) -> tuple[Tensor, int]:
+    """Take every s-th of a model's noise levels, as the released DiffAE code does, and 0 behind them.
+
+    Args:
+        levels: `[T]`, ascending.
+        steps: wanted; the nearest number that a stride makes is taken.
+
+    Returns:
+        Sigmas `[n+1]`, descending, and n.
+    """
+    taken = snap_steps(min(steps, len(levels)), len(levels))
+    return torch.cat([levels[stride_steps(taken, len(levels))], torch.zeros(1)]), taken
 
 
 def grid_sigmas(schedule: Schedule, n: int, style: str = "linspace", t0: int | None = None) -> Tensor:
-    """:func:`grid` as descending sigmas followed by 0, `[n+1]` float64: what a sampler in this dialect takes."""
+    """List :func:`grid` as descending sigmas followed by 0, `[n+1]` float64: what a sampler takes."""
     return torch.cat([schedule.sigma(grid(schedule, n, style, t0)), torch.zeros(1, dtype=torch.float64)])
 
 
 def in_steps(window: tuple[float, float], step: int, steps: int) -> bool:
-    """Whether a step (0 is the noisiest) lies in a window given in shares of the steps, rounded down as the papers do."""
+    """Tell whether a step (0 is the noisiest) lies in a window given in shares of the steps.
+
+    The window is rounded down, as the papers do.
+    """
     return int(steps * window[0] + ROUNDING) <= step < int(steps * window[1] + ROUNDING)
 
 
 def karras(steps: int, high: float, low: float = 0.02) -> Tensor:
-    """The host's ``karras`` scheduler (Karras et al. 2022, arXiv 2206.00364, eq. 5, rho 7), `[steps+1]` float64, ending in 0."""
+    """Make the grid of the host's ``karras`` scheduler, `[steps+1]` float64, ending in 0.
+
+    Karras et al. 2022, arXiv 2206.00364, eq. 5, rho 7.
+    """
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    return torch.cat([(high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7, torch.zeros(1, dtype=torch.float64)])
+    first = high ** (1 / 7)
+    last = low ** (1 / 7)
+    levels = (first + ramp * (last - first)) ** 7
+    return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])

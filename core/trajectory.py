@@ -1,15 +1,39 @@
-"""The path of an image through noise: what inversion returns and every edit starts from."""
+"""Hold the states of an image on its way through noise: what inversion returns and every edit starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor
 
+from .denoiser import Noising
+from .fingerprint import differences, without_patches
+from .foreign import is_dense, is_finite, shown
+
 _SAME = 1e-3  # levels of two schedules that differ by less are one
+
+
+class StoredPrompts(TypedDict, total=False):
+    """What a model was conditioned on: CONDITIONING lists of the host, and the guidance scale."""
+
+    positive: list
+    negative: list
+    cfg: float
+
+
+@dataclass(frozen=True)
+class ExactMethod:
+    """A coupled inversion, whose own way back ends in the picture itself.
+
+    Attributes:
+        method: ``edict`` or ``bdia``.
+        parameter: mixing of EDICT, gamma of BDIA.
+    """
+
+    method: Literal["edict", "bdia"]
+    parameter: float
 
 
 @dataclass(frozen=True)
@@ -18,13 +42,20 @@ class Trajectory:
 
     Attributes:
         sigmas: `[n+1]` float64, descending, last entry 0: the order in which a sampler walks.
-        states: `[n+1 b c h w]` in the sigma dialect; ``states[0]`` is the noisiest, ``states[-1]`` the clean image.
+        states: `[n+1 b ...]`; ``states[0]`` is the noisiest, ``states[-1]`` the clean image. Of pictures `[n+1 b c h
+            w]`.
         fingerprint: of the model that was inverted.
         method: how, for people ("ddim B", "fixed point 3").
-        noises: `[n b c h w]` or None; the noise added by each step of a stochastic inversion.
-        reconstruction: `[b c h w]` or None; the image that sampling back along ``sigmas`` gives.
+        noises: `[n b ...]` or None; the noise added by each step of a stochastic inversion.
+        reconstruction: `[b ...]` or None; the image that sampling back along ``sigmas`` gives.
         residual: `[n]` or None; relative residual of each implicit step.
-        extra: what else belongs to it, see :mod:`core.payload`; ``flow`` is True where states are ``(1 - sigma) x0 + sigma n``.
+        noising: how states are noised.
+        prompts: what the model was conditioned on, or None.
+        exact: the coupled inversion that made it, or None.
+        pair: `[2 b ...]` float64 or None; the two states from which ``exact`` goes back.
+        seed: of the noises of a stochastic inversion, or None.
+        moved: whether the first state was edited (:func:`core.edit.directions.state.edit_state`), so that sampling back
+            is an edit; the others are the picture's own.
     """
 
     sigmas: Tensor
@@ -34,44 +65,59 @@ class Trajectory:
     noises: Tensor | None = None
     reconstruction: Tensor | None = None
     residual: Tensor | None = None
-    extra: dict = field(default_factory=dict)
+    noising: Noising = "sigma"
+    prompts: StoredPrompts | None = None
+    exact: ExactMethod | None = None
+    pair: Tensor | None = None
+    seed: int | None = None
+    moved: bool = False
 
     def __post_init__(self) -> None:
         s = self.sigmas
-        if s.dim() != 1 or len(s) < 2 or bool((s[1:] >= s[:-1]).any()) or float(s[-1]) != 0.0:
-            raise ValueError(f"sigmas must be one descending row that ends in 0, got {s.tolist()[:8]}")
-        if self.states.dim() != 5 or len(self.states) != len(s):
-            raise ValueError(f"states must be [{len(s)} b c h w] for {len(s)} sigmas, got {list(self.states.shape)}")
-        if not torch.isfinite(self.states).all():
-            raise ValueError("the trajectory holds NaN or infinite values; invert again with a finite image and fewer, larger steps")
+        x = self.states
+        if not _is_grid(s):
+            raise ValueError(f"sigmas must be one descending row that ends in 0, got {_first(s)}")
+        if not is_dense(x) or x.dim() < 3 or len(x) != len(s):
+            raise ValueError(f"states must be [{len(s)} b ...] for {len(s)} sigmas, not empty, got {shown(x)}")
+        if self.noising not in get_args(Noising):
+            raise ValueError(f"noising must be {' or '.join(get_args(Noising))}, got {shown(self.noising)}")
+        if not is_finite(x):
+            raise ValueError(
+                "the trajectory holds NaN or infinite values; invert again with a finite image and fewer, larger steps"
+            )
 
     @property
     def x0(self) -> Tensor:
-        """The inverted image, `[b c h w]`."""
+        """Take the inverted image, `[b c h w]`."""
         return self.states[-1]
 
     @property
     def rebuilt(self) -> Tensor:
-        """``reconstruction``, which must be there.
+        """Take ``reconstruction``, which must be there.
 
         Raises:
             ValueError: nobody has sampled back yet.
         """
         if self.reconstruction is None:
-            raise ValueError("this trajectory has no reconstruction yet; call core.edit.sample.reconstruct on it")
+            raise ValueError("this trajectory has no reconstruction yet; call core.sample.reconstruct on it")
         return self.reconstruction
 
     @property
     def noisiest(self) -> Tensor:
-        """The state at ``sigmas[0]``, `[b c h w]`."""
+        """Take the state at ``sigmas[0]``, `[b c h w]`."""
         return self.states[0]
 
     def nearest(self, sigma: float) -> int:
-        """Index of the noisy grid point nearest to ``sigma`` in log scale (never the clean end)."""
-        return int((self.sigmas[:-1].log() - torch.tensor(max(sigma, 1e-8), dtype=torch.float64).log()).abs().argmin())
+        """Find the noisy grid point nearest to ``sigma`` in log scale (never the clean end)."""
+        log = self.sigmas[:-1].log()
+        level = torch.tensor(max(sigma, 1e-8), dtype=torch.float64).log()
+        return int((log - level).abs().argmin())
 
     def at(self, sigma: float) -> Tensor:
-        """The state at any level, `[b c h w]`: between two stored ones in a straight line, as an Euler step has it; the noisiest above."""
+        """Interpolate the state at any level, `[b c h w]`: between two stored ones in a straight line, as Euler does.
+
+        The noisiest above.
+        """
         s = self.sigmas
         near = int((s - sigma).abs().argmin())
         if abs(float(s[near]) - sigma) <= _SAME * sigma:
@@ -79,11 +125,12 @@ class Trajectory:
         after = int((s > sigma).sum())
         if after == 0:
             return self.states[0]
-        high, low = float(s[after - 1]), float(s[after])
+        high = float(s[after - 1])
+        low = float(s[after])
         return torch.lerp(self.states[after], self.states[after - 1], (sigma - low) / (high - low))
 
     def image(self, index: int) -> Trajectory:
-        """The trajectory of one image of the batch, and of prompts (or semantic codes) that are one an image its own.
+        """Cut out one image of the batch, with its own prompts and semantic codes where these are one an image.
 
         Raises:
             ValueError: there is no such image.
@@ -92,31 +139,49 @@ class Trajectory:
         if not 0 <= index < count:
             raise ValueError(f"image_index must lie in 0..{count - 1} for this trajectory, got {index}")
         pick = slice(index, index + 1)
-        noises, reconstruction = (None if v is None else v[..., pick, :, :, :] for v in (self.noises, self.reconstruction))
-        extra = self._extra(lambda pair: pair[:, pick])
-        if "prompts" in extra and count > 1:
-            own = {k: _row(v, pick, count) if isinstance(v, list) else v for k, v in extra["prompts"].items()}
-            extra = {**extra, "prompts": own}
-        return replace(self, states=self.states[:, pick], noises=noises, reconstruction=reconstruction, extra=extra)
+        return replace(
+            self,
+            states=self.states[:, pick],
+            noises=None if self.noises is None else self.noises[:, pick],
+            reconstruction=None if self.reconstruction is None else self.reconstruction[pick],
+            pair=None if self.pair is None else self.pair[:, pick],
+            prompts=self.prompts if self.prompts is None or count == 1 else _prompts_of(self.prompts, pick, count),
+        )
 
     def repeat(self, n: int) -> Trajectory:
-        """``n`` copies of a trajectory of one image (views, no memory), for many edits in one run."""
+        """Repeat a trajectory of one image ``n`` times (views, no memory), for many edits in one run."""
         if self.states.shape[1] != 1:
             raise ValueError(
-                f"only the trajectory of one image can be repeated, this one holds {self.states.shape[1]}; pick one with image()"
+                f"only the trajectory of one image can be repeated, this one holds {self.states.shape[1]}; pick one"
+                " with image()"
             )
-        states, extra = self.states.expand(-1, n, -1, -1, -1), self._extra(lambda pair: pair.expand(-1, n, -1, -1, -1))
-        return replace(self, states=states, noises=None, reconstruction=None, extra=extra)
+        return replace(
+            self,
+            states=_repeated(self.states, n),
+            pair=None if self.pair is None else _repeated(self.pair, n),
+            noises=None,
+            reconstruction=None,
+        )
 
     def to(self, device: torch.device | str) -> Trajectory:
-        """The same trajectory on another device."""
-        move = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor) and k not in ("sigmas", "residual")}
-        return replace(self, **move, extra=self._extra(lambda pair: pair.to(device)))
+        """Move to another device."""
+        tensors = {k: v for k, v in vars(self).items() if isinstance(v, Tensor) and k not in ("sigmas", "residual")}
+        return replace(self, **{k: v.to(device) for k, v in tensors.items()})
 
-    def _extra(self, change: Callable[[Tensor], Tensor]) -> dict:
-        """``extra``, the coupled states of an exact inversion changed along with ``states``."""
-        pair = self.extra.get("pair")
-        return self.extra if pair is None else {**self.extra, "pair": change(pair)}
+    def check_pictures(self, what: str) -> None:
+        """Refuse states that are no pictures `[b c h w]`.
+
+        Args:
+            what: needs them, for people.
+
+        Raises:
+            ValueError: states of another rank, such as those of a video.
+        """
+        if self.states.dim() != 5:
+            raise ValueError(
+                f"{what} takes pictures [b c h w], this trajectory holds states {list(self.states.shape[1:])}; invert"
+                " pictures"
+            )
 
     def check_run(self, sigmas: Tensor, x: Tensor, node: str, skip: int = 0) -> None:
         """Refuse a sampler's run that cannot follow the stored states.
@@ -130,44 +195,81 @@ class Trajectory:
         Raises:
             ValueError: other steps, or pictures of another size.
         """
-        grid, held = self.sigmas[skip:], list(self.states.shape[2:])
-        if len(sigmas) != len(grid) or not torch.allclose(sigmas.double().cpu(), grid, rtol=1e-4):
-            raise ValueError(f"connect the SIGMAS output of {node} to the sampler: its steps belong to the stored states")
-        if list(x.shape[1:]) != held:
+        grid = self.sigmas[skip:]
+        size = list(self.states.shape[2:])
+        if len(sigmas) != len(grid) or not torch.allclose(sigmas.cpu().double(), grid, rtol=1e-4):
             raise ValueError(
-                f"the trajectory holds pictures of {held}, the latent connected has {list(x.shape[1:])}; connect the latent of the "
-                "inversion, or one of that size"
+                f"connect the SIGMAS output of {node} to the sampler: its steps belong to the stored states"
+            )
+        if list(x.shape[1:]) != size:
+            raise ValueError(
+                f"the trajectory holds pictures of {size}, the latent connected has {list(x.shape[1:])}; connect the"
+                " latent of the inversion, or one of that size"
             )
 
     def check_base(self, fingerprint: str) -> None:
-        """Refuse another checkpoint; a LoRA on top may be the edit.
+        """Refuse another checkpoint or sampling; a LoRA on top may be the edit.
 
         Raises:
-            ValueError: the weights below all patches differ.
+            ValueError: more than patches of weights differs.
         """
-        if self.fingerprint.partition("+")[0] != fingerprint.partition("+")[0]:
+        if without_patches(self.fingerprint) != without_patches(fingerprint):
             self.check_model(fingerprint)
 
     def check_model(self, fingerprint: str) -> None:
         """Refuse a model other than the one that was inverted.
 
         Raises:
-            ValueError: the fingerprints differ.
+            ValueError: the fingerprints differ; in what is said.
         """
         if self.fingerprint != fingerprint:
             raise ValueError(
-                f"this trajectory was made with model {self.fingerprint}, but the model connected here is {fingerprint}; "
-                "connect the same MODEL to both nodes, or invert the image again with this one"
+                f"this trajectory was made with model {self.fingerprint}, but the model connected here is"
+                f" {fingerprint}, which differs in {differences(self.fingerprint, fingerprint)}; connect the same MODEL"
+                " to both, or invert the image again with this one"
             )
 
 
-def _row(conditioning: list, pick: slice, count: int) -> list:
-    """A CONDITIONING of the host for one of ``count`` images: its row where there is one an image, otherwise as it is."""
+def _is_grid(sigmas: Tensor) -> bool:
+    """Say whether it is one descending row of at least two finite levels that ends in 0."""
+    if not is_dense(sigmas, 1) or len(sigmas) < 2:
+        return False
+    if not is_finite(sigmas):
+        return False
+    descends = not bool((sigmas[1:] >= sigmas[:-1]).any())
+    return descends and float(sigmas[-1]) == 0.0
 
-    def own(value: Any) -> Any:
+
+def _first(s: Tensor) -> str:
+    return str(s.tolist()[:8]) if s.dim() == 1 and not s.is_nested else shown(s)
+
+
+def _repeated(states: Tensor, n: int) -> Tensor:
+    """Expand `[m 1 ...]` to `[m n ...]`, without memory."""
+    return states.expand(-1, n, *(-1,) * (states.dim() - 2))
+
+
+def _prompts_of(prompts: StoredPrompts, pick: slice, count: int) -> StoredPrompts:
+    """Take the prompts of one of ``count`` images."""
+    one = prompts.copy()
+    if "positive" in one:
+        one["positive"] = _row(one["positive"], pick, count)
+    if "negative" in one:
+        one["negative"] = _row(one["negative"], pick, count)
+    return one
+
+
+def _row(conditioning: list, pick: slice, count: int) -> list:
+    """Pick one of ``count`` images from a CONDITIONING of the host.
+
+    Its row where there is one an image, otherwise as it is.
+    """
+
+    def row(value: Any) -> Any:
         return value[pick] if isinstance(value, Tensor) and len(value) == count else value
 
-    return [
-        [own(tensor), {**more, "pooled_output": own(more["pooled_output"])} if "pooled_output" in more else more]
-        for tensor, more in conditioning
-    ]
+    rows = []
+    for tensor, facts in conditioning:
+        pooled = {"pooled_output": row(facts["pooled_output"])} if "pooled_output" in facts else {}
+        rows.append([row(tensor), {**facts, **pooled}])
+    return rows

@@ -1,7 +1,8 @@
-"""From a released diffusion autoencoder (arXiv 2111.15640) to one small safetensors file of ours; no code of a file is ever run.
+"""Convert a released diffusion autoencoder (arXiv 2111.15640) to one small safetensors file, running no code of it.
 
-``python -m core.networks.convert_diffae last.ckpt --cls cls.ckpt --out ffhq256.safetensors --half``. Kept are the averaged weights, the
-statistics of the codes and the latent network; optimiser, raw weights and Lightning's objects are left behind.
+``hspace convert-diffae last.ckpt --cls cls.ckpt --out ffhq256.safetensors --half``. Kept are the averaged
+weights, the statistics of the codes and the latent network; optimiser, raw weights and Lightning's objects are left
+behind.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..edit.heads_io import load_heads, save_heads
-from .diffae_io import load_autoencoder, save_autoencoder
+from ..files.diffae import load_autoencoder, save_autoencoder
+from ..files.heads import load_heads, save_heads
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line entry."""
-    p = argparse.ArgumentParser(prog="python -m core.networks.convert_diffae", description=str(__doc__).splitlines()[0])
+    """Convert the file that the command line names."""
+    p = argparse.ArgumentParser(prog="hspace convert-diffae", description=str(__doc__).splitlines()[0])
     p.add_argument("checkpoint", type=Path, help="last.ckpt of an autoencoder, or of its latent network")
     p.add_argument("--cls", type=Path, help="last.ckpt of its classifier: statistics, and heads if --heads is given")
     p.add_argument("--latent", type=Path, help="latent.pkl: statistics")
@@ -39,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
     parts = [f"{made.image_size} pixels", f"codes {list(made.space.shape)}", f"model {made.fingerprint}"]
-    parts.append("with statistics" if made.space.mean is not None else "WITHOUT statistics of its codes: give --cls or --latent to edit")
+    parts.append(
+        "with statistics"
+        if made.space.mean is not None
+        else "WITHOUT statistics of its codes: give --cls or --latent to edit"
+    )
     parts += ["with its latent network"] if made.latent is not None else []
     print(f"{a.out}: {', '.join(parts)}, {a.out.stat().st_size / 2**20:.0f} MB")
 

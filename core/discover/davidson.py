@@ -1,7 +1,9 @@
-"""Block Davidson for the top of ``J^T diag(M) J`` (Crouzeix, Philippe and Sadkane 1994, "The Davidson method", algorithm 1).
+"""Find the top of ``J^T diag(M) J`` by a block Davidson method.
 
-Each block is the residuals of the best Ritz vectors so far. While none is dropped that spans what block Lanczos with full
-reorthogonalisation does; dropping what has converged saves the rest of its products.
+Crouzeix, Philippe and Sadkane 1994, "The Davidson method", algorithm 1.
+
+Each block is the residuals of the best Ritz vectors so far. While none is dropped that spans what block Lanczos with
+full reorthogonalisation does; dropping what has converged saves the rest of its products.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from .jacobian import DecoderJacobian
 from .subspace import orthonormal
 
 GUARDS = 3  # random rows beyond those to start from
-# Vectors beyond the k wanted, in the first block and in the others: with more the products grow, with fewer the passes. The figures are
+# Vectors beyond the k wanted, in the first block and in the others: with more the products grow, with fewer the passes.
+# The figures are
 # in benchmarks/results/jacobian.json.
-_FIRST, _OTHERS = 2, 1
+_FIRST = 2
+_OTHERS = 1
 _PART = 2**16  # numbers of an output that are widened at a time
 _NARROWEST = 4  # block; narrower ones only cost passes
 _CONVERGED = 3e-3  # residual over Ritz value of a direction that is no longer refined
@@ -36,7 +40,8 @@ class Space:
         x = orthonormal(rows, self.q)
         if len(x):
             y = self.J.jvp(x)
-            self.q, self.b = torch.cat([self.q, x]), torch.cat([self.b, y])
+            self.q = torch.cat([self.q, x])
+            self.b = torch.cat([self.b, y])
             self.inside = _bordered(self.inside, weighted(y, self.b, self.weights))
             self.outside = _bordered(self.outside, weighted(y, self.b, 1 - self.weights))
         return len(x)
@@ -48,13 +53,20 @@ def block_width(k: int, d: int, more: int = _OTHERS) -> int:
 
 
 def rows_to_begin(space: Space, k: int, *, seed: int = 0, start: Tensor | None = None) -> Tensor:
-    """Rows `[b d]` that stage 1 begins with: random ones, after those of ``start``. Arguments as in :func:`block_krylov`."""
+    """Rows `[b d]` that stage 1 begins with: random ones, after those of ``start``.
+
+    Arguments as in :func:`block_krylov`.
+    """
     width = block_width(k, space.q.shape[1], _FIRST)
-    rows = torch.randn(width, space.q.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(space.q)
+    rows = torch.randn(width, space.q.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
+        space.q
+    )
     return rows if start is None else torch.cat([start.to(rows), rows])[: max(width, len(start) + GUARDS)]
 
 
-def leading_directions(space: Space, begin: Tensor, k: int, *, blocks: int, size: int = 0, tol: float = 1e-2) -> tuple[Tensor, float]:
+def leading_directions(
+    space: Space, begin: Tensor, k: int, *, blocks: int, size: int = 0, tol: float = 1e-2
+) -> tuple[Tensor, float]:
     """Stage 1 of :func:`block_krylov`: grow ``space`` until the top ``k`` of the region are known.
 
     They are read from the last products backwards, ``J^T M J q``, and so are one power step ahead of the basis.
@@ -65,20 +77,25 @@ def leading_directions(space: Space, begin: Tensor, k: int, *, blocks: int, size
         k, blocks, size, tol: see ``block_krylov``.
 
     Returns:
-        Orthonormal rows `[k d]`, and an estimate of the sine of the angle to the true ones, at most 1, which errs on the safe side.
+        Orthonormal rows `[k d]`, and an estimate of the sine of the angle to the true ones, at most 1, which errs on
+        the safe side.
     """
-    J, inner, width = space.J, space.weights, block_width(k, space.q.shape[1])
+    J = space.J
+    inner = space.weights
+    width = block_width(k, space.q.shape[1])
     space.add(begin)
     images = space.q[:0]
     for i in range(blocks):
         images = torch.cat([images, J.vjp(space.b[len(images) :] * inner).double()])
         values, turn = torch.linalg.eigh(space.inside)
-        values, turn = values.flip(0), turn.flip(1)
+        values = values.flip(0)
+        turn = turn.flip(1)
         behind = turn.T @ images - values[:, None] * (turn.T @ space.q)  # of every Ritz pair, G v - value v
         size_of = behind.norm(dim=1)
         residual = 1.0
         if len(values) > k:
-            residual = min(1.0, float(torch.linalg.matrix_norm(behind[:k], 2)) / max(float(values[k - 1] - values[k]), 1e-300))
+            gap = max(float(values[k - 1] - values[k]), 1e-300)
+            residual = min(1.0, float(torch.linalg.matrix_norm(behind[:k], 2)) / gap)
         if (residual < tol and len(space.q) >= size) or i == blocks - 1:
             break
         ahead = slice(None if residual < tol else width)  # where size asks for more, the next ones come in
@@ -86,16 +103,22 @@ def leading_directions(space: Space, begin: Tensor, k: int, *, blocks: int, size
         if not space.add(behind[ahead][open_] if len(open_) else behind[:width]):
             break
     # Singular vectors of U^T M^1/2 J, where U spans M^1/2 J Q.
-    kept = values > values[0] * 1e-12
-    w = (turn[:, kept] / values[kept].sqrt()).T @ images
+    independent = values > values[0] * 1e-12
+    w = (turn[:, independent] / values[independent].sqrt()).T @ images
     lead = torch.linalg.eigh(w @ w.T)[1].flip(1)[:, :k].T @ w
     return orthonormal(lead), residual
 
 
 def weighted(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
-    """``a diag(weights) b^T`` in float64, `[n m]` and `[l m]` -> `[n l]`; of pictures, which are long, only a part is widened at a time."""
+    """``a diag(weights) b^T`` in float64, `[n m]` and `[l m]` -> `[n l]`.
+
+    Of pictures, which are long, only a part is widened at a time.
+    """
     parts = [t.split(_PART, -1) for t in (a, b, weights)]
-    return sum(((x.double() * w.double()) @ y.double().T for x, y, w in zip(*parts, strict=True)), a.new_zeros((), dtype=torch.float64))
+    return sum(
+        ((x.double() * w.double()) @ y.double().T for x, y, w in zip(*parts, strict=True)),
+        a.new_zeros((), dtype=torch.float64),
+    )
 
 
 def _bordered(old: Tensor, edge: Tensor) -> Tensor:

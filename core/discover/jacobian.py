@@ -1,70 +1,139 @@
-"""The Jacobian of the decoder half with respect to h as a matrix-free operator (Haas et al. 2024, arXiv 2303.11073, section 3.2).
+"""The Jacobian of the decoder half with respect to h as a matrix-free operator.
 
-``J = d denoised / d h`` at one sample. Forward products batch tangents with ``vmap(jvp)``, reverse products share one kept graph.
+Haas et al. 2024, arXiv 2303.11073, section 3.2.
+
+``J = d denoised / d h`` at one sample, in chunks of as many vectors as fit into memory. Reverse products go stage by
+stage (``staged.py``) unless the graphs of all stages are small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp, vmap
 
-from ..denoiser import Bottleneck, Callback
-from .precision import in_float32
+from ..denoiser import Bottleneck, Callback, NotFinite, all_finite
+from .by_differences import Step, best_step, differences, first_step
+from .cost import Need, free_bytes
+from .failures import explained, is_out_of_memory
+from .precision import full_float32, in_float32, widened
+from .staged import StagedDecoder
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 _CPU_CHUNK = 8  # beyond this, batching brings nothing on a CPU
 _MAX_CHUNK = 64
-_FREE_SHARE = 0.5  # of the free GPU memory that one chunk may take
+_SHARE = 0.8  # of the free memory that one chunk may take
+_GRAPHS_SHARE = 1 / 3  # of the free memory, for graphs that are held between passes
+FORWARD = ("auto", "exact", "one-sided", "central")
+_AGREES = 3e-3  # gap of the adjoint identity at which differences are taken; it sees a part of the error only
+_STEADY = 1e-2  # relative change of a difference with the length of its step
 _GAP = 1e-2  # of the adjoint identity; float32 rounding gives 1e-6, a wrong derivative far more
+
+
+@dataclass(frozen=True)
+class Route:
+    """How products are made, where the choice is not left to the engine.
+
+    Attributes:
+        chunk: vectors a pass; None chooses by free memory and what a vector takes.
+        forward: ``exact`` (forward mode), or ``one-sided`` or ``central`` differences of decodes where these pass
+            their check; ``auto`` takes forward mode where the graphs of all stages are held, else ``one-sided``.
+        keep: whether the graphs of all stages are held between passes; None if they take less than a third of what is
+            free.
+
+    Raises:
+        ValueError: a chunk below 1, or an unknown way.
+    """
+
+    chunk: int | None = None
+    forward: str = "auto"
+    keep: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1, got {self.chunk}; None chooses by free memory")
+        if self.forward not in FORWARD:
+            raise ValueError(f"forward must be one of {', '.join(FORWARD)}, got {self.forward!r}")
 
 
 class DecoderJacobian:
     """``J`` of shape ``(m, d)``: d numbers of h, m of the denoised image.
 
-    Works under ``torch.inference_mode`` and with weights made there. Products are computed in float32, or in float64 if h is; rows
-    may come in any float type and on any device, and results return to that device.
+    Works under ``torch.inference_mode`` and with weights made there. Products are computed in float32, or in float64 if
+    h is; rows may come in any float type and on any device, and results return to that device.
 
     Args:
         bottleneck: one captured sample, h `[1 c h w]`, of any float type.
-        chunk: vectors per pass; None chooses by device and free memory.
-        callback: called after every chunk with ``{"i", "n", "products"}``: passes done, passes expected at most, products
-            so far. May raise to cancel.
+        route: how products are made; a number is the vectors per pass.
+        callback: called after every chunk with ``{"i", "n", "products"}``: passes done, passes expected at most,
+            products so far. May raise to cancel.
 
     Attributes:
         jvps, vjps: products so far.
         passes: sequential passes through the decoder so far.
         planned: upper limit of the passes, for the callback; the solvers set it.
+        step: of the differences that make forward products, chosen by :meth:`check`; None for forward mode.
+        gap: what :meth:`check` gave last.
         algebra: the device for float64 algebra on its vectors: that of h, or the CPU where there is no float64 (MPS).
 
     Raises:
-        ValueError: more than one sample, an h that is not floating point, or a chunk below 1.
+        ValueError: more than one sample, or an h that is not floating point.
         RuntimeError: the decoder does not fit into memory or cannot be differentiated.
     """
 
-    def __init__(self, bottleneck: Bottleneck, chunk: int | None = None, callback: Callback | None = None):
+    def __init__(self, bottleneck: Bottleneck, route: Route | int | None = None, callback: Callback | None = None):
         if bottleneck.h.shape[0] != 1:
-            raise ValueError(f"a Jacobian belongs to one sample, got a batch of {bottleneck.h.shape[0]}; pick one image of the trajectory")
-        if chunk is not None and chunk < 1:
-            raise ValueError(f"chunk must be at least 1, got {chunk}; None chooses by free memory")
-        self.h0, self.decode = in_float32(bottleneck)
-        self.callback, self.planned = callback, 0
+            raise ValueError(
+                f"a Jacobian belongs to one sample, got a batch of {bottleneck.h.shape[0]}; pick one image of the"
+                " trajectory"
+            )
+        self.route = route if isinstance(route, Route) else Route(route)
+        self.h0 = widened(bottleneck.h)
+        self.callback = callback
+        self.planned = 0
         self.jvps = self.vjps = self.passes = 0
         self.algebra = torch.device("cpu") if self.h0.device.type == "mps" else self.h0.device
-        before = _allocated(self.h0)
+        smooth = bottleneck.smooth or bottleneck.decode
+        self.decode = in_float32(smooth, bottleneck.h)
+        chain = in_float32(bottleneck.fused or smooth, bottleneck.h)
         try:
-            with torch.no_grad():  # the weights need no graph; vjp keeps its own
-                self.y0, self._pull = vjp(self.decode, self.h0)[:2]
+            with full_float32(self.h0.device):
+                self.staged = StagedDecoder(chain, self.h0, self.decode, self._room())
         except RuntimeError as error:
-            raise _explained(error, 1) from error
+            raise explained(error, 1) from error
+        self.y0 = self.staged.y0
+        if not all_finite(self.y0):
+            raise NotFinite(
+                "the network gives NaN or infinite values here; load it in fp32 or bf16, or choose another sigma"
+            )
         self.shape = (self.y0.numel(), self.h0.numel())
-        self.chunk = chunk or _chunk_for(self.h0, _allocated(self.h0) - before)
-        self._halved = False
+        self.step: Step | None = None
+        self.gap = math.inf
+        self._checked = False
+        self._most: int | None = None  # after memory ran out
+
+    def _room(self) -> int | None:
+        """Bytes that graphs may take between passes, None for any."""
+        if self.route.keep is not None:
+            return None if self.route.keep else 0
+        free = free_bytes(self.h0.device)
+        return None if free is None else int(free * _GRAPHS_SHARE)
+
+    @property
+    def chunk(self) -> int:
+        """Vectors a pass: so many that what was measured of a pass fits into the free memory."""
+        if self._most is not None:
+            return self._most
+        if self.route.chunk is not None:
+            return self.route.chunk
+        return chunk_for(self.h0.device, self.staged.needs.values())
 
     @property
     def products(self) -> int:
@@ -84,15 +153,26 @@ class DecoderJacobian:
         """Rows `[b d]` -> `[b m]`: the change of the image when h moves along each row."""
         self._check(v, self.shape[1])
         self.jvps += len(v)
-        # A model that draws noise gets as far as ``check``, which says so; vmap alone would refuse it in its own words.
-        push = vmap(lambda row: jvp(self.decode, (self.h0,), (row.view_as(self.h0),))[1].reshape(-1), randomness="different")
-        return self._chunked(push, v, self.shape[0])
+        return self._chunked("push" if self.step is None else "decode", v, self.shape[0])
+
+    def responses(self, v: Tensor, weights: Tensor | None = None) -> Tensor:
+        """As :meth:`jvp`, more finely where that is made of differences; ``weights`` as in :meth:`check`."""
+        if self.step is None and self._ways() and not self._checked:
+            self.check(weights=weights)
+        step = self.step
+        if step is None:
+            return self.jvp(v)
+        self.step = step.central(float(self.h0.norm()))
+        try:
+            return self.jvp(v)
+        finally:
+            self.step = step
 
     def vjp(self, u: Tensor) -> Tensor:
         """Rows `[b m]` -> `[b d]`: the adjoint of :meth:`jvp`."""
         self._check(u, self.shape[0])
         self.vjps += len(u)
-        return self._chunked(vmap(lambda row: self._pull(row.view_as(self.y0))[0].reshape(-1)), u, self.shape[1])
+        return self._chunked("pull", u, self.shape[1])
 
     def to_scipy(self) -> LinearOperator:
         """The same operator for SciPy's solvers (SciPy needed), in float64 numpy."""
@@ -101,47 +181,117 @@ class DecoderJacobian:
         def wrap(product: Callable[[Tensor], Tensor]):
             return lambda x: product(torch.as_tensor(x).reshape(1, -1)).double().numpy()[0]
 
-        make = LinearOperator  # the class builds one of its kinds out of the functions, which its signature does not show
+        make = (
+            LinearOperator  # the class builds one of its kinds out of the functions, which its signature does not show
+        )
         return make(self.shape, matvec=wrap(self.jvp), rmatvec=wrap(self.vjp), dtype="float64")  # pyright: ignore[reportCallIssue]
 
-    def check(self, seed: int = 0) -> float:
-        """Relative gap between ``<J v, J v>`` and ``<v, J^T J v>`` for a random v; costs one product of each kind.
+    def check(self, seed: int = 0, weights: Tensor | None = None) -> float:
+        """Relative gap between ``<J v, J v>`` and ``<v, J^T J v>``; costs a few products of each kind.
+
+        It is taken for a random v. Where forward products are to be differences, their step is chosen here and v is
+        what ``J^T M J`` makes of a random one; differences that do not pass give way to finer ones, and these to
+        forward mode.
+
+        Args:
+            seed: of the random v.
+            weights: M, `[m]`: what of the output matters.
 
         Raises:
-            RuntimeError: J is zero, not finite, or the two products do not belong together.
+            RuntimeError: J is zero, or the two products do not belong together.
+            NotFinite: it is not finite.
         """
-        v = torch.randn(1, self.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(self.algebra)
+        v = torch.randn(1, self.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
+            self.algebra
+        )
+        self._checked = True
+        for way in self._ways():
+            self.gap = self._settle(way, v, weights)
+            if self.gap <= _AGREES:
+                return self.gap
+        self.step = None
+        self.gap, _ = self._gap(v, None)
+        if self.gap > _GAP:
+            raise RuntimeError(
+                f"forward and reverse derivatives differ by {self.gap:.1%}: the model answers differently from one call"
+                " to the next, so bypass nodes upstream that add noise or dropout inside the model; without such nodes"
+                " a kernel is wrong: update torch"
+            )
+        return self.gap
+
+    def _ways(self) -> tuple[str, ...]:
+        """Kinds of differences to be tried, in this order."""
+        if self.h0.dtype == torch.float64 or self.route.forward == "exact":
+            return ()
+        if self.route.forward == "auto" and self.staged.graphs:
+            return ()  # forward mode takes more than the graphs, so there is room for it
+        return ("central",) if self.route.forward == "central" else ("one-sided", "central")
+
+    def _settle(self, way: str, v: Tensor, weights: Tensor | None) -> float:
+        """Choose a step on one power step from ``v``; returns the gap there, infinite if it changes with the step."""
+        with self._decoding(1):
+            self.step = first_step(self.staged, way)
+        _, back = self._gap(v, weights)
+        row = back / back.norm()
+        with self._decoding(self.chunk):
+            here = row.to(self.h0.dtype).to(self.h0.device).view(1, *self.h0.shape)
+            matters = torch.ones(self.shape[0]) if weights is None else weights
+            self.step = best_step(self.staged, here, matters, self.step, self.chunk)
+        gap, _ = self._gap(row, weights)
+        return gap if self.step.spread <= _STEADY else math.inf
+
+    @contextmanager
+    def _decoding(self, vectors: int) -> Iterator[None]:
+        """Decode without a graph, and say what to do where memory runs out."""
+        try:
+            with torch.no_grad(), full_float32(self.h0.device):
+                yield
+        except RuntimeError as error:
+            raise explained(error, vectors) from error
+
+    def _gap(self, v: Tensor, weights: Tensor | None) -> tuple[float, Tensor]:
+        """Relative gap of ``<J v, M J v> = <v, J^T M J v>``, and ``J^T M J v``."""
         jv = self.jvp(v)
-        jtjv = self.vjp(jv)
-        if not (torch.isfinite(jv).all() and torch.isfinite(jtjv).all()):
-            raise RuntimeError("the Jacobian is not finite: the model overflows here; load it in float32 or choose another sigma")
-        left, right = float(jv.double().square().sum()), float((v * jtjv.double()).sum())
+        masked = jv if weights is None else jv * weights.to(jv)
+        back = self.vjp(masked).double()
+        left = float((jv.double() * masked.double()).sum())
         if left == 0:
             raise RuntimeError(
-                "the image does not depend on h at this layer; another node replaces it or cuts it off: bypass that node or choose "
-                "another layer"
+                "the image does not depend on h at this layer; another node replaces it or cuts it off: bypass that"
+                " node or choose another layer"
             )
-        gap = abs(left - right) / left
-        if gap > _GAP:
-            raise RuntimeError(
-                f"forward and reverse derivatives differ by {gap:.1%}: the model answers differently from one call to the next, so bypass "
-                "nodes upstream that add noise or dropout inside the model; without such nodes a kernel is wrong: update torch"
-            )
-        return gap
+        return abs(left - float((v * back).sum())) / left, back
+
+    def summary(self) -> str:
+        """Say how products are made, for people."""
+        forward = "forward mode"
+        if self.step is not None:
+            share = self.step.length / float(self.h0.norm())
+            forward = f"{self.step.way} differences, step {share:.1e} of |h|, gap to the exact adjoint {self.gap:.1e}"
+        backward = "one graph" if self.staged.graphs else f"{len(self.staged.chain.stages)} stages"
+        return f"forward products by {forward}; reverse products through {backward}; {self.chunk} vectors a pass"
 
     def _check(self, rows: Tensor, width: int) -> None:
         if rows.dim() != 2 or rows.shape[1] != width:
             raise ValueError(f"expected rows of {width} numbers, [b {width}], got {list(rows.shape)}")
 
-    def _chunked(self, product: Callable[[Tensor], Tensor], rows: Tensor, width: int) -> Tensor:
-        home, at = rows.device, 0
+    def _chunked(self, direction: str, rows: Tensor, width: int) -> Tensor:
+        home = rows.device
+        at = 0
         rows = rows.detach().to(self.h0.dtype).to(self.h0.device).contiguous()  # narrowed first: MPS has no float64
         done = [rows.new_zeros(0, width)]
         while at < len(rows):
-            part = rows[at : at + self.chunk]
-            result = self._attempt(product, part)
+            # The first passes are of one and of two vectors, and what they take is measured.
+            trial = self._trial(direction)
+            part = rows[at : at + (trial or self.chunk)]
+            result = self._attempt(direction, part, len(part) == trial)
             if result is None:
                 continue
+            if not all_finite(result):
+                raise NotFinite(
+                    "the Jacobian is not finite: the network overflows here; load it in fp32 or bf16, or choose another"
+                    " sigma"
+                )
             done.append(result)
             at += len(part)
             self.passes += 1
@@ -149,16 +299,29 @@ class DecoderJacobian:
                 self.callback({"i": self.passes, "n": max(self.planned, self.passes), "products": self.products})
         return torch.cat(done).to(home)
 
-    def _attempt(self, product: Callable[[Tensor], Tensor], part: Tensor) -> Tensor | None:
-        """The product, or None if memory ran out for the first time and the chunk is now half as long."""
+    def _trial(self, direction: str) -> int | None:
+        """Vectors of a pass that is to be measured; None if there is nothing to learn."""
+        if self.route.chunk is not None or self._most is not None:
+            return None
+        trial = self.staged.needs[direction].next
+        return trial if trial == 1 or self.chunk > 1 else None
+
+    def _attempt(self, direction: str, part: Tensor, measured: bool) -> Tensor | None:
+        """The products, or None if memory ran out and the chunk is now half as long."""
+        at = self.y0 if direction == "pull" else self.h0
         try:
-            with torch.no_grad():
-                return product(part).detach()
+            with torch.no_grad(), full_float32(self.h0.device):
+                rows = part.view(len(part), *at.shape)
+                if direction == "decode" and self.step is not None:
+                    product = differences(self.staged, rows, self.step, measured)
+                else:
+                    product = getattr(self.staged, direction)(rows, measured)
+                return product.detach().reshape(len(part), -1)
         except RuntimeError as error:
-            if self._halved or len(part) == 1 or not _out_of_memory(error):
-                raise _explained(error, len(part)) from error
+            if len(part) == 1 or not is_out_of_memory(error):
+                raise explained(error, len(part)) from error
         # Only out here has the traceback, and with it the memory it held, been let go.
-        self._halved, self.chunk = True, len(part) // 2
+        self._most = len(part) // 2
         if self.h0.is_cuda:
             torch.cuda.empty_cache()
         return None
@@ -166,35 +329,18 @@ class DecoderJacobian:
 
 class _Transpose:
     def __init__(self, J: DecoderJacobian):
-        self._J, self.shape = J, (J.shape[1], J.shape[0])
+        self._J = J
+        self.shape = (J.shape[1], J.shape[0])
 
     def __matmul__(self, u: Tensor) -> Tensor:
         return self._J.vjp(u[None])[0] if u.dim() == 1 else self._J.vjp(u.T).T
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
-def _explained(error: RuntimeError, vectors: int) -> RuntimeError:
-    if _out_of_memory(error):
-        kind = type(error) if isinstance(error, torch.cuda.OutOfMemoryError) else RuntimeError  # the host frees models for its own kind
-        return kind(f"out of memory with {vectors} Jacobian vectors at a time; use a smaller picture or k, or free GPU memory")
-    if isinstance(error, NotImplementedError):
-        return RuntimeError(
-            f"a kernel of this model has no derivative ({str(error).splitlines()[0][:160]}); load it unquantised, with plain attention"
-        )
-    return error
-
-
-def _allocated(h: Tensor) -> int:
-    return torch.cuda.memory_allocated(h.device) if h.is_cuda else 0
-
-
-def _chunk_for(h: Tensor, graph: int) -> int:
-    """Vectors that fit: each needs less than the graph of one sample, whose size in bytes is known by now."""
-    if not h.is_cuda:
-        return _CPU_CHUNK
-    free = torch.cuda.mem_get_info(h.device)[0] + torch.cuda.memory_reserved(h.device) - torch.cuda.memory_allocated(h.device)
-    return int(max(1, min(_MAX_CHUNK, free * _FREE_SHARE // max(graph, 1))))
+def chunk_for(device: torch.device, needs: Iterable[Need]) -> int:
+    """The most vectors whose passes fit into a share of the free memory; at least 1."""
+    free = free_bytes(device)
+    most = _MAX_CHUNK if device.type == "cuda" else _CPU_CHUNK
+    if free is None:
+        return most
+    sizes = list(needs)
+    return next((n for n in range(most, 1, -1) if max((need.of(n) for need in sizes), default=0) <= _SHARE * free), 1)

@@ -1,7 +1,10 @@
-"""LOCO Edit (Chen et al. 2024, arXiv 2409.02374, alg. 1): directions of x itself, by the masked Jacobian of the posterior mean.
+"""LOCO Edit: directions of x itself, by the masked Jacobian of the posterior mean.
 
-Top singular vectors of ``M d denoised / d x``, the top ``rank`` of the complement projected away. The projection is the paper's; it
-is weak, because a handful of vectors out of all of x-space hardly meet the region's own (see ``region.py`` for what does).
+Chen et al. 2024, arXiv 2409.02374, alg. 1.
+
+Top singular vectors of ``M d denoised / d x``, the top ``rank`` of the complement projected away. The projection is the
+paper's; it is weak, because a handful of vectors out of all of x-space hardly meet the region's own (see ``region.py``
+for what does).
 """
 
 from __future__ import annotations
@@ -13,13 +16,17 @@ from torch import Tensor
 
 from ..denoiser import Callback, Denoiser
 from ..directions import Directions
+from ..fingerprint import without_patches
 from .jacobian import DecoderJacobian
-from .krylov import block_krylov, is_full
+from .krylov import SolverSettings, block_krylov, is_full
 from .mask import output_weights
 
 
 class Preset(NamedTuple):
-    """What the paper's code uses on one data set: level t (share of T), k, rank, and the length of the whole step."""
+    """What the paper's unsupervised script uses on one data set.
+
+    Level t (share of T), k, rank, and the length of the whole step.
+    """
 
     t: float
     k: int
@@ -34,18 +41,27 @@ PRESETS = {
     "Flower": Preset(0.7, 5, 5, 16 * 0.5),
     "MetFaces": Preset(0.7, 1, 0, 3 * 2.0),
     "LSUN Church": Preset(0.6, 5, 5, 4.0),
-    "Stable Diffusion": Preset(0.7, 1, 5, 8.0),
-    "LCM": Preset(0.5, 1, 5, 5.0),
-    "DeepFloyd IF": Preset(0.75, 1, 5, 10.0),
+    "Stable Diffusion": Preset(0.7, 5, 5, 16 * 0.2),
+    "LCM": Preset(0.519, 5, 5, 24 * 0.4),  # step 2 of 4
+    "DeepFloyd IF": Preset(0.75, 5, 5, 64 * 0.2),  # the host has no loader for it; kept for workflows that name it
 }
 STATE = "x"
 """The layer name of directions that live in the state rather than in h."""
 
 
 def loco(
-    model: Denoiser, x: Tensor, sigma: float, mask: Tensor | None, *, k: int = 1, rank: int = 5, iterations: int = 12, seed: int = 0,
-    chunk: int | None = None, callback: Callback | None = None,
-) -> Directions:  # fmt: skip
+    model: Denoiser,
+    x: Tensor,
+    sigma: float,
+    mask: Tensor | None,
+    *,
+    k: int = 1,
+    rank: int = 5,
+    iterations: int = 12,
+    seed: int = 0,
+    chunk: int | None = None,
+    callback: Callback | None = None,
+) -> Directions:
     """Directions of the state.
 
     Args:
@@ -66,9 +82,12 @@ def loco(
     """
     if k < 1 or rank < 0:
         raise ValueError(f"k must be at least 1 and rank at least 0, got {k} and {rank}")
+    channels, height, width = x.shape[1:]
+    output_weights(mask, (channels, height, width))  # refused before the network is asked
     J = DecoderJacobian(model.split(x, x.new_full((1,), sigma), STATE), chunk, callback)
     J.check(seed)
-    weights = output_weights(mask, (J.y0.shape[1], J.y0.shape[2], J.y0.shape[3])).to(J.algebra, J.h0.dtype)
+    channels, height, width = J.y0.shape[1:]
+    weights = output_weights(mask, (channels, height, width)).to(J.algebra, J.h0.dtype)
     v, spectrum = _top(J, weights, k, iterations, seed)
     if rank and not is_full(weights):
         away, _ = _top(J, 1 - weights, rank, iterations, seed + 1)
@@ -77,14 +96,15 @@ def loco(
     y = J.jvp(v).double()
     v = v * torch.where(y @ weights.double() < 0, -1.0, 1.0)[:, None]
     w = weights.double()
-    inside, outside = (y.square() @ w).sqrt(), (y.square() @ (1 - w)).sqrt()
+    inside = (y.square() @ w).sqrt()
+    outside = (y.square() @ (1 - w)).sqrt()
     return Directions(
         vectors=v.float().reshape(1, k, *x.shape[1:]).cpu(),
         sigmas=torch.tensor([sigma], dtype=torch.float64),
         gain=inside[None].float().cpu(),
         leak=outside[None].float().cpu(),
         layer=STATE,
-        fingerprint=model.fingerprint.partition("+")[0],
+        fingerprint=without_patches(model.fingerprint),
         mask=None if mask is None else mask.float().cpu(),
         method=f"LOCO rank {rank}",
         spectrum=spectrum.float().cpu(),
@@ -93,6 +113,15 @@ def loco(
 
 def _top(J: DecoderJacobian, weights: Tensor, k: int, iterations: int, seed: int) -> tuple[Tensor, Tensor]:
     """Top right singular vectors `[k d]` of the masked Jacobian and all singular values of the basis."""
-    basis = block_krylov(J, weights, k, blocks=iterations, widen=0, seed=seed)
+    basis = block_krylov(
+        J,
+        weights,
+        SolverSettings(
+            k=k,
+            iterations=iterations,
+            widen=0,
+            seed=seed,
+        ),
+    )
     values, turn = torch.linalg.eigh(basis.gram()[0])
     return turn.flip(1)[:, :k].T @ basis.q, values.flip(0).clamp_min(0).sqrt()

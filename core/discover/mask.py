@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from ..masks import fit_mask
 
 _EMPTY = 1e-3
 _ASPECT = 0.02  # relative; rounding to whole pixels is allowed
@@ -12,7 +13,9 @@ _RANGE = 1e-6
 
 
 def output_weights(mask: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
-    """A mask as weights of the flattened image, `[c*h*w]` float32: resized by area, one value for all channels.
+    """Turn a mask into weights of the flattened image, `[c*h*w]` float32.
+
+    It is resized as all masks are, one value for all channels.
 
     Args:
         mask: `[h w]` in 0..1, soft or hard, at any resolution of the image's aspect, or None for everything.
@@ -31,8 +34,13 @@ def output_weights(mask: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
         raise ValueError("mask must hold numbers in 0..1, without NaN; check the node that made it")
     high, wide = painted.shape
     if abs(high * w - wide * h) > _ASPECT * max(high * w, wide * h):
-        raise ValueError(f"mask must have the aspect of the image ({w}x{h}), got {wide}x{high}; make it from the same picture")
-    grid = F.interpolate(painted[None, None], size=(h, w), mode="area")[0, 0].clamp(0, 1)
+        raise ValueError(
+            f"mask must have the aspect of the image ({w}x{h}), got {wide}x{high}; make it from the same picture"
+        )
+    grid = fit_mask(painted.clamp(0, 1), h, w)
     if float(grid.max()) < _EMPTY:
-        raise ValueError("mask is empty: nothing is selected at the size of the image; paint the region white")
+        raise ValueError(
+            "mask is empty: nothing is selected at the size of the image; paint the region (right click on Load Image,"
+            " Open in MaskEditor: what is painted there is the region)"
+        )
     return grid.reshape(1, -1).expand(c, -1).reshape(-1)

@@ -1,7 +1,9 @@
-"""Single-vector power iteration with deflation (Haas et al. 2024, arXiv 2303.11073, alg. 1; the solver of RBE, arXiv 2412.12912).
+"""Single-vector power iteration with deflation.
 
-The reference that faster solvers are held against. Each vector is kept orthogonal to those already found, which the released
-RBE code had commented out, so that there components 2 and 3 repeat the first.
+Haas et al. 2024, arXiv 2303.11073, alg. 1; the solver of RBE, arXiv 2412.12912.
+
+The reference that faster solvers are held against. Each vector is kept orthogonal to those already found, which the
+released RBE code had commented out, so that there components 2 and 3 repeat the first.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from .subspace import Singular
 _NOTHING = 1e-12  # of the largest squared singular value: the rest of the region is without effect
 
 
-def power_iteration(J: DecoderJacobian, weights: Tensor, k: int = 3, *, iterations: int = 50, tol: float = 1e-4, seed: int = 0) -> Singular:
+def power_iteration(
+    J: DecoderJacobian, weights: Tensor, k: int = 3, *, iterations: int = 50, tol: float = 1e-4, seed: int = 0
+) -> Singular:
     """Top singular vectors of ``diag(weights)^1/2 J``, one after the other.
 
     Args:
@@ -28,17 +32,20 @@ def power_iteration(J: DecoderJacobian, weights: Tensor, k: int = 3, *, iteratio
     """
     g = torch.Generator().manual_seed(seed)
     weights = weights.to(J.algebra)
-    found = torch.zeros(0, J.shape[1], dtype=torch.float64, device=J.algebra)
-    squares, worst = [], 0.0
+    vectors = torch.zeros(0, J.shape[1], dtype=torch.float64, device=J.algebra)
+    squares = []
+    worst = 0.0
     for _ in range(k):
-        v = torch.randn(J.shape[1], generator=g, dtype=torch.float64).to(found)
-        v -= found.T @ (found @ v)
+        v = torch.randn(J.shape[1], generator=g, dtype=torch.float64).to(vectors)
+        v -= vectors.T @ (vectors @ v)
         v /= v.norm()
-        square, turned = 0.0, 0.0
+        square = 0.0
+        turned = 0.0
         for _ in range(iterations):
             w = J.vjp(J.jvp(v[None]) * weights)[0].double()
-            w -= found.T @ (found @ w)
-            square, size = float(w @ v), float(w.norm())
+            w -= vectors.T @ (vectors @ w)
+            square = float(w @ v)
+            size = float(w.norm())
             if size <= _NOTHING * max(squares, default=0.0) or size == 0:
                 break
             w /= size
@@ -46,7 +53,7 @@ def power_iteration(J: DecoderJacobian, weights: Tensor, k: int = 3, *, iteratio
             v = w
             if turned < tol:
                 break
-        found = torch.cat([found, v[None]])
+        vectors = torch.cat([vectors, v[None]])
         squares.append(max(square, 0.0))
         worst = max(worst, turned)
-    return Singular(found, torch.tensor(squares, dtype=torch.float64).sqrt(), worst)
+    return Singular(vectors, torch.tensor(squares, dtype=torch.float64).sqrt(), worst)

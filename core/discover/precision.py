@@ -1,30 +1,36 @@
-"""Half-precision networks differentiated in float32 (mixed precision the other way round: Micikevicius et al. 2018, arXiv 1710.03740).
+"""Half-precision networks differentiated in float32.
 
-In bfloat16 a Jacobian product is wrong by a percent. Reloading the model in float32 is not ours to do, so the decoder is run with
-every narrower float widened on its way into a torch call.
+Mixed precision the other way round: Micikevicius et al. 2018, arXiv 1710.03740.
+
+In bfloat16 a Jacobian product is wrong by a percent. Reloading the model in float32 is not ours to do, so the decoder
+is run with every narrower float widened on its way into a torch call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..denoiser import Bottleneck
+from ..chain import Chain, Stage
 
 _BYTES = 4  # of a float32
 _LOOKS = frozenset(
-    "__get__ __setitem__ __getitem__ view view_as reshape narrow select chunk split unbind transpose permute movedim expand expand_as "
-    "flatten squeeze unsqueeze t".split()
+    "__get__ __setitem__ __getitem__ view view_as reshape narrow select chunk split unbind transpose permute movedim"
+    " expand expand_as flatten squeeze unsqueeze t".split()
 )
 """Calls that compute nothing: attributes, views, and writing into a part."""
 
 
 class Widened(TorchFunctionMode):
-    """Inside ``with Widened():`` every torch call sees float32 for narrower floats: weights, activations and requested dtypes."""
+    """Let every torch call inside ``with Widened():`` see float32 for narrower floats.
+
+    Weights, activations and requested dtypes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,27 +55,55 @@ class Widened(TorchFunctionMode):
     def _wide_tensor(self, value: Tensor) -> Tensor:
         if not isinstance(value, nn.Parameter):
             return value.float()
-        if id(value) not in self._weights:  # a weight is widened once; holding it too keeps its id from being given away
+        if (
+            id(value) not in self._weights
+        ):  # a weight is widened once; holding it too keeps its id from being given away
             self._weights[id(value)] = value, value.detach().float()
         return self._weights[id(value)][1]
 
 
-def in_float32(bottleneck: Bottleneck) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """``h`` and ``decode`` (``smooth``, if there is one) in float32 (float64 stays).
+def in_float32(decode: Stage, h: Tensor) -> Chain:
+    """A decoder in float32 (float64 stays), stage by stage, for an h like the one given."""
+    chain = Chain.of(decode)
+    return chain if h.element_size() >= _BYTES else chain.inside(_in_float32)
+
+
+def _in_float32(stage: Stage) -> Stage:
+    """A stage run in float32; what it widens of the weights is let go when it ends."""
+
+    def run(h: Any) -> Any:
+        with Widened():
+            return stage(h)
+
+    return run
+
+
+def widened(h: Tensor) -> Tensor:
+    """``h`` in float32 (float64 stays).
 
     Raises:
-        ValueError: h is not floating point.
+        ValueError: it is not floating point.
     """
-    h = bottleneck.h.detach()
+    h = h.detach()
     if not h.is_floating_point():
-        raise ValueError(f"h must be floating point to be differentiated, got {h.dtype}; load the unquantised release of this model")
-    plain = bottleneck.smooth or bottleneck.decode
-    if h.element_size() >= _BYTES:
-        return h, plain
-    mode = Widened()
+        raise ValueError(
+            f"h must be floating point to be differentiated, got {h.dtype}; load the unquantised release of this model"
+        )
+    return h if h.element_size() >= _BYTES else h.float()
 
-    def decode(h: Tensor) -> Tensor:
-        with mode:
-            return plain(h)
 
-    return h.float(), decode
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Keep float32 what it is: GPUs would run convolutions in TF32, whose mantissa is that of float16."""
+    if device.type != "cuda":
+        yield
+        return
+    places: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = False
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.allow_tf32 = value

@@ -1,4 +1,7 @@
-"""Local basis of the pullback metric (Park et al. 2023, arXiv 2307.12868, section 3.2): the directions of x that move h most."""
+"""Local basis of the pullback metric: the directions of x that move h most.
+
+Park et al. 2023, arXiv 2307.12868, section 3.2.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,24 @@ from torch import Tensor
 
 from ..denoiser import Bottleneck, Callback, Denoiser
 from ..directions import Directions
+from ..fingerprint import without_patches
 from .jacobian import DecoderJacobian
-from .krylov import block_krylov
+from .krylov import SolverSettings, block_krylov
 from .loco import STATE
 
 
 def pullback(
-    model: Denoiser, x: Tensor, sigma: float, *, k: int = 5, layer: str = "middle", iterations: int = 12, seed: int = 0,
-    chunk: int | None = None, callback: Callback | None = None,
-) -> tuple[Directions, Tensor]:  # fmt: skip
+    model: Denoiser,
+    x: Tensor,
+    sigma: float,
+    *,
+    k: int = 5,
+    layer: str = "middle",
+    iterations: int = 12,
+    seed: int = 0,
+    chunk: int | None = None,
+    callback: Callback | None = None,
+) -> tuple[Directions, Tensor]:
     """Top right singular vectors of ``d h / d x``.
 
     No mask enters: the method has none, and picks a direction by its index.
@@ -29,24 +41,36 @@ def pullback(
         iterations, seed, chunk, callback: as in :func:`core.discover.loco.loco`.
 
     Returns:
-        Unit directions of x with layer ``x`` (gain: how far h moves per unit step), and the images of each in h, unit rows `[k d]`.
+        Unit directions of x with layer ``x`` (gain: how far h moves per unit step), and the images of each in h, unit
+        rows `[k d]`.
     """
     rows = x.new_full((1,), sigma)
-    J = DecoderJacobian(Bottleneck(x, lambda y: model.split(y, rows.expand(len(y)), layer, smooth=True).h, STATE), chunk, callback)
+    J = DecoderJacobian(
+        Bottleneck(x, lambda y: model.split(y, rows.expand(len(y)), layer, smooth=True).h, STATE), chunk, callback
+    )
     J.check(seed)
-    basis = block_krylov(J, torch.ones(J.shape[0]), k, blocks=iterations, widen=0, seed=seed)
+    basis = block_krylov(
+        J,
+        torch.ones(J.shape[0]),
+        SolverSettings(
+            k=k,
+            iterations=iterations,
+            widen=0,
+            seed=seed,
+        ),
+    )
     values, turn = torch.linalg.eigh(basis.gram()[0])
     top = turn.flip(1)[:, :k].T
     u = top @ basis.b.double()
     size = u.norm(dim=1)
-    found = Directions(
+    directions = Directions(
         vectors=(top @ basis.q).float().reshape(1, k, *x.shape[1:]).cpu(),
         sigmas=torch.tensor([sigma], dtype=torch.float64),
         gain=size[None].float().cpu(),
         leak=torch.zeros(1, k),
         layer=STATE,
-        fingerprint=model.fingerprint.partition("+")[0],
+        fingerprint=without_patches(model.fingerprint),
         method=f"pullback of {layer}",
         spectrum=values.flip(0).clamp_min(0).sqrt().float().cpu(),
     )
-    return found, (u / size[:, None]).cpu()
+    return directions, (u / size[:, None]).cpu()

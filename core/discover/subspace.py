@@ -1,6 +1,9 @@
-"""Block subspace iteration with Rayleigh-Ritz (Park et al. 2023, arXiv 2307.12868, alg. 1; LOCO Edit, arXiv 2409.02374).
+"""Block subspace iteration with Rayleigh-Ritz.
 
-Stops on the angle between successive subspaces; the released codes compare vectors elementwise, which a flipped sign defeats.
+Park et al. 2023, arXiv 2307.12868, alg. 1; LOCO Edit, arXiv 2409.02374.
+
+Stops on the angle between successive subspaces; the released codes compare vectors elementwise, which a flipped sign
+defeats.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ _DEPENDENT = 1e-7  # of a unit row: what is left below this is rounding
 
 
 class Singular(NamedTuple):
-    """Right singular vectors `[k d]` float64, orthonormal rows; singular values `[k]`; sine of the angle of the last step."""
+    """Right singular vectors `[k d]` float64, orthonormal rows.
+
+    Singular values `[k]`; sine of the angle of the last step.
+    """
 
     vectors: Tensor
     values: Tensor
@@ -28,8 +34,8 @@ def orthonormal(rows: Tensor, against: Tensor | None = None) -> Tensor:
 
     Args:
         rows: any rows; without ``against`` as many come back, completed by arbitrary ones if they are dependent.
-        against: orthonormal rows `[n d]`. They are projected out, and what depends on them or on each other is dropped, so that
-            `[0..b d]` comes back.
+        against: orthonormal rows `[n d]`. They are projected out, and what depends on them or on each other is dropped,
+            so that `[0..b d]` comes back.
     """
     rows = rows.double()
     if against is None:
@@ -38,14 +44,21 @@ def orthonormal(rows: Tensor, against: Tensor | None = None) -> Tensor:
     for _ in range(2):
         rows = rows - (rows @ against.T) @ against
     _, size, turned = torch.linalg.svd(rows, full_matrices=False)
-    kept = turned[size > _DEPENDENT][: rows.shape[1] - len(against)]
+    fresh = turned[size > _DEPENDENT][: rows.shape[1] - len(against)]
     # What was small before it was scaled to unit length has brought rounding along.
-    kept = kept - (kept @ against.T) @ against
-    return torch.linalg.qr(kept.T)[0].T.contiguous()
+    fresh = fresh - (fresh @ against.T) @ against
+    return torch.linalg.qr(fresh.T)[0].T.contiguous()
 
 
 def subspace_iteration(
-    J: DecoderJacobian, weights: Tensor, k: int = 5, *, block: int | None = None, iterations: int = 50, tol: float = 1e-3, seed: int = 0
+    J: DecoderJacobian,
+    weights: Tensor,
+    k: int = 5,
+    *,
+    block: int | None = None,
+    iterations: int = 50,
+    tol: float = 1e-3,
+    seed: int = 0,
 ) -> Singular:
     """Top singular vectors of ``diag(weights)^1/2 J`` together.
 
@@ -60,8 +73,11 @@ def subspace_iteration(
     """
     g = torch.Generator().manual_seed(seed)
     weights = weights.to(J.algebra)
-    v = orthonormal(torch.randn(max(block or k, k), J.shape[1], generator=g, dtype=torch.float64).to(J.algebra))
-    top, squares, moved = v[:0], torch.zeros(k, dtype=torch.float64), 1.0
+    rows = torch.randn(max(block or k, k), J.shape[1], generator=g, dtype=torch.float64)
+    v = orthonormal(rows.to(J.algebra))
+    top = v[:0]
+    squares = torch.zeros(k, dtype=torch.float64)
+    moved = 1.0
     for i in range(iterations):
         w = J.vjp(J.jvp(v) * weights).double()
         inner = v @ w.T

@@ -8,7 +8,7 @@ from .factors import EYE_COLORS, HAIR_COLORS, Factors
 
 
 def caption(factors: Factors, i: int, rng: random.Random | None = None) -> str:
-    """One sentence about face ``i``.
+    """Write one sentence about face ``i``.
 
     Args:
         factors: a batch of faces.

@@ -1,4 +1,7 @@
-"""What the attribute heads of the embedded autoencoders are fitted to: the factors of the face world as yes or no, or as numbers."""
+"""Label codes of the embedded autoencoders by the factors of the face world.
+
+As yes or no, or as numbers: what attribute heads are fitted to.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ NUMBERS = tuple(f.name for f in FACTORS if not f.classes and not f.circular)
 
 
 def yes_no(factors: Factors) -> Tensor:
-    """Values of :data:`YES_NO`, `[b n]` of 0 and 1."""
+    """Read the values of :data:`YES_NO`, `[b n]` of 0 and 1."""
     columns = [factors["glasses"]]
     for name, classes in CLASSES.items():
         columns += [(factors[name].long() == i).float() for i in range(len(classes))]
@@ -23,5 +26,5 @@ def yes_no(factors: Factors) -> Tensor:
 
 
 def numbers(factors: Factors) -> Tensor:
-    """Values of :data:`NUMBERS` as shares of their range, `[b n]` in 0..1."""
+    """Read the values of :data:`NUMBERS` as shares of their range, `[b n]` in 0..1."""
     return torch.stack([(factors[n] - BY_NAME[n].low) / (BY_NAME[n].high - BY_NAME[n].low) for n in NUMBERS], 1)

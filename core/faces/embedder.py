@@ -1,4 +1,7 @@
-"""The image-text embedder of the face world: two small towers (CLIP, arXiv 2103.00020), trained by ``train_embedder``."""
+"""The image-text embedder of the face world: two small towers, trained by ``train_embedder``.
+
+CLIP, arXiv 2103.00020.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..own_file import read_own
+from ..files.kinds import FACE_EMBEDDER
+from .shipped import convolutions, load_shipped
 from .words import ATTRIBUTES, HUES, SUBJECTS
 
-SIZE, MAX_BYTES = 64, 8 * 2**20
+SIZE = 64
 WIDTHS = (32, 64, 96, 128)
-DIM, LONGEST = 128, 48
+DIM = 128
+LONGEST = 48
 SPACE = "hspace face world 1"
 _GLUE = ("a", "an", "the", "of", "with", "and", "in", "wearing", "has", "having")
-WORDS = tuple(sorted({w for a in ATTRIBUTES for phrases in a.phrases for p in phrases for w in p.split()} | {*SUBJECTS, *_GLUE, *HUES}))
+WORDS = tuple(
+    sorted(
+        {w for a in ATTRIBUTES for phrases in a.phrases for p in phrases for w in p.split()}
+        | {*SUBJECTS, *_GLUE, *HUES}
+    )
+)
 # Of the sentences that a prompt is averaged over (core.train.directional); they say nothing of a face.
-_PASSED = frozenset("at bad blurry bright close cropped drawing good itap low painting rendering resolution sketch up who is very".split())
+_FILLERS = (
+    "at bad blurry bright close cropped drawing good itap low painting rendering resolution sketch up who is very"
+)
+_PASSED = frozenset(_FILLERS.split())
 _NUMBER = {word: i + 1 for i, word in enumerate(WORDS)}  # 0 pads
 
 
 def tokens(prompts: Sequence[str]) -> Tensor:
-    """Word numbers `[b n]`, padded with 0.
+    """Convert sentences to word numbers `[b n]`, padded with 0.
 
     Raises:
         ValueError: no prompt, one without a single word that says something, or a word that the face world has not.
@@ -39,7 +52,11 @@ def tokens(prompts: Sequence[str]) -> Tensor:
         row = [_NUMBER[w] for w in words if w in _NUMBER][:LONGEST]
         if unknown or not any(WORDS[i - 1] not in _GLUE for i in row):
             known = ", ".join(w for w in WORDS if w not in _GLUE)
-            what = f"knows not {unknown[0]!r} of {prompt!r}" if unknown else f"knows no word that says something in {prompt!r}"
+            what = (
+                f"knows not {unknown[0]!r:.60} of {prompt!r:.200}"
+                if unknown
+                else f"knows no word that says something in {prompt!r:.200}"
+            )
             raise ValueError(f"the face embedder {what}; it knows {known}")
         rows.append(row)
     width = max(map(len, rows))
@@ -53,10 +70,7 @@ class FaceEmbedder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for i, (inp, out) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
-            layers += [nn.Conv2d(inp, out, 5 if i == 0 else 3, 2, 2 if i == 0 else 1), nn.GroupNorm(8, out), nn.SiLU()]
-        self.features = nn.Sequential(*layers)
+        self.features = convolutions(WIDTHS)
         self.picture = nn.Sequential(nn.Flatten(), nn.Linear(WIDTHS[-1] * 16, 256), nn.SiLU(), nn.Linear(256, DIM))
         self.words = nn.Embedding(len(WORDS) + 1, DIM, padding_idx=0)
         self.places = nn.Parameter(0.02 * torch.randn(LONGEST, DIM))
@@ -73,10 +87,10 @@ class FaceEmbedder(nn.Module):
         return F.normalize(self.picture(self.features(images)), dim=-1)
 
     def sentences(self, numbers: Tensor) -> Tensor:
-        """Word numbers `[b n]` -> unit vectors `[b d]`, with a graph."""
-        seen = numbers > 0
-        x = self.sentence(self.words(numbers) + self.places[: numbers.shape[1]], src_key_padding_mask=~seen)
-        mean = (x * seen[..., None]).sum(1) / seen.sum(1, keepdim=True)
+        """Embed word numbers `[b n]` as unit vectors `[b d]`, with a graph."""
+        present = numbers > 0
+        x = self.sentence(self.words(numbers) + self.places[: numbers.shape[1]], src_key_padding_mask=~present)
+        mean = (x * present[..., None]).sum(1) / present.sum(1, keepdim=True)
         return F.normalize(self.meaning(mean), dim=-1)
 
     @torch.no_grad()
@@ -86,16 +100,11 @@ class FaceEmbedder(nn.Module):
 
 
 def load_embedder(path: str | Path, device: torch.device | str = "cpu") -> FaceEmbedder:
-    """The shipped embedder.
+    """Load the shipped embedder.
 
     Raises:
         ValueError: the file is missing or is not an embedder of this version.
     """
-    net = FaceEmbedder()
-    try:
-        state, info = read_own(path, "hspace_face_embedder", 1, MAX_BYTES)
-        net.load_state_dict(state)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} is not the face embedder of this version ({error}); restore it from the repository") from error
-    net.info = info
-    return net.to(device).eval().requires_grad_(False)
+    net, facts = load_shipped(FaceEmbedder(), path, FACE_EMBEDDER, "face embedder")
+    net.info = facts
+    return net.to(device)

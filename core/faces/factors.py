@@ -53,7 +53,8 @@ FACTORS = (
 NAMES = tuple(f.name for f in FACTORS)
 BY_NAME = {f.name: f for f in FACTORS}
 
-_BINS, _FOLDS = 8, 16
+_BINS = 8
+_FOLDS = 16
 
 
 def sample(n: int, generator: torch.Generator, held_out: bool = False) -> Factors:
@@ -67,8 +68,8 @@ def sample(n: int, generator: torch.Generator, held_out: bool = False) -> Factor
         generator: a CPU generator.
         held_out: which of the two sets.
     """
-    kept: list[Tensor] = []
-    while sum(len(k) for k in kept) < n:
+    parts: list[Tensor] = []
+    while sum(len(k) for k in parts) < n:
         m = max(64, 2 * n) if not held_out else 32 * max(n, 8)
         u = torch.rand(m, len(FACTORS), generator=generator)
         columns = []
@@ -82,12 +83,12 @@ def sample(n: int, generator: torch.Generator, held_out: bool = False) -> Factor
             else:
                 columns.append(f.low + v * (f.high - f.low))
         rows = torch.stack(columns, 1)
-        kept.append(rows[is_held_out(from_matrix(rows)) == held_out])
-    return from_matrix(torch.cat(kept)[:n])
+        parts.append(rows[is_held_out(from_matrix(rows)) == held_out])
+    return from_matrix(torch.cat(parts)[:n])
 
 
 def is_held_out(factors: Factors) -> Tensor:
-    """True where a face belongs to the held-out set: one cell in 16 of an 8-bin lattice over all factors. `[b]` bool.
+    """Mark held-out faces, `[b]` bool: one cell in 16 of an 8-bin lattice over all factors.
 
     A property of the face itself, so no seed, shard or resumed run can train on one.
     """
@@ -99,7 +100,7 @@ def is_held_out(factors: Factors) -> Tensor:
 
 
 def neutral(n: int = 1, **values: float | Tensor) -> Factors:
-    """``n`` copies of the neutral face with some factors set.
+    """Copy the neutral face ``n`` times, with some factors set.
 
     Raises:
         ValueError: an unknown factor name.
@@ -107,14 +108,16 @@ def neutral(n: int = 1, **values: float | Tensor) -> Factors:
     unknown = set(values) - set(NAMES)
     if unknown:
         raise ValueError(f"unknown factor {sorted(unknown)}; the face world has {', '.join(NAMES)}")
-    return {f.name: torch.as_tensor(values.get(f.name, f.neutral), dtype=torch.float32).expand(n).clone() for f in FACTORS}
+    return {
+        f.name: torch.as_tensor(values.get(f.name, f.neutral), dtype=torch.float32).expand(n).clone() for f in FACTORS
+    }
 
 
 def to_matrix(factors: Factors) -> Tensor:
-    """Factors as one `[b 18]` tensor in the order of ``NAMES``."""
+    """Stack factors as one `[b 18]` tensor in the order of ``NAMES``."""
     return torch.stack([factors[n] for n in NAMES], 1)
 
 
 def from_matrix(rows: Tensor) -> Factors:
-    """The inverse of :func:`to_matrix`."""
+    """Invert :func:`to_matrix`."""
     return {n: rows[:, i] for i, n in enumerate(NAMES)}

@@ -9,7 +9,7 @@ from .head import Head, flat, wide
 
 
 def draw_nose(canvas: Canvas, head: Head) -> None:
-    """Ridge, tip, highlight and nostrils."""
+    """Draw ridge, tip, highlight and nostrils."""
     size = wide(0.055 + 0.055 * head.f["nose_size"])
     w = canvas.window(-0.12, 0.30, -0.40, 0.40)
     x = w.x - wide(head.features_x + 0.02 * head.f["yaw"])
@@ -19,7 +19,9 @@ def draw_nose(canvas: Canvas, head: Head) -> None:
     side = (0.5 - 0.5 * (x / size) * lit_side).clamp(0, 1)
     shade = 0.93 - 0.07 * (1 - side)
     canvas.paint(w, canvas.cover(ridge) * 0.55, flat(head.skin) * shade[:, None])
-    canvas.paint(w, canvas.cover(tip), flat(head.skin) * flat(head.colour(0.90, 0.82, 0.80)) * (shade + 0.06)[:, None], "nose")
+    canvas.paint(
+        w, canvas.cover(tip), flat(head.skin) * flat(head.colour(0.90, 0.82, 0.80)) * (shade + 0.06)[:, None], "nose"
+    )
     highlight = ellipse(x + 0.25 * size, w.y - 0.15 + 0.30 * size, size * 0.36, size * 0.26)
     canvas.paint(w, canvas.cover(highlight) * 0.55, (head.skin * 1.12).clamp(0, 1))
     nostrils = ellipse(x.abs() - size * 0.42, w.y - 0.15 - size * 0.42, size * 0.22, size * 0.16)
@@ -27,16 +29,19 @@ def draw_nose(canvas: Canvas, head: Head) -> None:
 
 
 def draw_mouth(canvas: Canvas, head: Head) -> None:
-    """Lips bent by the smile; when open, the inside with teeth and tongue."""
-    smile, opening = wide(head.f["smile"]), wide(head.f["mouth_open"])
+    """Draw lips bent by the smile; when open, the inside with teeth and tongue."""
+    smile = wide(head.f["smile"])
+    opening = wide(head.f["mouth_open"])
     w = canvas.window(0.16, 0.66, -0.52, 0.52)
     half = 0.205 + 0.025 * smile - 0.020 * opening
     x = w.x - wide(head.features_x)
     t = x / half
-    arch, bend = 1 - t * t, 0.135
+    arch = 1 - t * t
+    bend = 0.135
     y = w.y - (0.370 + bend * smile * (0.45 - t * t))
     slope = (1 + (2 * bend * smile * t / half) ** 2).sqrt()
-    above, below = opening * 0.050 * arch, opening * 0.140 * arch
+    above = opening * 0.050 * arch
+    below = opening * 0.140 * arch
     thick = 0.030 * arch.clamp_min(0) ** 0.5 + 0.012
     ends = (x.abs() - half) * 0.9
     lip = head.skin * head.colour(0.86, 0.50, 0.50)
@@ -54,8 +59,9 @@ def draw_mouth(canvas: Canvas, head: Head) -> None:
 
 
 def draw_eyes(canvas: Canvas, head: Head) -> None:
-    """Whites, iris and pupil turned by the gaze, lids."""
-    yaw, openness = wide(head.f["yaw"]), wide(head.f["eye_open"])
+    """Draw whites, iris and pupil turned by the gaze, lids."""
+    yaw = wide(head.f["yaw"])
+    openness = wide(head.f["eye_open"])
     w = canvas.window(-0.24, 0.12, -0.62, 0.62)
     which = torch.where(w.x < wide(head.features_x), -1.0, 1.0)
     x = w.x - wide(head.features_x) - which * wide(head.eyes_x)
@@ -82,7 +88,7 @@ def draw_eyes(canvas: Canvas, head: Head) -> None:
 
 
 def draw_brows(canvas: Canvas, head: Head) -> None:
-    """Brows: height and tilt (positive: inner ends up, sad; negative: angry)."""
+    """Draw brows: height and tilt (positive: inner ends up, sad; negative: angry)."""
     w = canvas.window(-0.50, -0.12, -0.62, 0.62)
     which = torch.where(w.x < wide(head.features_x), -1.0, 1.0)
     x = (w.x - wide(head.features_x)) * which - wide(head.eyes_x)  # positive outwards
@@ -93,19 +99,22 @@ def draw_brows(canvas: Canvas, head: Head) -> None:
 
 
 def draw_glasses(canvas: Canvas, head: Head) -> None:
-    """Tinted lenses, rims, bridge and temples, with the opacity of the factor."""
+    """Draw tinted lenses, rims, bridge and temples, with the opacity of the factor."""
     opacity = wide(head.f["glasses"])
     if not bool((opacity > 1e-3).any()):
         return
     w = canvas.window(-0.28, 0.17, -0.75, 0.75)
-    centre, eyes = wide(head.features_x), wide(head.eyes_x)
+    centre = wide(head.features_x)
+    eyes = wide(head.eyes_x)
     which = torch.where(w.x < centre, -1.0, 1.0)
     x = w.x - centre - which * (eyes + 0.004)
     y = w.y + 0.045
     rim = rounded_box(x, y, 0.180 * (1 - 0.06 * which * wide(head.f["yaw"])), 0.158, 0.09)
     canvas.paint(w, canvas.cover(rim) * 0.16 * opacity, head.colour(0.75, 0.88, 1.0))
     bridge = torch.maximum((y + 0.045).abs() - 0.020, (w.x - centre).abs() - (eyes - 0.17))
-    outside = torch.maximum((w.x - wide(head.x)).abs() - wide(head.half_width + 0.02), eyes + 0.18 - (w.x - centre).abs())
+    outside = torch.maximum(
+        (w.x - wide(head.x)).abs() - wide(head.half_width + 0.02), eyes + 0.18 - (w.x - centre).abs()
+    )
     temple = torch.maximum((y + 0.05).abs() - 0.020, outside)
     frame = torch.minimum(torch.minimum(rim.abs() - 0.021, bridge), temple)
     canvas.paint(w, canvas.cover(frame) * opacity, head.colour(0.13, 0.12, 0.17), "glasses")

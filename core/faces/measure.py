@@ -1,4 +1,7 @@
-"""One edit in numbers: change by region, and in the face world how far each known factor moved (no paper: its factors are our own)."""
+"""Measure one edit: change by region, and in the face world how far each known factor moved.
+
+There is no paper: its factors are our own.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,18 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
-from ..faces.regressor import Regressor, factor_change
-from .image import leak_ratio, psnr, region_change, ssim
+from ..float64 import widen
+from ..measure.image import leak_ratio, psnr, region_change, ssim
+from .regressor import Regressor, factor_change
 
 _SSIM_WINDOW = 11
 
 
 @dataclass(frozen=True)
 class EditReport:
-    """Means over the batch. Changes of pixels are on the -1..1 scale, changes of factors in fractions of their full range.
+    """One edit in numbers, means over the batch.
+
+    Changes of pixels are on the -1..1 scale, changes of factors in fractions of their full range.
 
     Attributes:
         images: number of pairs.
@@ -54,15 +60,15 @@ class EditReport:
     regressor_quality: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
-        """Plain numbers, text and None: ready for JSON."""
+        """Convert to plain numbers, text and None: ready for JSON."""
         return asdict(self)
 
     def to_json(self) -> str:
-        """The report as JSON."""
+        """Write the report as JSON."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def table(self) -> str:
-        """The report as Markdown: pixels, then factors, the largest change first."""
+        """Write the report as Markdown: pixels, then factors, the largest change first."""
         rows = [
             ("change inside the mask", _number(self.inside)),
             ("change outside the mask", _number(self.outside)),
@@ -73,20 +79,31 @@ class EditReport:
         ]
         lines = ["| pixels (scale -1..1) | value |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]
         if self.factors:
-            lines += ["", "| factor | change, of its range | size | read with (R2 or accuracy) |", "|---|---:|---:|---:|"]
+            lines += [
+                "",
+                "| factor | change, of its range | size | read with (R2 or accuracy) |",
+                "|---|---:|---:|---:|",
+            ]
             for name in sorted(self.sizes, key=lambda n: -self.sizes[n]):
                 shown = f"**{name}**" if name == self.target else name
                 quality = _number(self.regressor_quality.get(name))
                 lines.append(f"| {shown} | {self.factors[name]:+.3f} | {self.sizes[name]:.3f} | {quality} |")
             lines += [
                 "",
-                f"{self.target} moved {self.moved:+.3f}; the others {self.leaked:.3f} on average, most of all {self.largest_other}.",
+                (
+                    f"{self.target} moved {self.moved:+.3f}; the others {self.leaked:.3f} on average, most of all"
+                    f" {self.largest_other}."
+                ),
             ]
         return "\n".join(lines)
 
 
 def measure_edit(
-    before: Tensor, after: Tensor, mask: Tensor | None = None, regressor: Regressor | None = None, target: str | None = None
+    before: Tensor,
+    after: Tensor,
+    mask: Tensor | None = None,
+    regressor: Regressor | None = None,
+    target: str | None = None,
 ) -> EditReport:
     """Compare an edited picture with the unedited reconstruction.
 
@@ -98,16 +115,19 @@ def measure_edit(
         target: the factor that was meant to move; default the one that moved most.
 
     Raises:
-        ValueError: shapes that do not fit, an empty mask, pictures that the regressor cannot read, or an unknown target.
+        ValueError: shapes that do not fit, an empty mask, pictures that the regressor cannot read, or an unknown
+            target.
     """
     whole = psnr(before, after)
     inside = outside = ratio = None
     if mask is not None:
         within, without = region_change(before, after, mask)
-        inside, outside, ratio = _mean(within), _mean(without), _mean(leak_ratio(within, without))
+        inside = _mean(within)
+        outside = _mean(without)
+        ratio = _mean(leak_ratio(within, without))
     pixels = {
         "images": len(before),
-        "change": float((after.double() - before.double()).abs().mean()),
+        "change": float((widen(after) - widen(before)).abs().mean()),
         "inside": inside,
         "outside": outside,
         "leak_ratio": ratio,
@@ -116,7 +136,9 @@ def measure_edit(
     }
     if regressor is None:
         if target is not None:
-            raise ValueError(f"the target factor {target!r} needs a regressor to be read with; give one, or leave the target out")
+            raise ValueError(
+                f"the target factor {target!r} needs a regressor to be read with; give one, or leave the target out"
+            )
         return EditReport(**pixels)
     device = next(regressor.parameters()).device
     moved = factor_change(regressor, *(v.to(device, torch.float32).clamp(-1, 1) / 2 + 0.5 for v in (before, after)))
@@ -141,7 +163,7 @@ def measure_edit(
 
 
 def _mean(values: Tensor) -> float | None:
-    """Mean over the samples where the figure exists; None if it exists nowhere."""
+    """Average over the samples where the figure exists; None if it exists nowhere."""
     known = values[torch.isfinite(values)]
     return float(known.mean()) if len(known) else None
 

@@ -16,8 +16,8 @@ _REACH: dict[str, tuple[str | None, dict[str, tuple[float, ...]]]] = {
     "hair": ("hair", {"hair_length": (0, 0.25, 0.5, 0.75, 1)}),
     "glasses": (None, {"glasses": (0, 1)}),
 }
-"""Region -> the part it is made of, and the settings whose union is its reach; without a part, what differs between the settings
-(the lenses tint the eyes behind them, which stay visible)."""
+"""Region -> the part it is made of, and the settings whose union is its reach; without a part, what differs between the
+settings (the lenses tint the eyes behind them, which stay visible)."""
 
 _VISIBLE = 1 / 255
 
@@ -25,7 +25,7 @@ REGIONS = tuple(_REACH)
 
 
 def region_mask(factors: Factors, region: str, size: int = 64) -> Tensor:
-    """Mask of a region on each face, whatever its factors are set to now.
+    """Draw the mask of a region on each face, whatever its factors are set to now.
 
     Args:
         factors: `b` faces.
@@ -43,7 +43,10 @@ def region_mask(factors: Factors, region: str, size: int = 64) -> Tensor:
     part, settings = _REACH[region]
     reach = []
     for values in product(*settings.values()):
-        posed = {**factors, **{n: torch.full_like(factors[n], v, dtype=torch.float32) for n, v in zip(settings, values, strict=True)}}
+        posed = {
+            **factors,
+            **{n: torch.full_like(factors[n], v, dtype=torch.float32) for n, v in zip(settings, values, strict=True)},
+        }
         image, parts = render(posed, size, masks=part is not None)
         reach.append(parts[part] if part else image)
     drawn = torch.stack(reach)

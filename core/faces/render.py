@@ -1,4 +1,7 @@
-"""The procedural renderer of the face world: named factors -> anti-aliased picture and exact part masks. No data set needed."""
+"""The procedural renderer of the face world: named factors -> anti-aliased picture and exact part masks.
+
+No data set needed.
+"""
 
 from __future__ import annotations
 
@@ -20,24 +23,29 @@ _SKIN = ((1.00, 0.86, 0.76), (0.93, 0.73, 0.58), (0.74, 0.52, 0.37), (0.46, 0.30
 
 @torch.no_grad()
 def render(
-    factors: Factors, size: int = 64, supersample: int = 1, masks: bool = False, device: torch.device | str | None = None
+    factors: Factors,
+    size: int = 64,
+    supersample: int = 1,
+    masks: bool = False,
+    device: torch.device | str | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Draw faces.
 
     Args:
-        factors: every factor of :data:`core.faces.factors.FACTORS`, `[b]` each. ``glasses`` between 0 and 1 is their opacity.
+        factors: every factor of :data:`core.faces.factors.FACTORS`, `[b]` each. ``glasses`` between 0 and 1 is their
+            opacity.
         size: pixels of a side.
         supersample: draw this many times larger and average; edges are smooth without it.
         masks: also return the parts.
         device: where to draw; default: where the factors are.
 
     Returns:
-        Pictures `[b 3 size size]` in 0..1, and part -> visible coverage `[b size size]` for :data:`PARTS` (empty without ``masks``).
-        The parts of a pixel add up to 1.
+        Pictures `[b 3 size size]` in 0..1, and part -> visible coverage `[b size size]` for :data:`PARTS` (empty
+        without ``masks``). The parts of a pixel add up to 1.
     """
     f = {name: v.to(device or v.device, torch.float32) for name, v in factors.items()}
-    like = f["smile"]
-    canvas = Canvas(len(like), size * supersample, masks, like.device)
+    smile = f["smile"]
+    canvas = Canvas(len(smile), size * supersample, masks, smile.device)
     head = _pose(f)
     draw_back(canvas, head)
     draw_shirt(canvas, head)
@@ -48,7 +56,8 @@ def render(
     draw_brows(canvas, head)
     draw_front_hair(canvas, head)
     draw_glasses(canvas, head)
-    image, parts = canvas.image.clamp_(0, 1), canvas.parts or {}
+    image = canvas.image.clamp_(0, 1)
+    parts = canvas.parts or {}
     if masks:
         parts = {p: parts.get(p, torch.zeros_like(image[:, 0])) for p in PARTS}
     if supersample > 1:
@@ -58,8 +67,8 @@ def render(
 
 
 def _pose(f: Factors) -> Head:
-    like = f["smile"]
-    hair = like.new_tensor(_HAIR)[f["hair_color"].long()]
+    smile = f["smile"]
+    hair = smile.new_tensor(_HAIR)[f["hair_color"].long()]
     hx = 0.05 * f["yaw"]
     return Head(
         f=f,
@@ -67,9 +76,9 @@ def _pose(f: Factors) -> Head:
         x=hx,
         features_x=hx + 0.085 * f["yaw"],
         eyes_x=0.215 + 0.02 * f["face_width"],
-        skin=table(like.new_tensor(_SKIN), f["skin"]),
+        skin=table(smile.new_tensor(_SKIN), f["skin"]),
         hair=(hair * (1 + 0.22 * f["hair_shade"][:, None])).clamp(0, 1),
-        iris=like.new_tensor(_IRIS)[f["eye_color"].long()],
+        iris=smile.new_tensor(_IRIS)[f["eye_color"].long()],
         background=from_hue(f["bg_hue"], 0.34, 0.90),
         shirt=from_hue(f["shirt_hue"], 0.55, 0.68),
     )

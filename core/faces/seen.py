@@ -14,8 +14,10 @@ SIZE = 64
 
 
 @torch.no_grad()
-def seen(factors: Factors, *eyes: Callable[[Tensor], Tensor], device: torch.device | str = "cpu", batch: int = 100) -> list[Tensor]:
-    """Faces are rendered in batches, so that no more than these are ever there.
+def seen(
+    factors: Factors, *eyes: Callable[[Tensor], Tensor], device: torch.device | str = "cpu", batch: int = 100
+) -> list[Tensor]:
+    """Render faces in batches, so that no more than these are ever there.
 
     Args:
         factors: of the faces.

@@ -1,34 +1,47 @@
-"""Write the directions that come with the pack: ``python -m core.faces.shipped`` (the mouth of the demo's portrait)."""
+"""What the two small networks of the face world share: convolutions over a picture, and a shipped file (no paper)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
-import torch
+from torch import nn
 
-from ..directions_io import save_directions
-from ..discover.find import discover
-from ..invert.fixed_point import invert_fixed_point
-from ..networks.read import load_denoiser
-from ..schedule import karras
-from .factors import sample
-from .portrait import SEED
-from .regions import region_mask
-from .render import render
+from ..files.exchange import read
+from ..files.kinds import Kind
 
-FOLDER = Path("weights/directions")
-SIGMA = 1.6
+Net = TypeVar("Net", bound=nn.Module)
 
 
-def main() -> None:
-    """Invert the portrait, discover five directions of its mouth, save them."""
-    model = load_denoiser("weights/face_model.safetensors")
-    face = sample(1, torch.Generator().manual_seed(SEED), held_out=True)
-    path = invert_fixed_point(model, render(face, 64)[0] * 2 - 1, karras(20, 20.0))
-    step = path.nearest(SIGMA)
-    found, report = discover(model, path.states[step], float(path.sigmas[step]), region_mask(face, "mouth", 64)[0])
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    save_directions(FOLDER / "mouth.safetensors", found)
-    print(report["text"])
+def convolutions(widths: Sequence[int]) -> nn.Sequential:
+    """Build convolutions that halve a picture `[b 3 h w]` once a width."""
+    layers: list[nn.Module] = []
+    for i, (inp, out) in enumerate(zip((3, *widths), widths, strict=False)):
+        layers += [nn.Conv2d(inp, out, 5 if i == 0 else 3, 2, 2 if i == 0 else 1), nn.GroupNorm(8, out), nn.SiLU()]
+    return nn.Sequential(*layers)
 
 
-if __name__ == "__main__":
-    main()
+def load_shipped(net: Net, path: str | Path, kind: Kind, name: str) -> tuple[Net, dict[str, Any]]:
+    """Load the weights of a network that ships, and freeze it.
+
+    Args:
+        net: of any weights.
+        path: of the file.
+        kind: of the file.
+        name: of the network, for people.
+
+    Returns:
+        ``net`` in evaluation mode, and the facts of the file.
+
+    Raises:
+        ValueError: the file is missing or is not of this version.
+    """
+    try:
+        facts, state = read(path, kind)
+        net.load_state_dict(state)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is not the {name} of this version ({error}); restore it from the repository"
+        ) from error
+    return net.eval().requires_grad_(False), facts

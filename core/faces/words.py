@@ -40,19 +40,21 @@ ATTRIBUTES = (
     Attribute("brows", (("raised eyebrows",), ("lowered eyebrows",))),
     Attribute("background", tuple((f"a {h} background",) for h in HUES)),
     Attribute("shirt", tuple((f"a {h} shirt",) for h in HUES)),
-)  # fmt: skip
+)
 SUBJECTS = ("person", "face", "portrait", "photo", "picture")
 
 
 def attributes(factors: Factors) -> Tensor:
-    """Value of every attribute of :data:`ATTRIBUTES` for each face, `[b a]` long."""
+    """Read the value of every attribute of :data:`ATTRIBUTES` off each face, `[b a]` long."""
     f = factors
 
     def ends(name: str, low: float, high: float, first_is_high: bool = False) -> Tensor:
         below, above = (2, 1) if first_is_high else (1, 2)
         return torch.where(f[name] < low, below, torch.where(f[name] > high, above, UNSAID))
 
-    mood = torch.where(f["smile"] > 0.35, 1, torch.where(f["smile"] < -0.35, 2, torch.where(f["smile"].abs() < 0.2, 3, UNSAID)))
+    mood = torch.where(
+        f["smile"] > 0.35, 1, torch.where(f["smile"] < -0.35, 2, torch.where(f["smile"].abs() < 0.2, 3, UNSAID))
+    )
     shown = f["eye_open"] > 0.45
     columns = [
         mood,
@@ -74,14 +76,14 @@ def attributes(factors: Factors) -> Tensor:
 
 
 def _hue(turn: Tensor) -> Tensor:
-    """The nearest named hue, unsaid near the borders between two."""
+    """Find the nearest named hue, unsaid near the borders between two."""
     place = turn * len(HUES)
     off = (place - place.round()).abs()
     return torch.where(off < 0.35, place.round().long() % len(HUES) + 1, UNSAID)
 
 
 def describe(values: Tensor, rng: random.Random, most: int = 6) -> tuple[str, list[int]]:
-    """A sentence about some attributes of one face, in random order and words.
+    """Write a sentence about some attributes of one face, in random order and words.
 
     Args:
         values: of one face, `[a]`, from :func:`attributes`.
@@ -106,3 +108,8 @@ def describe(values: Tensor, rng: random.Random, most: int = 6) -> tuple[str, li
         subject = f"{mood} {subject}"
     text = f"a {subject}" + (" with " + " and ".join(clauses) if clauses else "")
     return (text.removeprefix("a ") if rng.random() < 0.2 else text), sorted(said)
+
+
+def face_phrases() -> list[str]:
+    """List the first phrase of every value of every attribute, for whoever looks for the word that fits a picture."""
+    return [phrases[0] for attribute in ATTRIBUTES for phrases in attribute.phrases]

@@ -11,29 +11,40 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from .ddpm import count
+from ..networks.ddpm import count
+from ..text import MESSAGE, cleaned, quoted
 
 Family = Literal["ddpm", "guided"]
 State = dict[str, Tensor]
 
 
 class FileError(ValueError):
-    """A file that cannot be used; the message says what is wrong with it and what to do."""
+    """A file that cannot be used.
+
+    The message says what is wrong with it and what to do, in at most 1000 printable characters.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(cleaned(message, MESSAGE))
 
 
-LATENT = "this is a latent or text-conditional diffusion model, not a pixel one; load it with the stock Load Checkpoint node"
+LATENT = (
+    "this is a latent or text-conditional diffusion model, not a pixel one; load it with the stock Load Checkpoint node"
+)
 KNOWN = (
-    "expected a pixel DDPM (celeba_hq.ckpt, DiffusionCLIP), a diffusers UNet2DModel (google/ddpm-*) or an unconditional "
+    "expected a pixel DDPM (celeba_hq.ckpt, DiffusionCLIP), a diffusers UNet2DModel (google/ddpm-*) or a "
     "guided-diffusion U-Net (P2, ILVR, OpenAI 256x256)"
 )
-_EMA, _PLAIN = ("ema", "ema_state_dict", "model_ema", "ema_model"), ("state_dict", "model", "model_state_dict")
+_EMA = ("ema", "ema_state_dict", "model_ema", "ema_model")
+_PLAIN = ("state_dict", "model", "model_state_dict")
 
 
 def unwrap(content: Any, depth: int = 3) -> tuple[State, str]:
     """Find the network among what a training script saved.
 
-    A file may be the weights alone, a dictionary around them, or a row such as DDIM's and SDEdit's (weights, optimiser, epoch,
-    step, moving average). The moving average is taken when it names the same weights as the model beside it; otherwise the model.
+    A file may be the weights alone, a dictionary around them, or a row such as DDIM's and SDEdit's (weights, optimiser,
+    epoch, step, moving average). The moving average is taken when it names the same weights as the model beside it;
+    otherwise the model.
 
     Returns:
         The weights without ``module.`` prefixes, and where they were found ("" if they were the whole file).
@@ -76,10 +87,10 @@ def _same_shapes(a: State, b: State) -> bool:
 
 
 def short(names: Any, most: int = 5) -> str:
-    """Up to ``most`` names for an error message, each cut to a readable length."""
+    """List up to ``most`` names for an error message, each cut to a readable length."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(ascii(str(n)[:70])[1:-1] for n in names[:most]) + more
+    return ", ".join(ascii(str(n)[:70])[1:-1][:70] for n in names[:most]) + more
 
 
 def native(state: State) -> tuple[Family, State]:
@@ -93,14 +104,35 @@ def native(state: State) -> tuple[Family, State]:
     if "encoder.out.3.weight" in state and any(k.endswith(".cond_emb_layers.1.weight") for k in state):
         raise FileError("this is a diffusion autoencoder; load it with Load DiffAE")
     if "temb.dense.0.weight" in state:
-        return "ddpm", _renamed((k, k.replace(".downsample.op.", ".downsample.conv."), v) for k, v in state.items())
+        return "ddpm", renamed((k, k.replace(".downsample.op.", ".downsample.conv."), v) for k, v in state.items())
     if "time_embedding.linear_1.weight" in state and any(k.startswith("down_blocks.") for k in state):
-        return "ddpm", _renamed(_from_diffusers(state))
+        return "ddpm", renamed(_from_diffusers(state))
     if "time_embed.0.weight" in state and any(k.startswith("input_blocks.") for k in state):
+        state = _unlabelled(state)
         if not any(k.startswith("output_blocks.") for k in state):
-            raise FileError("this is the encoder of a classifier (it has no output_blocks), not a diffusion model; load the diffusion file")
+            raise FileError(
+                "this is the encoder of a classifier (it has no output_blocks), not a diffusion model; load the"
+                " diffusion file"
+            )
         return "guided", state
     raise FileError(f"unknown weights ({short(state)}); {KNOWN}. Latent models: use the stock Load Checkpoint node")
+
+
+def _unlabelled(state: State) -> State:
+    """Strip a class-conditional network (ImageNet) of its labels, as the code of DiffusionCLIP and Asyrp does.
+
+    A label adds its row of ``label_emb`` to the step embedding and nothing else, so that the network without any is
+    whole.
+    """
+    label = state.get("label_emb.weight")
+    if label is None:
+        return state
+    if label.dim() != 2 or label.shape[1] != state["time_embed.0.weight"].shape[0]:
+        raise FileError(
+            f"its label_emb is {list(label.shape)[:8]}, not one row of the step embedding a class; it is of an unknown"
+            " variant"
+        )
+    return {k: v for k, v in state.items() if k != "label_emb.weight"}
 
 
 _RENAMES = [
@@ -140,31 +172,49 @@ def _from_diffusers(state: State) -> Iterator[tuple[str, str, Tensor]]:
         yield key, name, value[:, :, None, None] if linear else value
 
 
-def _renamed(triples: Iterable[tuple[str, str, Tensor]]) -> State:
+def renamed(triples: Iterable[tuple[str, str, Tensor]]) -> State:
+    """Collect weights under their new names, of ``(old name, new name, weight)``.
+
+    Raises:
+        FileError: two of them have one new name.
+    """
     state: State = {}
     for key, name, value in triples:
         if name in state:
-            raise FileError(f"two weights mean the same thing ({short([key])}); the file mixes two layouts, use the original release")
+            raise FileError(
+                f"two weights mean the same thing ({short([key])}); the file mixes two layouts, use the original"
+                " release"
+            )
         state[name] = value
     return state
 
 
 _DIFFUSERS = {
-    "attention_head_dim": None, "flip_sin_to_cos": False, "freq_shift": 1, "downsample_padding": 0, "norm_eps": 1e-6,
-    "norm_num_groups": 32, "act_fn": "silu", "center_input_sample": False, "mid_block_scale_factor": 1,
-    "time_embedding_type": "positional", "resnet_time_scale_shift": "default",
-}  # fmt: skip
+    "attention_head_dim": None,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "downsample_padding": 0,
+    "norm_eps": 1e-6,
+    "norm_num_groups": 32,
+    "act_fn": "silu",
+    "center_input_sample": False,
+    "mid_block_scale_factor": 1,
+    "time_embedding_type": "positional",
+    "resnet_time_scale_shift": "default",
+}
 
 
 def check_diffusers_config(config: Mapping[str, Any]) -> None:
-    """Refuse a ``UNet2DModel`` whose settings differ from those of google/ddpm-*: the shapes of its weights would not show it.
+    """Refuse a ``UNet2DModel`` whose settings differ from those of google/ddpm-*.
+
+    The shapes of its weights would not show it.
 
     Raises:
         FileError: the settings that differ.
     """
-    wrong = [f"{k} = {config[k]!r}"[:80] for k, v in _DIFFUSERS.items() if k in config and config[k] != v]
+    wrong = [f"{k} = {quoted(config[k])}" for k, v in _DIFFUSERS.items() if k in config and config[k] != v]
     if wrong:
         raise FileError(
-            f"the config.json beside it sets {short(wrong)}; only models configured as google/ddpm-celebahq-256 is can be read. "
-            "Move config.json away if it belongs to another file"
+            f"the config.json beside it sets {short(wrong)}; only models configured as google/ddpm-celebahq-256 is can"
+            " be read. Move config.json away if it belongs to another file"
         )

@@ -1,22 +1,22 @@
-"""What the exact inversions EDICT (arXiv 2211.12446) and BDIA (arXiv 2307.10829) share: float64 states and the pair that is kept."""
+"""What the exact inversions EDICT and BDIA (arXiv 2307.10829) share: float64 states and the pair that is kept.
+
+ArXiv 2211.12446.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser, is_flow
-from ..trajectory import Trajectory
+from ..denoiser import Denoiser, predict
+from ..trajectory import ExactMethod, Trajectory
 from .ddim import levels, lift
 
 
-def wide(x: Tensor) -> Tensor:
-    """``x`` in float64, in which steps are undone to the last digits; float32 where the device has no float64."""
-    return x if x.device.type == "mps" else x.double()
-
-
 class Noise:
-    """The noise estimate of float64 states by a network of another dtype: a function of the rounded state, the same up and down.
+    """The noise estimate of float64 states by a network of another dtype.
+
+    It is a function of the rounded state, the same up and down.
 
     Args:
         model: any denoiser.
@@ -27,22 +27,30 @@ class Noise:
     """
 
     def __init__(self, model: Denoiser, dtype: torch.dtype):
-        self.model, self.dtype, self.flow = model, dtype, is_flow(model)
+        self.model = model
+        self.dtype = dtype
         self.denoised: Tensor | None = None
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        """Eps of ``x`` `[b c h w]` at ``sigma`` > 0, in the dtype of ``x``."""
+        """Estimate eps of ``x`` `[b c h w]` at ``sigma`` > 0, in the dtype of ``x``."""
         at = x.to(self.dtype)
-        denoised = self.denoised = self.model(at, levels(at, sigma))
+        denoised = self.denoised = predict(self.model, at, levels(at, sigma))
         return (at.to(x) - denoised.to(x)) / sigma
 
     def lifted(self, x: Tensor, low: float, high: float) -> Tensor:
-        """Eps at ``high`` of a state of ``low``, as in convention B of :mod:`core.invert.ddim`."""
-        return self(lift(x, low, high, self.flow), high)
+        """Estimate eps at ``high`` of a state of ``low``, as in convention B of :mod:`core.invert.ddim`."""
+        return self(lift(x, low, high, self.model.noising), high)
 
 
-def coupled(model: Denoiser, grid: Tensor, states: list[Tensor], pair: tuple[Tensor, Tensor], dtype: torch.dtype, **how) -> Trajectory:
-    """The trajectory of a coupled inversion.
+def coupled(
+    model: Denoiser,
+    grid: Tensor,
+    states: list[Tensor],
+    pair: tuple[Tensor, Tensor],
+    dtype: torch.dtype,
+    exact: ExactMethod,
+) -> Trajectory:
+    """Build the trajectory of a coupled inversion.
 
     Args:
         model: that was inverted.
@@ -50,8 +58,14 @@ def coupled(model: Denoiser, grid: Tensor, states: list[Tensor], pair: tuple[Ten
         states: clean first, `[b c h w]` each.
         pair: the two states of the way back.
         dtype: of the trajectory's states.
-        how: ``method`` ("edict", "bdia") and its parameter, to be found again in ``extra["exact"]``.
+        exact: which inversion it is, with its parameter.
     """
-    number = next(v for k, v in how.items() if k != "method")
-    extra = {"flow": is_flow(model), "exact": how, "pair": torch.stack(pair)}
-    return Trajectory(grid, torch.stack([s.to(dtype) for s in states[::-1]]), model.fingerprint, f"{how['method']} {number:g}", extra=extra)
+    return Trajectory(
+        grid,
+        torch.stack([s.to(dtype) for s in states[::-1]]),
+        model.fingerprint,
+        f"{exact.method} {exact.parameter:g}",
+        noising=model.noising,
+        exact=exact,
+        pair=torch.stack(pair),
+    )

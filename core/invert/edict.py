@@ -1,7 +1,8 @@
 """EDICT, exact inversion by two coupled states (Wallace et al. 2022, arXiv 2211.12446, eqs. 13-16).
 
-A step moves each state by the other's eps, then mixes them, both of which can be undone. Undoing the mixing of ``p`` multiplies the
-difference of the two by ``1 / p^2`` a step (its eigenvalues are 1 and ``p^2``: 1.4e3 over 50 steps at 0.93), hence float64 states.
+A step moves each state by the other's eps, then mixes them, both of which can be undone. Undoing the mixing of ``p``
+multiplies the difference of the two by ``1 / p^2`` a step (its eigenvalues are 1 and ``p^2``: 1.4e3 over 50 steps at
+0.93), hence float64 states.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..denoiser import Callback, Denoiser
-from ..trajectory import Trajectory
-from .coupled import Noise, coupled, wide
-from .inputs import IMAGE_LIMIT, check_image, check_sigmas
+from ..denoiser import Callback, Denoiser, report_step
+from ..float64 import widen
+from ..inputs import IMAGE_LIMIT, check_image, check_sigmas
+from ..trajectory import ExactMethod, Trajectory
+from .coupled import Noise, coupled
 
-MIXING, LOWEST = 0.93, 0.85
+MIXING = 0.93
+LOWEST = 0.85
 
 
 def edict_down(eps: Noise, x: Tensor, y: Tensor, sigma: float, nxt: float, p: float) -> tuple[Tensor, Tensor]:
-    """One step of sampling from ``sigma`` to ``nxt``; two model calls."""
+    """Take one step of sampling from ``sigma`` to ``nxt``; two model calls."""
     x = x + (nxt - sigma) * eps(y, sigma)
     y = y + (nxt - sigma) * eps.lifted(x, nxt, sigma)
     x = p * x + (1 - p) * y
@@ -28,7 +31,7 @@ def edict_down(eps: Noise, x: Tensor, y: Tensor, sigma: float, nxt: float, p: fl
 
 
 def edict_up(eps: Noise, x: Tensor, y: Tensor, sigma: float, nxt: float, p: float) -> tuple[Tensor, Tensor]:
-    """What :func:`edict_down` came from: its inverse, back from ``nxt`` to ``sigma``."""
+    """Invert :func:`edict_down`, back from ``nxt`` to ``sigma``."""
     y = (y - (1 - p) * x) / p
     x = (x - (1 - p) * y) / p
     y = y - (nxt - sigma) * eps.lifted(x, nxt, sigma)
@@ -36,7 +39,7 @@ def edict_up(eps: Noise, x: Tensor, y: Tensor, sigma: float, nxt: float, p: floa
 
 
 def alternated(step: Callable, i: int, eps: Noise, x: Tensor, y: Tensor, *rest: float) -> tuple[Tensor, Tensor]:
-    """A step in which the two states change roles at every other ``i`` (counted from the noisiest)."""
+    """Take a step in which the two states change roles at every other ``i`` (counted from the noisiest)."""
     if i % 2 == 0:
         return step(eps, x, y, *rest)
     y, x = step(eps, y, x, *rest)
@@ -45,34 +48,47 @@ def alternated(step: Callable, i: int, eps: Noise, x: Tensor, y: Tensor, *rest: 
 
 @torch.no_grad()
 def invert_edict(
-    model: Denoiser, x0: Tensor, sigmas: Tensor, mixing: float = MIXING, *, callback: Callback | None = None,
+    model: Denoiser,
+    x0: Tensor,
+    sigmas: Tensor,
+    mixing: float = MIXING,
+    *,
+    callback: Callback | None = None,
     limit: float | None = IMAGE_LIMIT,
-) -> Trajectory:  # fmt: skip
-    """Walk an image up to ``sigmas[0]`` so that :func:`core.edit.exact.sample_exact` returns it to rounding; two model calls a step.
+) -> Trajectory:
+    """Walk an image up to ``sigmas[0]`` so that :func:`core.edit.noise.exact.sample_exact` returns it to rounding.
+
+    Two model calls a step.
 
     Args:
         model: any denoiser.
         x0: image `[b c h w]` in -1..1.
         sigmas: `[n+1]`, descending to 0.
-        mixing: p, 0.85..1; the paper's 0.93. Lower holds the two states together better when sampling, and lets them part faster here.
+        mixing: p, 0.85..1; the paper's 0.93. Lower holds the two states together better when sampling, and lets them
+            part faster here.
         callback: called after every step.
         limit: largest magnitude of an image; None for latents.
 
     Returns:
-        The trajectory of the first state; both are in ``extra["pair"]``.
+        The trajectory of the first state; both are in ``pair``.
 
     Raises:
-        ValueError: mixing outside its range, or an image or grid refused by :mod:`core.invert.inputs`.
+        ValueError: mixing outside its range, or an image or grid refused by :mod:`core.inputs`.
     """
     if not LOWEST <= mixing <= 1:
-        raise ValueError(f"mixing must lie in {LOWEST}..1 (inverting multiplies errors by 1/mixing^2 a step), got {mixing}; try {MIXING}")
-    image, grid = check_image(x0, limit), check_sigmas(sigmas)
-    eps, s, n = Noise(model, image.dtype), grid.tolist(), len(grid) - 1
-    x = y = wide(image)
+        raise ValueError(
+            f"mixing must lie in {LOWEST}..1 (inverting multiplies errors by 1/mixing^2 a step), got {mixing}; try"
+            f" {MIXING}"
+        )
+    image = check_image(x0, limit)
+    grid = check_sigmas(sigmas)
+    eps = Noise(model, image.dtype)
+    s = grid.tolist()
+    n = len(grid) - 1
+    x = y = widen(image)
     states = [x]
     for i in reversed(range(n)):
         x, y = alternated(edict_up, i, eps, x, y, s[i], s[i + 1], mixing)
         states.append(x)
-        if callback is not None:
-            callback({"i": n - 1 - i, "n": n, "x": x, "sigma": s[i], "denoised": eps.denoised})
-    return coupled(model, grid, states, (x, y), image.dtype, method="edict", mixing=mixing)
+        report_step(callback, n - 1 - i, n, x=x, sigma=s[i], denoised=eps.denoised)
+    return coupled(model, grid, states, (x, y), image.dtype, ExactMethod("edict", mixing))

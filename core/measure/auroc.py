@@ -1,4 +1,7 @@
-"""Area under the ROC curve by ranks (Hanley and McNeil 1982): the chance that a yes scores above a no, ties counting half."""
+"""Compute the area under the ROC curve by ranks (Hanley and McNeil 1982).
+
+It is the chance that a yes scores above a no, ties counting half.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from torch import Tensor
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:
-    """Within 0..1; 0.5 is chance.
+    """Compute the area under the ROC curve, within 0..1; 0.5 is chance.
 
     Args:
         scores: `[n]`.

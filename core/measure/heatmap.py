@@ -5,14 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_FLOOR = 0.02  # on the -1..1 scale; rounding noise must not be stretched to full brightness
+from .plots import strip
+
+LIMITS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Changes that may be shown brightest, on the -1..1 scale: a few round ones, so that maps can be compared and rounding
+stays dark."""
 _COLORS = (
-    (10, 8, 22), (44, 18, 84), (98, 24, 118), (152, 40, 112), (204, 66, 84), (238, 112, 52), (250, 172, 50), (252, 244, 182),
-)  # fmt: skip
+    (10, 8, 22),
+    (44, 18, 84),
+    (98, 24, 118),
+    (152, 40, 112),
+    (204, 66, 84),
+    (238, 112, 52),
+    (250, 172, 50),
+    (252, 244, 182),
+)
 
 
 def colorize(value: Tensor) -> Tensor:
-    """Numbers in 0..1 of any shape `[...]` -> colours `[3 ...]` in 0..1, dark to light; values beyond the ends are clamped."""
+    """Colour numbers in 0..1 of any shape `[...]` as `[3 ...]` in 0..1, dark to light.
+
+    Values beyond the ends are clamped.
+    """
     table = torch.tensor(_COLORS, dtype=torch.float32, device=value.device) / 255
     place = value.float().clamp(0, 1) * (len(table) - 1)
     low = place.floor().long().clamp(max=len(table) - 2)
@@ -21,23 +35,50 @@ def colorize(value: Tensor) -> Tensor:
 
 
 def heatmap(before: Tensor, after: Tensor, limit: float | None = None) -> Tensor:
-    """Mean absolute change over the channels as colours, `[b 3 h w]` in -1..1.
+    """Colour the mean absolute change over the channels, `[b 3 h w]` in -1..1.
 
     Args:
         before: `[b c h w]` in -1..1.
         after: the same shape.
-        limit: change shown brightest, on the -1..1 scale. Default: the 99.5th percentile of the batch, at least 0.02.
+        limit: change shown brightest, on the -1..1 scale; default :func:`heat_limit`.
 
     Raises:
         ValueError: different shapes, or a limit that is not positive.
     """
     if before.dim() != 4 or before.shape != after.shape:
-        raise ValueError(f"the pictures to compare must both be [b c h w] of one size, got {list(before.shape)} and {list(after.shape)}")
+        raise ValueError(
+            f"the pictures to compare must both be [b c h w] of one size, got {list(before.shape)} and"
+            f" {list(after.shape)}"
+        )
     if limit is not None and not limit > 0:
         raise ValueError(f"limit must be above 0, got {limit}; leave it out to scale by the picture itself")
-    change = (after.float() - before.float()).abs().mean(1)
-    if limit is None:
-        flat = change.flatten()
-        rank = min(flat.numel(), max(1, round(0.995 * flat.numel())))
-        limit = max(_FLOOR, float(flat.kthvalue(rank).values))
-    return colorize(change / limit).movedim(0, 1) * 2 - 1
+    limit = limit or heat_limit(before, after)
+    return colorize(_change(before, after) / limit).movedim(0, 1) * 2 - 1
+
+
+def heat_limit(before: Tensor, after: Tensor) -> float:
+    """Choose the first of :data:`LIMITS` that 99.5 percent of the pixels of a batch `[b c h w]` do not exceed."""
+    flat = _change(before, after).flatten()
+    rank = min(flat.numel(), max(1, round(0.995 * flat.numel())))
+    most = float(flat.kthvalue(rank).values)
+    return next((limit for limit in LIMITS if most <= limit), LIMITS[-1])
+
+
+def scale_bar(height: int, width: int) -> Tensor:
+    """Draw the colours from no change (below) to the brightest (above), `[3 h w]` in -1..1."""
+    return colorize(torch.linspace(1, 0, height)[:, None].expand(height, width)) * 2 - 1
+
+
+def change_sheet(before: Tensor, after: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+    """Show where a batch `[b 3 h w]` in -1..1 changed, ``limit`` the brightest.
+
+    Returns:
+        The maps `[b 3 h w]` in -1..1, and the first picture before and after with its map, `[1 H W 3]` in 0..1.
+    """
+    heat = heatmap(before, after, limit)
+    row = [before[0], after[0], heat[0], scale_bar(*heat.shape[-2:])]
+    return heat, strip([("", row)], ["before", "after", "difference", f"0 to {limit:g}"])
+
+
+def _change(before: Tensor, after: Tensor) -> Tensor:
+    return (after.float() - before.float()).abs().mean(1)

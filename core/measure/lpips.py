@@ -1,27 +1,39 @@
-"""LPIPS on SqueezeNet 1.1 (The Unreasonable Effectiveness of Deep Features, arXiv 1801.03924, equation 1) from a local file."""
+"""LPIPS on SqueezeNet 1.1 from a local file.
+
+The Unreasonable Effectiveness of Deep Features, arXiv 1801.03924, equation 1.
+"""
 
 from __future__ import annotations
-
-import re
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..networks.read import read_tensors
+_FIRES = {
+    3: (64, 16, 64),
+    4: (128, 16, 64),
+    6: (128, 32, 128),
+    7: (256, 32, 128),
+    9: (256, 48, 192),
+    10: (384, 48, 192),
+    11: (384, 64, 256),
+    12: (512, 64, 256),
+}
 
-_FIRES = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128), 9: (256, 48, 192), 10: (384, 48, 192),
-          11: (384, 64, 256), 12: (512, 64, 256)}  # fmt: skip
-_POOLS, _TAPS, _WIDTHS = (2, 5, 8), (1, 4, 7, 9, 10, 11, 12), (64, 128, 256, 384, 384, 512, 512)
-_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+_POOLS = (2, 5, 8)
+_TAPS = (1, 4, 7, 9, 10, 11, 12)
+_WIDTHS = (64, 128, 256, 384, 384, 512, 512)
+
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
 
 
 class _Fire(nn.Module):
     def __init__(self, inp: int, middle: int, out: int):
         super().__init__()
         self.squeeze = nn.Conv2d(inp, middle, 1)
-        self.expand1x1, self.expand3x3 = nn.Conv2d(middle, out, 1), nn.Conv2d(middle, out, 3, padding=1)
+        self.expand1x1 = nn.Conv2d(middle, out, 1)
+        self.expand3x3 = nn.Conv2d(middle, out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.squeeze(x).relu()
@@ -40,10 +52,11 @@ class LPIPS(nn.Module):
         self.lin = nn.ParameterList(torch.zeros(1, width, 1, 1) for width in _WIDTHS)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Distance of each pair."""
+        """Measure the distance of each pair."""
         weight = self.lin[0]
         shift, scale = (weight.new_tensor(v)[:, None, None] for v in (_SHIFT, _SCALE))
-        x, total = (torch.cat([a, b]).to(weight) - shift) / scale, torch.zeros((), device=weight.device)
+        x = (torch.cat([a, b]).to(weight) - shift) / scale
+        total = torch.zeros((), device=weight.device)
         taps = iter(self.lin)
         for i, layer in enumerate(self.net.values()):
             x = layer(x)
@@ -51,26 +64,3 @@ class LPIPS(nn.Module):
                 first, second = (x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt()).chunk(2)
                 total = total + F.conv2d((first - second).square(), next(taps)).mean((1, 2, 3))
         return total
-
-
-def load_lpips(path: str | Path) -> LPIPS:
-    """LPIPS from one file with backbone and linear layers, such as ``lpips.LPIPS(net="squeeze").state_dict()`` saved.
-
-    Raises:
-        ValueError: the file cannot be read or is another network.
-    """
-    found = read_tensors(path)
-    try:
-        state = {}
-        for name, value in found.items():
-            if deep := re.fullmatch(r"net\.slices?\.?\d+\.(\d+\..+)", name):
-                state[f"net.{deep[1]}"] = value.float()
-            elif line := re.fullmatch(r"lin(\d)\.model\.1\.weight", name):
-                state[f"lin.{line[1]}"] = value.float()
-        net = LPIPS()
-        net.load_state_dict(state)
-    except Exception as error:  # a file may hold anything
-        raise ValueError(
-            f"{Path(path).name} is not LPIPS on SqueezeNet ({str(error)[:200]}); save lpips.LPIPS(net='squeeze').state_dict()"
-        ) from error
-    return net.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Names for what a direction does: known factors of the face world, or near words of an image-text space (CLIP, arXiv 2103.00020)."""
+"""Names for what a direction does: near words of an image-text space (CLIP, arXiv 2103.00020)."""
 
 from __future__ import annotations
 
@@ -9,56 +9,78 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..embedder import Embedder
-from ..faces.embedder import SPACE
-from ..faces.regressor import Regressor, factor_change
-from ..faces.words import ATTRIBUTES
+from ..foreign import named
 
-LEAST = 0.1
-"""Share of a factor's range below which a change is not worth a name."""
 STILL = 1e-3  # shortest way in the space that counts as a move
+
 LIKE = 0.2
 """Cosine below which a change is not worth a word."""
+
 WORDS = (
-    "a smile", "a frown", "an open mouth", "closed eyes", "wide open eyes", "glasses", "sunglasses", "a beard", "makeup", "earrings",
-    "a hat", "blond hair", "black hair", "red hair", "grey hair", "long hair", "short hair", "curly hair", "bangs", "a bald head",
-    "pale skin", "tanned skin", "an old person", "a young person", "a child", "a man", "a woman", "an angry person", "a sad person",
-    "a surprised person", "the head turned left", "the head turned right", "a bright picture", "a dark picture", "a blurry picture",
-    "a red background", "a blue background", "a green background", "a white background", "trees", "a building", "water", "snow", "fire",
-)  # fmt: skip
+    "a smile",
+    "a frown",
+    "an open mouth",
+    "closed eyes",
+    "wide open eyes",
+    "glasses",
+    "sunglasses",
+    "a beard",
+    "makeup",
+    "earrings",
+    "a hat",
+    "blond hair",
+    "black hair",
+    "red hair",
+    "grey hair",
+    "long hair",
+    "short hair",
+    "curly hair",
+    "bangs",
+    "a bald head",
+    "pale skin",
+    "tanned skin",
+    "an old person",
+    "a young person",
+    "a child",
+    "a man",
+    "a woman",
+    "an angry person",
+    "a sad person",
+    "a surprised person",
+    "the head turned left",
+    "the head turned right",
+    "a bright picture",
+    "a dark picture",
+    "a blurry picture",
+    "a red background",
+    "a blue background",
+    "a green background",
+    "a white background",
+    "trees",
+    "a building",
+    "water",
+    "snow",
+    "fire",
+)
 """Offered to an embedder of photographs if nobody says which words to try."""
 
 
-def names(regressor: Regressor, plain: Tensor, edited: Tensor, most: int = 2) -> list[str]:
-    """What each edited picture shows against the plain one, such as ``smile +0.42, eye_open -0.13``.
-
-    Args:
-        regressor: of the face world.
-        plain: `[3 64 64]` in 0..1.
-        edited: `[n 3 64 64]` in 0..1.
-        most: factors named at most.
-
-    Returns:
-        One text a picture, the strongest factor first; ``no known factor`` where no factor moves by a tenth of its range.
-    """
-    change = factor_change(regressor, plain.expand_as(edited), edited)
-    texts = []
-    for i in range(len(edited)):
-        ranked = sorted(((float(v[i]), name) for name, v in change.items()), key=lambda pair: -abs(pair[0]))
-        texts.append(", ".join(f"{name} {value:+.2f}" for value, name in ranked[:most] if abs(value) >= LEAST) or "no known factor")
-    return texts
-
-
 @torch.no_grad()
-def likely_words(embedder: Embedder, plain: Tensor, edited: Tensor, words: Sequence[str] = (), most: int = 2) -> list[str]:
-    """The words towards which each edited picture moved against the plain one, such as ``smiling 0.61, open eyes 0.35``.
+def likely_words(
+    embedder: Embedder, plain: Tensor, edited: Tensor, words: Sequence[str] = (), most: int = 2
+) -> list[str]:
+    """Find the words towards which each edited picture moved against the plain one.
 
-    A word's direction is its place in the space less the mean place of all words, so that what they have in common says nothing.
+    Such as ``smiling 0.61, open eyes 0.35``.
+
+    A word's direction is its place in the space less the mean place of all words, so that what they have in common says
+    nothing.
 
     Args:
         embedder: of pictures and texts.
         plain: `[3 h w]` in -1..1.
         edited: `[n 3 h w]` in -1..1.
-        words: to choose from, at least two; default: all phrases of the face world for its embedder, :data:`WORDS` for others.
+        words: to choose from, at least two; none: :data:`WORDS`.
         most: words named at most.
 
     Returns:
@@ -67,11 +89,14 @@ def likely_words(embedder: Embedder, plain: Tensor, edited: Tensor, words: Seque
     Raises:
         ValueError: a single word.
     """
-    own = [phrases[0] for a in ATTRIBUTES for phrases in a.phrases] if embedder.space == SPACE else WORDS
-    chosen = list(words or own)
+    chosen = list(words or WORDS)
     if len(chosen) < 2:
-        raise ValueError(f"naming compares words with each other and needs at least two, got {chosen}; separate them by commas")
-    places = embedder.embed_text(chosen).to(edited.device)
+        raise ValueError(
+            f"naming compares words with each other and needs at least two words, got {len(chosen)}; separate them by"
+            " commas"
+        )
+    with named("words"):
+        places = embedder.embed_text(chosen).to(edited.device)
     directions = F.normalize(places - places.mean(0), dim=1)
     moved = embedder.embed_image(edited) - embedder.embed_image(plain[None])
     # Of a picture that has not moved only rounding is left, and that points somewhere too.

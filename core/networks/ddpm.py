@@ -5,17 +5,20 @@ Parameter names follow the PyTorch port whose files users have (``celeba_hq.ckpt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import GroupNorm, Tap, attention, frequencies, layer_index, like, split_decoder, upsample
+from ..chain import Chain
+from .layers import GroupNorm, Tap, Upsample, attention, frequencies, layer_index, like, split_decoder
 
-GROUPS, EPS = 32, 1e-6
+GROUPS = 32
+EPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,12 @@ class DDPMConfig:
 
     @property
     def multiple(self) -> int:
-        """Height and width of a picture must be multiples of this."""
+        """Say of what number height and width of a picture must be multiples."""
         return self.patch * 2 ** (len(self.channels) - 1)
 
 
 def count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many of ``pattern`` with 0, 1, 2, ... filled in are in ``state`` without a gap."""
+    """Count how many of ``pattern`` with 0, 1, 2, ... filled in are in ``state`` without a gap."""
     n = 0
     while pattern.format(n) in state:
         n += 1
@@ -76,15 +79,18 @@ class ResBlock(nn.Module):
 
     def __init__(self, inp: int, out: int, emb: int):
         super().__init__()
-        self.norm1, self.conv1 = GroupNorm(GROUPS, inp, EPS), nn.Conv2d(inp, out, 3, padding=1)
+        self.norm1 = GroupNorm(GROUPS, inp, EPS)
+        self.conv1 = nn.Conv2d(inp, out, 3, padding=1)
         self.temb_proj = nn.Linear(emb, out)
-        self.norm2, self.conv2 = GroupNorm(GROUPS, out, EPS), nn.Conv2d(out, out, 3, padding=1)
+        self.norm2 = GroupNorm(GROUPS, out, EPS)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         if inp != out:
             self.nin_shortcut = nn.Conv2d(inp, out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """``x`` `[b c h w]`, ``emb`` `[b e]`."""
-        h = self.conv1(F.silu(self.norm1(x))) + like(self.temb_proj(F.silu(emb)), x.shape[0])[:, :, None, None]
+        """Add the residual to ``x`` `[b c h w]` for ``emb`` `[b e]`."""
+        shift = like(self.temb_proj(F.silu(emb)), x.shape[0])
+        h = self.conv1(F.silu(self.norm1(x))) + shift[:, :, None, None]
         h = self.conv2(F.silu(self.norm2(h)))
         return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
 
@@ -98,10 +104,11 @@ class AttnBlock(nn.Module):
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` `[b c h w]`."""
+        """Attend over ``x`` `[b c h w]`."""
         n = self.norm(x)
-        h = attention(self.q(n).flatten(2), self.k(n).flatten(2), self.v(n).flatten(2))
-        return x + self.proj_out(h.reshape(x.shape))
+        q, k, v = (rearrange(part(n), "b c h w -> b c (h w)") for part in (self.q, self.k, self.v))
+        seen = rearrange(attention(q, k, v), "b c (h w) -> b c h w", h=x.shape[2])
+        return x + self.proj_out(seen)
 
 
 class Downsample(nn.Module):
@@ -112,20 +119,8 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` `[b c h w]` -> `[b c h/2 w/2]`."""
+        """Halve ``x`` `[b c h w]` -> `[b c h/2 w/2]`."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Doubling followed by a convolution."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` `[b c h w]` -> `[b c 2h 2w]`."""
-        return self.conv(upsample(x))
 
 
 def _level(**parts: nn.Module) -> Any:
@@ -150,13 +145,18 @@ class DDPMUNet(nn.Module):
     def __init__(self, config: DDPMConfig):
         super().__init__()
         self.config = c = config
-        base, pixels = c.channels[0], c.patch**2
+        base = c.channels[0]
+        pixels = c.patch**2
         emb = 4 * base
         self.temb = _level(dense=nn.ModuleList([nn.Linear(base, emb), nn.Linear(emb, emb)]))
         self.conv_in = nn.Conv2d(c.in_channels * pixels, base, 3, padding=1)
-        self.down, skips, width, last = nn.ModuleList(), [base], base, len(c.channels) - 1
+        self.down = nn.ModuleList()
+        skips = [base]
+        width = base
+        last = len(c.channels) - 1
         for i, out in enumerate(c.channels):
-            block, attn = nn.ModuleList(), nn.ModuleList()
+            block = nn.ModuleList()
+            attn = nn.ModuleList()
             for _ in range(c.blocks):
                 block.append(ResBlock(width, out, emb))
                 width = out
@@ -173,7 +173,8 @@ class DDPMUNet(nn.Module):
             self.mid.attn_1 = AttnBlock(width)
         up: list[nn.Module] = []
         for i, out in reversed(list(enumerate(c.channels))):
-            block, attn = nn.ModuleList(), nn.ModuleList()
+            block = nn.ModuleList()
+            attn = nn.ModuleList()
             for _ in range(c.blocks + 1):
                 block.append(ResBlock(width + skips.pop(), out, emb))
                 width = out
@@ -184,15 +185,16 @@ class DDPMUNet(nn.Module):
                 level.upsample = Upsample(width)
             up.insert(0, level)
         self.up = nn.ModuleList(up)
-        self.norm_out, self.conv_out = GroupNorm(GROUPS, width, EPS), nn.Conv2d(width, c.out_channels * pixels, 3, padding=1)
+        self.norm_out = GroupNorm(GROUPS, width, EPS)
+        self.conv_out = nn.Conv2d(width, c.out_channels * pixels, 3, padding=1)
         self.steps = [(i, j) for i in range(last, -1, -1) for j in range(c.blocks + 1)]
         self.layers = ("middle", *(f"up.{k}" for k in range(len(self.steps))))
         self.multiple = c.multiple
 
     def split(
         self, x: Tensor, t: Tensor, layer: str = "middle", keep: Tensor | None = None, tap: Tap | None = None
-    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Run the network up to ``layer`` and return ``h`` there together with the rest as a function of h.
+    ) -> tuple[Tensor, Chain]:
+        """Run the network up to ``layer`` and return ``h`` there together with the rest, a chain of stages.
 
         Args:
             x: `[b c h w]`, height and width multiples of ``multiple``.
@@ -224,13 +226,15 @@ class DDPMUNet(nn.Module):
         h = self.mid.block_1(h, emb)
         h = self.mid.attn_1(h) if hasattr(self.mid, "attn_1") else h
         h = self.mid.block_2(h, emb)
-        h, rest = split_decoder(h, skips, lambda n, joined: self._block(n, joined, emb), layers=self.layers, done=done, tap=tap)
+        h, rest = split_decoder(
+            h, skips, lambda n, joined: self._block(n, joined, emb), layers=self.layers, done=done, tap=tap
+        )
 
-        def decode(h: Tensor) -> Tensor:
-            out = self.conv_out(F.silu(self.norm_out(rest(h))))
+        def finish(h: Tensor) -> Tensor:
+            out = self.conv_out(F.silu(self.norm_out(h)))
             return F.pixel_shuffle(out, self.config.patch) if self.config.patch > 1 else out
 
-        return h, decode
+        return h, rest.then(finish)
 
     def _block(self, n: int, h: Tensor, emb: Tensor) -> Tensor:
         i, j = self.steps[n]
@@ -240,6 +244,6 @@ class DDPMUNet(nn.Module):
         return level.upsample(h) if j == self.config.blocks and hasattr(level, "upsample") else h
 
     def forward(self, x: Tensor, t: Tensor, keep: Tensor | None = None, tap: Tap | None = None) -> Tensor:
-        """Network output for ``x`` `[b c h w]` at step ``t`` `[b]`."""
+        """Compute the network's output for ``x`` `[b c h w]` at step ``t`` `[b]`."""
         h, decode = self.split(x, t, keep=keep, tap=tap)
         return decode(h)

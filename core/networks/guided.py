@@ -1,6 +1,9 @@
-"""The U-Net of guided diffusion (Dhariwal and Nichol 2021, arXiv 2105.05233, appendix), split at any layer of its decoder.
+"""The U-Net of guided diffusion, split at any layer of its decoder.
 
-Parameter names follow the files users have: OpenAI ``256x256_diffusion_uncond.pt``, P2 (Choi et al. 2022) and ILVR weights.
+Dhariwal and Nichol 2021, arXiv 2105.05233, appendix.
+
+Parameter names follow the files users have: OpenAI ``256x256_diffusion_uncond.pt``, P2 (Choi et al. 2022) and ILVR
+weights.
 """
 
 from __future__ import annotations
@@ -9,13 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..chain import Chain
 from .ddpm import count
-from .layers import GroupNorm, Tap, attention, frequencies, layer_index, like, split_decoder, upsample
+from .layers import GroupNorm, Tap, Upsample, attention, frequencies, layer_index, like, split_decoder, upsample
 
-GROUPS, EPS = 32, 1e-5
+GROUPS = 32
+EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -43,18 +49,18 @@ class GuidedConfig:
         """Read the configuration off the shapes of a state dict.
 
         Raises:
-            ValueError: a class-conditional network, a key that the family must have is missing, or the heads do not fit.
+            ValueError: a key that the family must have is missing, or the heads do not fit.
         """
-        if any(k.startswith("label_emb.") for k in state):
-            raise ValueError(
-                "this network is conditioned on a class (label_emb); use an unconditional one, as 256x256_diffusion_uncond.pt is"
-            )
         try:
             total = count(state, "output_blocks.{}.0.in_layers.0.weight")
-            ends = [k for k in range(total) if any(f"output_blocks.{k}.{j}.{leaf}" in state for j in (1, 2) for leaf in _UP)]
+            ends = [
+                k for k in range(total) if any(f"output_blocks.{k}.{j}.{leaf}" in state for j in (1, 2) for leaf in _UP)
+            ]
             per_level = ends[0] + 1 if ends else total
             if not total or total % per_level:
-                raise ValueError(f"not a guided-diffusion U-Net: {total} decoder blocks do not divide into levels of {per_level}")
+                raise ValueError(
+                    f"not a guided-diffusion U-Net: {total} decoder blocks do not divide into levels of {per_level}"
+                )
             firsts = [1 + i * per_level for i in range(total // per_level)]
             channels = tuple(state[f"input_blocks.{k}.0.out_layers.3.weight"].shape[0] for k in firsts)
             config = cls(
@@ -74,14 +80,17 @@ class GuidedConfig:
             raise ValueError(f"not a guided-diffusion U-Net: {error} is missing or misshapen") from error
         attending = {c for c, used in zip(channels, config.attention, strict=True) if used} | {channels[-1]}
         if head_channels < 1 or any(c % head_channels for c in attending):
-            raise ValueError(f"attention layers of {sorted(attending)} channels cannot have heads of {head_channels}; set head_channels")
+            raise ValueError(
+                f"attention layers of {sorted(attending)} channels cannot have heads of {head_channels}; set"
+                " head_channels"
+            )
         if config.base % 2:
             raise ValueError(f"the step embedding has {config.base} channels, expected an even number")
         return config
 
     @property
     def multiple(self) -> int:
-        """Height and width of a picture must be multiples of this."""
+        """Say of what number height and width of a picture must be multiples."""
         return 2 ** (len(self.channels) - 1)
 
 
@@ -89,21 +98,30 @@ _UP = ("conv.weight", "in_layers.0.weight")  # what closes a level of the decode
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, conv twice; the step embedding shifts (and scales) in between; resampling sits before the first conv."""
+    """norm, SiLU, conv twice.
 
-    def __init__(self, inp: int, out: int, emb: int, scale_shift: bool, resample: Callable[[Tensor], Tensor] | None = None):
+    The step embedding shifts (and scales) in between; resampling sits before the first conv.
+    """
+
+    def __init__(
+        self, inp: int, out: int, emb: int, scale_shift: bool, resample: Callable[[Tensor], Tensor] | None = None
+    ):
         super().__init__()
-        self.scale_shift, self.resample = scale_shift, resample
+        self.scale_shift = scale_shift
+        self.resample = resample
         self.in_layers = nn.Sequential(GroupNorm(GROUPS, inp, EPS), nn.SiLU(), nn.Conv2d(inp, out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb, 2 * out if scale_shift else out))
-        self.out_layers = nn.Sequential(GroupNorm(GROUPS, out, EPS), nn.SiLU(), nn.Identity(), nn.Conv2d(out, out, 3, padding=1))
+        self.out_layers = nn.Sequential(
+            GroupNorm(GROUPS, out, EPS), nn.SiLU(), nn.Identity(), nn.Conv2d(out, out, 3, padding=1)
+        )
         self.skip_connection = nn.Identity() if inp == out else nn.Conv2d(inp, out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """``x`` `[b c h w]`, ``emb`` `[b e]`."""
+        """Add the residual to ``x`` `[b c h w]` for ``emb`` `[b e]`."""
         h = self.in_layers[1](self.in_layers[0](x))
         if self.resample is not None:
-            h, x = self.resample(h), self.resample(x)
+            h = self.resample(h)
+            x = self.resample(x)
         h = self.in_layers[2](h)
         emb = like(self.emb_layers(emb), x.shape[0])[:, :, None, None]
         if self.scale_shift:
@@ -119,19 +137,20 @@ class AttnBlock(nn.Module):
 
     def __init__(self, channels: int, head_channels: int, legacy: bool):
         super().__init__()
-        self.heads, self.legacy = channels // head_channels, legacy
+        self.heads = channels // head_channels
+        self.legacy = legacy
         self.norm = GroupNorm(GROUPS, channels, EPS)
-        self.qkv, self.proj_out = nn.Conv1d(channels, 3 * channels, 1), nn.Conv1d(channels, channels, 1)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` `[b c h w]`."""
-        b, c, n = x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
-        qkv = self.qkv(self.norm(x).reshape(b, c, n))
-        if self.legacy:  # head by head, each with its q, k and v
-            q, k, v = qkv.reshape(b * self.heads, 3, c // self.heads, n).unbind(1)
-        else:  # all q, then all k, then all v
-            q, k, v = (part.reshape(b * self.heads, c // self.heads, n) for part in qkv.chunk(3, 1))
-        return x + self.proj_out(attention(q, k, v).reshape(b, c, n)).reshape(x.shape)
+        """Attend over ``x`` `[b c h w]`."""
+        qkv = self.qkv(rearrange(self.norm(x), "b c h w -> b c (h w)"))
+        # Legacy is head by head, each with its q, k and v; otherwise all q, then all k, then all v.
+        stored = "head part" if self.legacy else "part head"
+        q, k, v = rearrange(qkv, f"b ({stored} c) n -> part (b head) c n", part=3, head=self.heads)
+        seen = rearrange(attention(q, k, v), "(b head) c n -> b (head c) n", head=self.heads)
+        return x + rearrange(self.proj_out(seen), "b c (h w) -> b c h w", h=x.shape[2])
 
 
 class Downsample(nn.Module):
@@ -142,20 +161,8 @@ class Downsample(nn.Module):
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` `[b c h w]` -> `[b c h/2 w/2]`."""
+        """Halve ``x`` `[b c h w]` -> `[b c h/2 w/2]`."""
         return self.op(x)
-
-
-class Upsample(nn.Module):
-    """Doubling followed by a convolution."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` `[b c h w]` -> `[b c 2h 2w]`."""
-        return self.conv(upsample(x))
 
 
 def _halve(x: Tensor) -> Tensor:
@@ -166,22 +173,26 @@ class Block(nn.Sequential):
     """A row of layers, the residual blocks among them taking the step embedding."""
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """``x`` `[b c h w]`, ``emb`` `[b e]`."""
+        """Apply the layers to ``x`` `[b c h w]` with ``emb`` `[b e]`."""
         for layer in self:
             x = layer(x, emb) if isinstance(layer, ResBlock) else layer(x)
         return x
 
 
 class GuidedUNet(nn.Module):
-    """Image `[b c h w]` and integer or fractional step `[b]` -> network output `[b o h w]`, o = 2c with a learned sigma.
+    """Image `[b c h w]` and integer or fractional step `[b]` -> network output `[b o h w]`.
 
-    ``layers`` names the places where it can be split: ``middle`` (h-space) and ``up.k``, the output of ``output_blocks.k``.
+    With a learned sigma o = 2c.
+
+    ``layers`` names the places where it can be split: ``middle`` (h-space) and ``up.k``, the output of
+    ``output_blocks.k``.
     """
 
     def __init__(self, config: GuidedConfig):
         super().__init__()
         self.config = c = config
-        emb, last = 4 * c.base, len(c.channels) - 1
+        emb = 4 * c.base
+        last = len(c.channels) - 1
 
         def res(inp: int, out: int, resample: Callable[[Tensor], Tensor] | None = None) -> ResBlock:
             return ResBlock(inp, out, emb, c.scale_shift, resample)
@@ -190,7 +201,8 @@ class GuidedUNet(nn.Module):
             return [AttnBlock(c.channels[i], c.head_channels, c.legacy)] if c.attention[i] else []
 
         self.time_embed = nn.Sequential(nn.Linear(c.base, emb), nn.SiLU(), nn.Linear(emb, emb))
-        width, skips = c.stem, [c.stem]
+        width = c.stem
+        skips = [c.stem]
         self.input_blocks = nn.ModuleList([Block(nn.Conv2d(c.in_channels, width, 3, padding=1))])
         for i, out in enumerate(c.channels):
             for _ in range(c.blocks):
@@ -209,12 +221,14 @@ class GuidedUNet(nn.Module):
                 if i > 0 and j == c.blocks:
                     parts.append(res(width, width, upsample) if c.resblock_updown else Upsample(width))
                 self.output_blocks.append(Block(*parts))
-        self.out = nn.Sequential(GroupNorm(GROUPS, width, EPS), nn.SiLU(), nn.Conv2d(width, c.out_channels, 3, padding=1))
+        self.out = nn.Sequential(
+            GroupNorm(GROUPS, width, EPS), nn.SiLU(), nn.Conv2d(width, c.out_channels, 3, padding=1)
+        )
         self.layers = ("middle", *(f"up.{k}" for k in range(len(self.output_blocks))))
         self.multiple = c.multiple
 
-    def split(self, x: Tensor, t: Tensor, layer: str = "middle", tap: Tap | None = None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Run the network up to ``layer`` and return ``h`` there together with the rest as a function of h.
+    def split(self, x: Tensor, t: Tensor, layer: str = "middle", tap: Tap | None = None) -> tuple[Tensor, Chain]:
+        """Run the network up to ``layer`` and return ``h`` there together with the rest, a chain of stages.
 
         Args:
             x: `[b c h w]`, height and width multiples of ``multiple``.
@@ -229,15 +243,18 @@ class GuidedUNet(nn.Module):
         done = layer_index(self.layers, layer)
         angle = frequencies(t, self.config.base // 2, 0.0).to(next(self.parameters()).dtype)
         emb = self.time_embed(torch.cat([angle.cos(), angle.sin()], 1))
-        h, skips = x, []
+        h = x
+        skips = []
         for block in self.input_blocks:
             h = block(h, emb)
             skips.append(h)
         h = self.middle_block(h, emb)
-        h, rest = split_decoder(h, skips, lambda n, joined: self.output_blocks[n](joined, emb), layers=self.layers, done=done, tap=tap)
-        return h, lambda h: self.out(rest(h))
+        h, rest = split_decoder(
+            h, skips, lambda n, joined: self.output_blocks[n](joined, emb), layers=self.layers, done=done, tap=tap
+        )
+        return h, rest.then(self.out)
 
     def forward(self, x: Tensor, t: Tensor, tap: Tap | None = None) -> Tensor:
-        """Network output for ``x`` `[b c h w]` at step ``t`` `[b]`."""
+        """Compute the network's output for ``x`` `[b c h w]` at step ``t`` `[b]`."""
         h, decode = self.split(x, t, tap=tap)
         return decode(h)

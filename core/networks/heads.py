@@ -1,4 +1,7 @@
-"""Linear heads on normalised semantic codes: what a code shows, and where to move it (DiffAE, arXiv 2111.15640, section 5.3)."""
+"""Linear heads on normalised semantic codes: what a code shows, and where to move it.
+
+DiffAE, arXiv 2111.15640, section 5.3.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from torch import Tensor
 from ..codes import CodeSpace
 
 KINDS = ("classifier", "ridge-lda", "mean", "logistic", "least squares")
-"""How a head was found; ``classifier`` is a released one, ``least squares`` is of a continuous attribute, the others of a yes or no."""
+"""How a head was found; ``classifier`` is a released one, ``least squares`` is of a continuous attribute, the others of
+a yes or no."""
 LONGEST = 100
 """Letters of a name."""
 
@@ -39,7 +43,9 @@ class Heads:
         named = all(isinstance(n, str) and n.strip() and n.isprintable() and len(n) <= LONGEST for n in self.names)
         if not k or not named or len({_plain(n) for n in self.names}) != k:
             given = ascii(", ".join(map(str, self.names)))[:100] if k else "none"
-            raise ValueError(f"heads need names of up to {LONGEST} letters, each once in whatever spelling, got {given}")
+            raise ValueError(
+                f"heads need names of up to {LONGEST} letters, each once in whatever spelling, got {given}"
+            )
         if self.weight.shape != (k, self.space.size) or self.bias.shape != (k,):
             raise ValueError(
                 f"{k} heads on codes of {self.space.size} numbers need weight {[k, self.space.size]} and bias {[k]}, "
@@ -50,10 +56,12 @@ class Heads:
         if len(self.kinds) != k or not set(self.kinds) <= set(KINDS):
             raise ValueError(f"kinds must be {k} of {', '.join(KINDS)}, got {', '.join(map(str, self.kinds))[:100]}")
         if self.space.mean is None:
-            raise ValueError("heads work on normalised codes and need their mean and standard deviation; measure them first")
+            raise ValueError(
+                "heads work on normalised codes and need their mean and standard deviation; measure them first"
+            )
 
     def index(self, name: str) -> int:
-        """Which head is called ``name``; upper and lower case, blanks and underscores are the same.
+        """Find the head called ``name``; upper and lower case, blanks and underscores are the same.
 
         Raises:
             ValueError: none is; what is there is named.
@@ -66,11 +74,13 @@ class Heads:
         raise ValueError(f"unknown attribute {name!r:.60}; {hint:.1200}")
 
     def __contains__(self, name: str) -> bool:
-        """Whether :meth:`index` knows ``name``."""
+        """Say whether :meth:`index` knows ``name``."""
         return _plain(name) in map(_plain, self.names)
 
     def scores(self, code: Tensor) -> Tensor:
-        """Codes `[b z]` or `[b l z]` -> `[b k]` float32: log odds of a yes, or the value of a continuous attribute in its own units.
+        """Score codes `[b z]` or `[b l z]` -> `[b k]` float32.
+
+        Log odds of a yes, or the value of a continuous attribute in its own units.
 
         Raises:
             ValueError: codes of another shape.
@@ -85,8 +95,9 @@ class Heads:
         """
         if (space.shape, space.fingerprint) != (self.space.shape, self.space.fingerprint):
             raise ValueError(
-                f"these heads belong to model {self.space.fingerprint} with codes {list(self.space.shape)}, the code is of model "
-                f"{space.fingerprint}, {list(space.shape)}; encode with that model, or train heads for this one"
+                f"these heads belong to model {self.space.fingerprint} with codes {list(self.space.shape)}, the code is"
+                f" of model {space.fingerprint}, {list(space.shape)}; encode with that model, or train heads for"
+                " this one"
             )
 
 

@@ -1,4 +1,7 @@
-"""The latent denoising network of Diffusion Autoencoders (Preechakul et al. 2022, arXiv 2111.15640, section 4 and appendix A.1)."""
+"""The latent denoising network of Diffusion Autoencoders.
+
+Preechakul et al. 2022, arXiv 2111.15640, section 4 and appendix A.1.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,8 @@ class _Layer(nn.Module):
         self.linear = nn.Linear(inp, out)
         nn.init.kaiming_normal_(self.linear.weight, nonlinearity="relu")
         if emb:
-            self.linear_emb, self.norm = nn.Linear(emb, out), nn.LayerNorm(out)
+            self.linear_emb = nn.Linear(emb, out)
+            self.norm = nn.LayerNorm(out)
             nn.init.kaiming_normal_(self.linear_emb.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
@@ -64,7 +68,10 @@ class _Layer(nn.Module):
 
 
 class LatentMLP(nn.Module):
-    """Noisy normalised code `[b d]` and step `[b]` -> the noise in it `[b d]`. Parameters are named as in the released files."""
+    """Noisy normalised code `[b d]` and step `[b]` -> the noise in it `[b d]`.
+
+    Parameters are named as in the released files.
+    """
 
     def __init__(self, config: LatentConfig):
         super().__init__()

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..chain import Chain
+
 Tap = Callable[[str, Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 """Edits a layer in passing: (layer name, h `[b c h w]`, the skip connection that joins it next) -> both of them.
 
@@ -37,13 +39,13 @@ class GroupNorm(nn.GroupNorm):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention over the last axis of positions, explicit on purpose. ``q, k, v`` `[b c n]` -> `[b c n]`."""
+    """Attend over the last axis of positions, explicit on purpose. ``q, k, v`` `[b c n]` -> `[b c n]`."""
     weight = torch.softmax(torch.einsum("bcq,bck->bqk", q, k) * q.shape[1] ** -0.5, dim=-1)
     return torch.einsum("bqk,bck->bcq", weight, v)
 
 
 def frequencies(t: Tensor, half: int, shift: float) -> Tensor:
-    """Angles of the sinusoidal step embedding (Vaswani et al. 2017). ``t`` `[b]` -> `[b half]`.
+    """Compute the angles of the sinusoidal step embedding (Vaswani et al. 2017). ``t`` `[b]` -> `[b half]`.
 
     ``shift`` is 1 for the DDPM family (last frequency exactly 1e-4) and 0 for guided-diffusion.
     """
@@ -52,17 +54,29 @@ def frequencies(t: Tensor, half: int, shift: float) -> Tensor:
 
 
 def like(x: Tensor, batch: int) -> Tensor:
-    """``x`` repeated along the batch if it holds one sample and ``batch`` are asked for (a view, no copy)."""
+    """Repeat ``x`` along the batch if it holds one sample and ``batch`` are asked for (a view, no copy)."""
     return x.expand(batch, *x.shape[1:]) if x.shape[0] == 1 and batch != 1 else x
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Nearest-neighbour doubling of `[b c h w]`."""
+    """Double `[b c h w]` by nearest neighbours."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+class Upsample(nn.Module):
+    """Doubling followed by a convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Double ``x`` `[b c h w]` -> `[b c 2h 2w]`."""
+        return self.conv(upsample(x))
+
+
 def layer_index(layers: tuple[str, ...], layer: str) -> int:
-    """Position of ``layer`` in the decoder.
+    """Find the position of ``layer`` in the decoder.
 
     Raises:
         ValueError: there is no such layer.
@@ -73,9 +87,15 @@ def layer_index(layers: tuple[str, ...], layer: str) -> int:
 
 
 def split_decoder(
-    h: Tensor, skips: list[Tensor], block: Callable[[int, Tensor], Tensor], *, layers: tuple[str, ...], done: int, tap: Tap | None
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Run a decoder as far as layer number ``done``; return h there and the rest of it as a function of h.
+    h: Tensor,
+    skips: list[Tensor],
+    block: Callable[[int, Tensor], Tensor],
+    *,
+    layers: tuple[str, ...],
+    done: int,
+    tap: Tap | None,
+) -> tuple[Tensor, Chain]:
+    """Run a decoder as far as layer number ``done``; return h there and the rest of it, a stage for every block.
 
     Args:
         h: output of the middle block, `[b c h w]`.
@@ -83,19 +103,25 @@ def split_decoder(
         block: (number of the block, h and skip joined) -> output of the block.
         layers: names, ``layers[n]`` being what block n consumes.
         done: where to stop.
-        tap: called at every layer: up to ``done`` now, below it inside the returned function.
+        tap: called at every layer: up to ``done`` now, below it inside the returned stages.
     """
 
     def arrive(n: int, h: Tensor) -> tuple[Tensor, Tensor | None]:
         skip = like(skips[-1 - n], h.shape[0]) if n < len(skips) else None
         return tap(layers[n], h, skip) if tap else (h, skip)
 
-    def walk(h: Tensor, skip: Tensor | None, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-        for n in range(start, stop):
-            if skip is None:
-                raise ValueError(f"the tap must return the skip connection of layer {layers[n]!r}, edited or not; it returned None")
-            h, skip = arrive(n + 1, block(n, torch.cat([h, like(skip, h.shape[0])], 1)))
-        return h, skip
+    def consume(n: int, h: Tensor, skip: Tensor | None) -> Tensor:
+        if skip is None:
+            raise ValueError(
+                f"the tap must return the skip connection of layer {layers[n]!r}, edited or not; it returned None"
+            )
+        return block(n, torch.cat([h, like(skip, h.shape[0])], 1))
 
-    h, skip = walk(*arrive(0, h), 0, done)
-    return h, lambda h: walk(h, skip, done, len(skips))[0]
+    h, skip = arrive(0, h)
+    for n in range(done):
+        h, skip = arrive(n + 1, consume(n, h, skip))
+    if done == len(skips):
+        return h, Chain()
+    later = [lambda h, n=n: consume(n, *arrive(n, h)) for n in range(done + 1, len(skips))]
+    last = [lambda h: arrive(len(skips), h)[0]] if tap else []
+    return h, Chain([lambda h: consume(done, h, skip), *later, *last])

@@ -1,4 +1,7 @@
-"""A frozen copy of a network's step embedding (Ho et al. 2020, arXiv 2006.11239, appendix B), for blocks that live outside of it."""
+"""A frozen copy of a network's step embedding, for blocks that live outside of it.
+
+Ho et al. 2020, arXiv 2006.11239, appendix B.
+"""
 
 from __future__ import annotations
 
@@ -26,26 +29,30 @@ class StepEmbedding(nn.Module):
     def __init__(self, base: int, width: int, ddpm: bool, levels: Tensor):
         super().__init__()
         self.ddpm = ddpm
-        self.first, self.second = nn.Linear(base, width), nn.Linear(width, width)
+        self.first = nn.Linear(base, width)
+        self.second = nn.Linear(width, width)
         self.register_buffer("levels", levels.float().clone())
 
     @classmethod
     def of(cls, net: Any, levels: Tensor) -> StepEmbedding:
-        """That of a DDPM or guided-diffusion network, ours or the host's.
+        """Take that of a DDPM or guided-diffusion network, ours or the host's.
 
         Raises:
             ValueError: a network of another kind.
         """
         ddpm = hasattr(net, "temb")
-        if not ddpm and not hasattr(net, "time_embed"):
-            raise ValueError(f"a {type(net).__name__} has no step embedding that trained blocks could use; connect a U-Net")
+        if not ddpm and not isinstance(getattr(net, "time_embed", None), nn.Sequential):
+            raise ValueError(
+                f"trained blocks cannot use the step embedding of this MODEL, a {type(net).__name__}; connect a plain"
+                " U-Net"
+            )
         first, second = net.temb.dense if ddpm else (net.time_embed[0], net.time_embed[2])
-        made = cls(first.weight.shape[1], first.weight.shape[0], ddpm, levels)
+        embedding = cls(first.weight.shape[1], first.weight.shape[0], ddpm, levels)
         with torch.no_grad():
-            for own, theirs in ((made.first, first), (made.second, second)):
+            for own, theirs in ((embedding.first, first), (embedding.second, second)):
                 own.weight.copy_(theirs.weight.float())
                 own.bias.copy_(theirs.bias.float())
-        return made.requires_grad_(False)
+        return embedding.requires_grad_(False)
 
     def forward(self, sigma: Tensor) -> Tensor:
         """See the class."""

@@ -1,4 +1,7 @@
-"""A VP-trained network as a Denoiser (the preconditioning of Karras et al. 2022, arXiv 2206.00364, table 1, columns VP and v)."""
+"""A VP-trained network as a Denoiser.
+
+The preconditioning of Karras et al. 2022, arXiv 2206.00364, table 1, columns VP and v.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..denoiser import Bottleneck
-from ..schedule import Schedule
+from ..denoiser import Bottleneck, Noising, check_finite
+from ..schedule import Schedule, denoised_of_v, to_vp
 from .ddpm import DDPMUNet
 from .diffae import Coded
 from .guided import GuidedUNet
@@ -24,23 +27,34 @@ class VPDenoiser:
     Args:
         net: a network with ``layers`` and ``split(x, t, layer)``, such as ``DDPMUNet``, ``GuidedUNet`` or ``Coded``.
         schedule: its noise schedule.
-        prediction: what the network returns, ``eps`` or ``v``. If it returns twice the image channels (learned sigma), the
-            first half is used.
+        prediction: what the network returns, ``eps`` or ``v``. If it returns twice the image channels (learned sigma),
+            the first half is used.
         fingerprint: digest of the weights; computed if not given.
+        trained_at: side in pixels of its training pictures, and whether the file says so or it is a guess; None if
+            unknown.
     """
 
+    noising: Noising = "sigma"
+
     def __init__(
-        self, net: DDPMUNet | GuidedUNet | Coded, schedule: Schedule, prediction: Prediction = "eps", fingerprint: str | None = None
+        self,
+        net: DDPMUNet | GuidedUNet | Coded,
+        schedule: Schedule,
+        prediction: Prediction = "eps",
+        fingerprint: str | None = None,
+        trained_at: tuple[int, bool] | None = None,
     ):
         if prediction not in ("eps", "v"):
             raise ValueError(f"prediction must be 'eps' or 'v', got {prediction!r}")
-        self.net, self.schedule = net, schedule
+        self.net = net
+        self.schedule = schedule
+        self.trained_at = trained_at
         self.prediction: Prediction = prediction
         self.layers: tuple[str, ...] = net.layers
         self.fingerprint = fingerprint or state_fingerprint(net.state_dict())
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Denoised image of ``x`` `[b c h w]` at ``sigma`` `[b]`."""
+        """Denoise ``x`` `[b c h w]` at ``sigma`` `[b]`."""
         bottleneck = self.split(x, sigma)
         return bottleneck.decode(bottleneck.h)
 
@@ -52,19 +66,18 @@ class VPDenoiser:
             return Bottleneck(x, lambda y: self(y, sigma.expand(len(y))), layer)
         s = sigma.to(x.dtype).reshape(-1, 1, 1, 1)
         t = self.schedule.t(sigma).round().to(x.device)
-        h, decode_net = self.net.split(x / (s * s + 1).sqrt(), t, layer)
+        h, decode_net = self.net.split(to_vp(x, sigma), t, layer)
 
-        def decode(h: Tensor) -> Tensor:
-            out = decode_net(h)[:, : x.shape[1]]
-            if self.prediction == "eps":
-                return x - s * out
-            return x / (s * s + 1) - out * s / (s * s + 1).sqrt()
+        def denoise(out: Tensor) -> Tensor:
+            out = out[:, : x.shape[1]]
+            denoised = x - s * out if self.prediction == "eps" else denoised_of_v(x, out, sigma)
+            return check_finite(x, sigma, denoised)
 
-        return Bottleneck(h, decode, layer)
+        return Bottleneck(h, decode_net.then(denoise), layer)
 
 
 def state_fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Twelve hex digits over names, shapes and a sample of the values; independent of device and key order."""
+    """Hash names, shapes and a sample of the values to twelve hex digits, independent of device and key order."""
     digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name]

@@ -1,4 +1,7 @@
-"""What fine-tuning added to the weights of a network, kept as a difference (LoRA, Hu et al. 2021, arXiv 2106.09685, where it is thin)."""
+"""What fine-tuning added to the weights of a network, kept as a difference.
+
+LoRA, Hu et al. 2021, arXiv 2106.09685, where it is thin.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+
+from ..float64 import widen
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class WeightDelta:
         """
         if self.fingerprint and self.fingerprint != fingerprint.partition("+")[0]:
             raise ValueError(
-                f"these weights were trained on model {self.fingerprint}, but the model connected here is {fingerprint}; connect that model"
+                f"these weights were trained on model {self.fingerprint}, but the model connected here is"
+                f" {fingerprint}; connect that model"
             )
         have = {k: tuple(v.shape) for k, v in net.named_parameters()}
         odd = [k for k, v in self.full.items() if have.get(k) != tuple(v.shape)]
@@ -46,12 +52,12 @@ class WeightDelta:
                 odd.append(k)
         if odd:
             raise ValueError(
-                f"these weights belong to another network: {', '.join(sorted(odd)[:3])}{' ...' if len(odd) > 3 else ''} are missing "
-                "here or have another shape; connect the model that they were trained on"
+                f"these weights belong to another network: {', '.join(sorted(odd)[:3])}{' ...' if len(odd) > 3 else ''}"
+                " are missing here or have another shape; connect the model that they were trained on"
             )
 
     def of(self, name: str, like: Tensor) -> Tensor | None:
-        """The difference of one weight, in the shape of ``like``, or None."""
+        """Compute the difference of one weight, in the shape of ``like``; None if there is none."""
         if name in self.full:
             return self.full[name].to(like)
         if name in self.thin:
@@ -61,9 +67,13 @@ class WeightDelta:
 
 
 def difference(
-    tuned: Mapping[str, Tensor], base: Mapping[str, Tensor], fingerprint: str, label: str = "", extra: dict | None = None
+    tuned: Mapping[str, Tensor],
+    base: Mapping[str, Tensor],
+    fingerprint: str,
+    label: str = "",
+    extra: dict | None = None,
 ) -> WeightDelta:
-    """What ``tuned`` has more than ``base``; weights that did not move are left out.
+    """Subtract ``base`` from ``tuned``; weights that did not move are left out.
 
     Raises:
         ValueError: the two do not have the same weights.
@@ -71,15 +81,17 @@ def difference(
     if set(tuned) != set(base) or any(tuned[k].shape != base[k].shape for k in base):
         odd = sorted(k for k in {*tuned, *base} if k not in base or k not in tuned or tuned[k].shape != base[k].shape)
         raise ValueError(
-            f"{label}: these weights belong to another network: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''} differ in name or "
-            "shape; connect the network that they were fine-tuned from"
+            f"{label}: these weights belong to another network: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}"
+            " differ in name or shape; connect the network that they were fine-tuned from"
         )
-    moved = {k: v.detach().float().cpu() - base[k].detach().float().cpu() for k, v in tuned.items()}
+    moved = {}
+    for name, weight in tuned.items():
+        moved[name] = weight.detach().float().cpu() - base[name].detach().float().cpu()
     return WeightDelta({k: v for k, v in moved.items() if bool(v.any())}, {}, fingerprint, label, extra or {})
 
 
 def thinned(delta: WeightDelta, rank: int) -> tuple[WeightDelta, float]:
-    """Matrices and convolutions replaced by their best approximation of ``rank``.
+    """Replace matrices and convolutions by their best approximation of ``rank``.
 
     Returns:
         The thin one, and the share of the squared difference that it keeps.
@@ -89,16 +101,21 @@ def thinned(delta: WeightDelta, rank: int) -> tuple[WeightDelta, float]:
     """
     if rank < 1:
         raise ValueError(f"rank must be at least 1, got {rank}; 8 is a good start")
-    full, thin, whole, kept = {}, dict(delta.thin), 0.0, 0.0
+    full = {}
+    thin = dict(delta.thin)
+    whole = 0.0
+    captured = 0.0
     for name, value in delta.full.items():
         flat = value.flatten(1) if value.dim() > 1 else value[None]
         whole += float(flat.square().sum())
         if value.dim() < 2 or rank * sum(flat.shape) >= flat.numel():
             full[name] = value
-            kept += float(flat.square().sum())
+            captured += float(flat.square().sum())
             continue
-        u, s, v = torch.linalg.svd(flat.double(), full_matrices=False)
+        u, s, v = torch.linalg.svd(widen(flat), full_matrices=False)
         root = s[:rank].sqrt()
-        thin[name] = ((u[:, :rank] * root).float(), (root[:, None] * v[:rank]).float())
-        kept += float(s[:rank].square().sum())
-    return replace(delta, full=full, thin=thin), kept / whole if whole else 1.0
+        left = u[:, :rank] * root
+        right = root[:, None] * v[:rank]
+        thin[name] = (left.float(), right.float())
+        captured += float(s[:rank].square().sum())
+    return replace(delta, full=full, thin=thin), captured / whole if whole else 1.0

@@ -1,56 +1,86 @@
-"""Training of Asyrp's shift of h (Kwon et al. 2023, arXiv 2210.10960, section 4.1 and appendix): pictures, two prompts, a frozen model."""
+"""Training of Asyrp's shift of h (Kwon et al. 2023, arXiv 2210.10960, section 4.1 and appendix)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..denoiser import Callback, Denoiser
-from ..edit.delta import TrainedDelta
-from ..edit.sample import edited_step
-from ..embedder import Embedder
-from ..networks.delta import Delta, DeltaTable
+from ..denoiser import Bottleneck, Denoiser
+from ..fingerprint import without_patches
+from ..networks.asyrp import ShiftBlock, ShiftTable, TrainedAsyrp
+from ..sample import edited_step
 from ..trajectory import Trajectory
-from .directional import guided, text_direction
-from .fit import Fit
+from .directional import Decode, Guide, PromptPair
+from .passes import Chain, Passes
+from .run import Optimiser, Run, Session
 
-Decode = Callable[[Tensor], Tensor]
-"""Denoised state -> picture `[b 3 h w]` in -1..1; the identity for pixel models."""
+_LAYER = "middle"
+_ROUNDING = 1e-5  # noise levels come through float32
+
+
+@dataclass(frozen=True)
+class AsyrpSettings:
+    """How Asyrp's shift is trained; the defaults are those of the released code.
+
+    Attributes:
+        sigma_edit: lowest noise level that is edited.
+        sigma_boost: goes into the result: from here down Asyrp draws noise anew; 0 is off.
+        epochs: times that every picture is seen.
+        batch: pictures at a time.
+        lr: learning rate.
+        optimiser: a name of :data:`core.train.run.OPTIMISERS`.
+        clip_weight: of the directional loss.
+        l1_weight: of the change of the prediction, times the cosine of the prompts.
+        blur: of the pictures before they are embedded, a share of their side 0..0.2; against fine patterns that only
+            please the embedder.
+        seed: of the order of the pictures.
+    """
+
+    sigma_edit: float
+    sigma_boost: float = 0.0
+    epochs: int = 1
+    batch: int = 1
+    lr: float = 0.5
+    optimiser: str = "sgd"
+    clip_weight: float = 0.8
+    l1_weight: float = 3.0
+    blur: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.epochs < 1:
+            raise ValueError(f"epochs and batch must be at least 1, got {self.epochs} and {self.batch}")
 
 
 def train_asyrp(
-    model: Denoiser, path: Trajectory, delta: Delta | DeltaTable, embedder: Embedder, source: str, target: str, *, sigma_edit: float,
-    sigma_boost: float = 0.0, epochs: int = 1, batch: int = 1, lr: float = 0.5, optimiser: str = "sgd", clip_weight: float = 0.8,
-    l1_weight: float = 3.0, blur: float = 0.0, seed: int = 0, decode: Decode | None = None, callback: Callback | None = None,
-    begin: Callable[[Fit], None] | None = None,
-) -> TrainedDelta:  # fmt: skip
+    model: Denoiser,
+    trajectory: Trajectory,
+    shift: ShiftBlock | ShiftTable,
+    prompts: PromptPair,
+    settings: AsyrpSettings,
+    *,
+    decode: Decode | None = None,
+    session: Session | None = None,
+) -> TrainedAsyrp:
     """Fit a shift of h so that the pictures of a trajectory move from one prompt to another.
 
-    For every batch of pictures the edited chain walks down from the noisiest state to ``sigma_edit``; at every step the loss is
-    ``clip_weight * log form of the directional loss + l1_weight * cos(source, target) * |P~ - P|_1``, with P~ the edited prediction of
-    the edited chain and P the prediction of the plain chain, and the optimiser takes a step there and then. No gradient runs from
-    one step of the chain into another.
+    For every batch of pictures the edited chain walks down from the noisiest state to ``sigma_edit``; at every step the
+    loss is ``clip_weight * log form of the directional loss + l1_weight * cos(source, target) * |P~ - P|_1``, with P~
+    the edited prediction of the edited chain and P the prediction of the plain chain, and the optimiser takes a step
+    there and then. No gradient runs from one step of the chain into another.
 
     Args:
         model: frozen denoiser.
-        path: of the training pictures, made with the same model.
-        delta: what is trained; it stays what it was if the run fails.
-        embedder: of pictures and prompts.
-        source, target: what the pictures show, and what they are to show.
-        sigma_edit: lowest noise level that is edited.
-        sigma_boost: kept with the result.
-        epochs: times that every picture is seen.
-        batch: pictures at a time (the released code: 1).
-        lr, optimiser: the released code: SGD at 0.5 without momentum.
-        clip_weight, l1_weight: see above.
-        blur: of the pictures before they are embedded, a share of their side; against fine patterns that only please the embedder.
-        seed: of the order of the pictures.
+        trajectory: of the training pictures, made with the same model.
+        shift: what is trained; it stays what it was if the run fails.
+        prompts: what the pictures show, and what they are to show.
+        settings: how.
         decode: for models of latents.
-        callback: called after every step with ``denoised`` (the edited prediction) and ``loss``; may raise to cancel.
-        begin: called with the run before its first step: to resume an earlier one, and to read it if it is cancelled.
+        session: what the caller does beside the run; it is shown ``denoised`` (the edited prediction) and ``sigma``.
 
     Returns:
         The edit, strength 1 being what was trained.
@@ -59,64 +89,152 @@ def train_asyrp(
         ValueError: prompts that say nothing, no step at or above ``sigma_edit``, or a trajectory of another model.
         RuntimeError: the loss is not finite.
     """
-    path.check_model(model.fingerprint)
-    direction, cosine = text_direction(embedder, source, target)
-    direction = direction.to(path.states.device)
-    grid = path.sigmas.tolist()
-    steps = [i for i, s in enumerate(grid[:-1]) if s >= sigma_edit * (1 - 1e-5)]
+    trajectory.check_model(model.fingerprint)
+    loop = _ShiftLoop(model, trajectory, shift, settings, Guide(prompts, trajectory, settings, decode))
+    passes = Passes(trajectory.states.shape[1], settings.batch, settings.epochs, len(loop.steps), settings.seed)
+    shift.to(trajectory.states.device)
+    optimiser = Optimiser(settings.lr, settings.optimiser)
+    run = Run(shift, optimiser, passes.total, session, warm_up=passes.one_pass)
+    for chain in passes.remaining(run):
+        loop.walk(run, chain)
+    shift.load_state_dict(run.best)
+    shift.requires_grad_(False)
+    facts = {
+        "source": prompts.source,
+        "target": prompts.target,
+        "loss": run.losses[-1] if run.losses else 0.0,
+        "pictures": passes.pictures,
+        "epochs": settings.epochs,
+    }
+    return trained_shift(shift, model.fingerprint, trajectory, prompts.label, settings, facts)
+
+
+def trained_shift(
+    shift: ShiftBlock | ShiftTable,
+    fingerprint: str,
+    trajectory: Trajectory,
+    label: str,
+    settings: AsyrpSettings,
+    facts: dict[str, Any],
+) -> TrainedAsyrp:
+    """Describe a shift with what has to be known of its training; also of a run that broke off.
+
+    Args:
+        shift: the block or the table.
+        fingerprint: of the model.
+        trajectory: of the training pictures.
+        label: for people.
+        settings: of the training.
+        facts: figures of the training.
+    """
+    return TrainedAsyrp(
+        shift,
+        without_patches(fingerprint),
+        settings.sigma_edit,
+        len(steps_above(trajectory, settings.sigma_edit)) or 1,
+        settings.sigma_boost,
+        _LAYER,
+        label,
+        {**facts, "sigma_start": float(trajectory.sigmas[0])},
+        len(trajectory.sigmas) - 1,
+    )
+
+
+def steps_above(trajectory: Trajectory, sigma: float) -> list[int]:
+    """List the numbers of a trajectory's steps that start at or above a noise level."""
+    return [i for i, level in enumerate(trajectory.sigmas.tolist()[:-1]) if level >= sigma * (1 - _ROUNDING)]
+
+
+def check_edited(trajectory: Trajectory, sigma_edit: float) -> list[int]:
+    """Number the steps that are edited, those at or above a noise level.
+
+    Raises:
+        ValueError: there are none.
+    """
+    steps = steps_above(trajectory, sigma_edit)
     if not steps:
         raise ValueError(
-            f"no step of the trajectory lies at or above sigma_edit {sigma_edit:g}; its noisiest is {grid[0]:.3g}: lower sigma_edit"
+            f"no step of the trajectory lies at or above sigma_edit {sigma_edit:g}; its noisiest is"
+            f" {float(trajectory.sigmas[0]):.3g}: lower sigma_edit"
         )
-    count = path.states.shape[1]
-    if batch < 1 or epochs < 1:
-        raise ValueError(f"epochs and batch must be at least 1, got {epochs} and {batch}")
-    decode = decode or (lambda x: x)
-    device, layer = path.states.device, "middle"
-    delta.to(device)
-    one_pass = -(-count // batch) * len(steps)
-    fit = Fit(delta, lr, epochs * one_pass, optimiser, callback=callback, warm=one_pass)
-    if begin is not None:
-        begin(fit)
-    with torch.no_grad():
-        pictures = torch.cat([decode(part) for part in path.x0.split(batch)])
-    done = 0
-    for epoch in range(epochs):
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1009 + epoch)).to(device)
-        for rows in order.split(batch):
-            x = path.noisiest[rows]
-            done += len(steps)
-            if fit.i >= done:
-                continue  # a resumed run has seen them
-            here = max(0, fit.i - done + len(steps))
-            x = fit.carry["x"].to(x) if here else x
-            for i in steps[here:]:
-                sigma = x.new_full((len(rows),), grid[i])
-                with torch.no_grad():
-                    part = model.split(x, sigma, layer)
-                    eps = part.decode(part.h)
-                    aim = model(path.states[i][rows], sigma)
-                with torch.enable_grad():
-                    edited = (part.smooth or part.decode)(part.h + delta(part.h.float(), sigma.float()).to(part.h))
-                    moved = guided(embedder, decode(edited), pictures[rows], direction, blur)
-                    loss = clip_weight * moved + l1_weight * cosine * F.l1_loss(edited, aim)
-                x = edited_step(x, grid[i], grid[i + 1], edited.detach(), eps)
-                fit.step(loss, {} if i == steps[-1] else {"x": x}, denoised=edited.detach(), sigma=grid[i])
-    delta.load_state_dict(fit.best)
-    delta.requires_grad_(False)
-    facts = {"source": source, "target": target, "loss": fit.losses[-1] if fit.losses else 0.0, "pictures": count, "epochs": epochs}
-    facts["sigma_start"] = grid[0]
-    fingerprint = model.fingerprint.partition("+")[0]
-    return TrainedDelta(delta, fingerprint, sigma_edit, len(steps), sigma_boost, layer, f"{source} > {target}", facts)
+    return steps
 
 
 @torch.no_grad()
-def global_shift(model: Denoiser, path: Trajectory, trained: TrainedDelta, batch: int = 8, one: bool = False) -> TrainedDelta:
-    """The mean shift over the pictures of a trajectory: a table of one a step, or ``one`` for all steps (paper, section 4.3).
+def split_one(model: Denoiser, trajectory: Trajectory) -> tuple[Bottleneck, Tensor]:
+    """Split the model at one picture's noisiest state; the bottleneck, h `[1 c h w]`, and its noise level `[1]`."""
+    sigma = trajectory.states.new_full((1,), float(trajectory.sigmas[0]))
+    return model.split(trajectory.noisiest[:1], sigma, _LAYER), sigma
+
+
+def predict_shifted(part: Bottleneck, shift: ShiftBlock | ShiftTable, sigma: Tensor) -> Tensor:
+    """Predict from a shifted h, `[b c h w]`, with a graph to the shift.
+
+    Args:
+        part: of the states `[b c h w]`.
+        shift: what is added to h.
+        sigma: noise levels of the states, `[b]`.
+    """
+    moved = part.h + shift(part.h.float(), sigma.float()).to(part.h)
+    return (part.smooth or part.decode)(moved)
+
+
+class _ShiftLoop:
+    """The edited chain of a batch, with a step of the optimiser at each of its own."""
+
+    def __init__(
+        self,
+        model: Denoiser,
+        trajectory: Trajectory,
+        shift: ShiftBlock | ShiftTable,
+        settings: AsyrpSettings,
+        guide: Guide,
+    ):
+        self.model = model
+        self.trajectory = trajectory
+        self.shift = shift
+        self.settings = settings
+        self.guide = guide
+        self.steps = check_edited(trajectory, settings.sigma_edit)
+
+    def walk(self, run: Run, chain: Chain) -> None:
+        """Take the steps of a chain that are left."""
+        grid = self.trajectory.sigmas.tolist()
+        rows = chain.rows.to(self.trajectory.states.device)
+        x = self.trajectory.noisiest[rows]
+        if chain.start:
+            x = run.carry["x"].to(x)
+        for i in self.steps[chain.start :]:
+            loss, edited, eps = self._loss(i, rows, x)
+            x = edited_step(x, grid[i], grid[i + 1], edited, eps)
+            carry = {} if i == self.steps[-1] else {"x": x}
+            run.step(loss, carry, denoised=edited, sigma=grid[i])
+
+    def _loss(self, i: int, rows: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the loss at step ``i``, its edited prediction, and the unedited one, which gives the noise."""
+        sigma = x.new_full((len(rows),), float(self.trajectory.sigmas[i]))
+        with torch.no_grad():
+            part = self.model.split(x, sigma, _LAYER)
+            eps = part.decode(part.h)
+            plain = self.model(self.trajectory.states[i][rows], sigma)
+        with torch.enable_grad():
+            edited = predict_shifted(part, self.shift, sigma)
+            change = self.settings.l1_weight * self.guide.cosine * F.l1_loss(edited, plain)
+            loss = self.guide.loss(edited, rows) + change
+        return loss, edited.detach(), eps
+
+
+@torch.no_grad()
+def global_shift(
+    model: Denoiser, trajectory: Trajectory, trained: TrainedAsyrp, batch: int = 8, one: bool = False
+) -> TrainedAsyrp:
+    """Average the shift over the pictures of a trajectory (paper, section 4.3).
+
+    The result is a table of one a step, or ``one`` for all steps.
 
     Args:
         model: frozen denoiser.
-        path: of pictures other than those to be edited.
+        trajectory: of pictures other than those to be edited.
         trained: a trained block.
         batch: pictures at a time.
         one: average over the steps too.
@@ -124,32 +242,30 @@ def global_shift(model: Denoiser, path: Trajectory, trained: TrainedDelta, batch
     Raises:
         ValueError: another model's trajectory, or one without a step at or above the lowest level that is edited.
     """
-    path.check_model(model.fingerprint)
+    trajectory.check_model(model.fingerprint)
     trained.check_model(model.fingerprint, model.layers)
-    steps = [i for i, s in enumerate(path.sigmas.tolist()[:-1]) if s >= trained.sigma_edit * (1 - 1e-5)]
+    steps = steps_above(trajectory, trained.sigma_edit)
     if not steps:
         raise ValueError(
-            f"the edit acts down to sigma {trained.sigma_edit:g}, but the noisiest step of the trajectory is {float(path.sigmas[0]):.3g}; "
-            "invert up to more noise"
+            f"the edit acts down to sigma {trained.sigma_edit:g}, but the noisiest step of the trajectory is"
+            f" {float(trajectory.sigmas[0]):.3g}; invert up to more noise"
         )
-    shifts, levels = [], path.sigmas[steps]
+    shifts = []
+    levels = trajectory.sigmas[steps]
     for i in steps:
         parts = []
-        for x in path.states[i].split(batch):
-            sigma = x.new_full((len(x),), float(path.sigmas[i]))
-            parts.append(trained.delta(model.split(x, sigma, trained.layer).h.float(), sigma.float()))
+        for x in trajectory.states[i].split(batch):
+            sigma = x.new_full((len(x),), float(trajectory.sigmas[i]))
+            h = model.split(x, sigma, trained.layer).h.float()
+            parts.append(trained.shift(h, sigma.float()))
         shifts.append(torch.cat(parts).mean(0))
     table = torch.stack(shifts)
     if one:
-        table, levels = table.mean(0, keepdim=True), levels.log().mean().exp()[None]
-    delta = DeltaTable(table, levels).requires_grad_(False)
-    return TrainedDelta(
-        delta,
-        trained.fingerprint,
-        trained.sigma_edit,
-        trained.steps,
-        trained.sigma_boost,
-        trained.layer,
-        f"{trained.label}, mean",
-        trained.extra,
+        # Noise levels spread over orders of magnitude: their mean is the geometric one.
+        table = table.mean(0, keepdim=True)
+        levels = levels.log().mean().exp()[None]
+    return replace(
+        trained,
+        shift=ShiftTable(table, levels).requires_grad_(False),
+        label=f"{trained.label}, mean",
     )

@@ -1,4 +1,7 @@
-"""Pictures blurred before an embedder sees them, so that nothing is trained to draw fine patterns that please it (Gaussian; no paper)."""
+"""Pictures blurred before an embedder sees them (Gaussian; no paper).
+
+Nothing is then trained to draw fine patterns that please it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from torch.nn import functional as F
 
 
 def blurred(pictures: Tensor, share: float) -> Tensor:
-    """Gaussian blur with a standard deviation of ``share`` of the smaller side. 0 leaves them as they are.
+    """Blur by a Gaussian with a standard deviation of ``share`` of the smaller side; 0 leaves them as they are.
 
     Args:
         pictures: `[b c h w]`.
@@ -22,10 +25,15 @@ def blurred(pictures: Tensor, share: float) -> Tensor:
     width = share * min(pictures.shape[-2:])
     if not width:
         return pictures
-    radius = max(1, min(round(2.5 * width), min(pictures.shape[-2:]) - 1))
+    most = min(pictures.shape[-2:]) - 1
+    radius = max(1, min(round(2.5 * width), most))
     places = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-places.square() / (2 * width * width))
-    kernel, channels = (kernel / kernel.sum()).to(pictures), pictures.shape[1]
+    kernel = kernel / kernel.sum()
+    kernel = kernel.to(pictures)
+    channels = pictures.shape[1]
+    down = kernel[None, None, :, None].expand(channels, 1, -1, 1)
+    across = kernel[None, None, None].expand(channels, 1, 1, -1)
     x = F.pad(pictures, (radius,) * 4, "replicate")
-    x = F.conv2d(x, kernel[None, None, :, None].expand(channels, 1, -1, 1), groups=channels)
-    return F.conv2d(x, kernel[None, None, None].expand(channels, 1, 1, -1), groups=channels)
+    x = F.conv2d(x, down, groups=channels)
+    return F.conv2d(x, across, groups=channels)

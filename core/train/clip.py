@@ -1,4 +1,7 @@
-"""CLIP from a local folder as an embedder, for training outside of the host (Radford et al. 2021, arXiv 2103.00020); needs transformers."""
+"""CLIP from a local folder as an embedder (Radford et al. 2021, arXiv 2103.00020).
+
+It serves training outside of the host and needs transformers.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ClipEmbedder(nn.Module):
@@ -28,9 +32,13 @@ class ClipEmbedder(nn.Module):
         try:
             from transformers import AutoTokenizer, CLIPModel
         except ImportError as error:
-            raise ValueError("CLIP outside of ComfyUI needs the package transformers; install it with: pip install transformers") from error
+            raise ValueError(
+                "CLIP outside of ComfyUI needs the package transformers; install it with: pip install transformers"
+            ) from error
         if not Path(folder).is_dir():
-            raise ValueError(f"{str(folder)!r} is not a folder; give one that holds config.json and weights of a CLIP model")
+            raise ValueError(
+                f"{str(folder)!r} is not a folder; give one that holds config.json and weights of a CLIP model"
+            )
         try:
             self.clip: Any = CLIPModel.from_pretrained(folder, local_files_only=True).eval().requires_grad_(False)
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -41,14 +49,20 @@ class ClipEmbedder(nn.Module):
 
     def embed_image(self, images: Tensor) -> Tensor:
         """See :class:`core.embedder.Embedder`; the smaller side is fitted, the middle is seen."""
-        scale = self.side / min(images.shape[-2:])
-        size = (round(scale * images.shape[-2]), round(scale * images.shape[-1]))
-        x = images if size == tuple(images.shape[-2:]) else F.interpolate(images, size, mode="bicubic", antialias=True)
-        top, left = (size[0] - self.side) // 2, (size[1] - self.side) // 2
+        height, width = images.shape[-2:]
+        scale = self.side / min(height, width)
+        size = (round(scale * height), round(scale * width))
+        x = images
+        if size != (height, width):
+            x = F.interpolate(images, size, mode="bicubic", antialias=True)
+        top = (size[0] - self.side) // 2
+        left = (size[1] - self.side) // 2
         x = x[..., top : top + self.side, left : left + self.side]
-        mean, std = (x.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
-        seen = self.clip.vision_model(pixel_values=((x + 1) / 2 - mean) / std).pooler_output
-        return F.normalize(self.clip.visual_projection(seen), dim=-1)
+        mean = x.new_tensor(_MEAN)[:, None, None]
+        std = x.new_tensor(_STD)[:, None, None]
+        pixels = ((x + 1) / 2 - mean) / std
+        features = self.clip.vision_model(pixel_values=pixels).pooler_output
+        return F.normalize(self.clip.visual_projection(features), dim=-1)
 
     @torch.no_grad()
     def embed_text(self, prompts: Sequence[str]) -> Tensor:
@@ -56,5 +70,8 @@ class ClipEmbedder(nn.Module):
         if not prompts:
             raise ValueError("there is no prompt to embed")
         rows = self.tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt").to(self.clip.device)
-        seen = self.clip.text_model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).pooler_output
-        return F.normalize(self.clip.text_projection(seen), dim=-1)
+        features = self.clip.text_model(
+            input_ids=rows["input_ids"],
+            attention_mask=rows["attention_mask"],
+        ).pooler_output
+        return F.normalize(self.clip.text_projection(features), dim=-1)

@@ -1,27 +1,28 @@
 """Training of diffusion autoencoders (DiffAE, arXiv 2111.15640, section 3 and table 6; HDAE, arXiv 2304.11829).
 
-Encoder and U-Net learn together from the denoising loss alone. In a small network hardly any of its gradient reaches the code, so two
-things can be added: v-prediction (arXiv 2202.00512), and a decoder that draws a small picture from the code alone, whose weight fades and
-which is thrown away.
+Encoder and U-Net learn together from the denoising loss alone. In a small network hardly any of its gradient reaches
+the code, so two things can be added: v-prediction (arXiv 2202.00512), and a decoder that draws a small picture from the
+code alone, whose weight fades and which is thrown away.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..networks.diffae import DiffAEConfig, DiffAENet, Injection, Reading
+from ..networks.diffae import DiffAENet
+from ..networks.diffae_config import DiffAEConfig, Injection, Reading
 from ..networks.vp import Prediction
 from ..schedule import Schedule
-from .long_run import LongRun
 from .noised import noised
+from .run import Optimiser, Run, Session
 
 SCHEDULE = Schedule("linear")
 BASE = {64: (64, (1, 2, 4, 8)), 128: (128, (1, 1, 2, 3, 4)), 256: (128, (1, 1, 2, 2, 4, 4))}
@@ -56,44 +57,84 @@ class Shape:
     attention: tuple[int, ...] = (16,)
 
     def config(self) -> DiffAEConfig:
-        """The network: its encoder is one level deeper than its U-Net, down to maps of 4 x 4 as released, where the picture lets it.
+        """Configure the network, its encoder one level deeper than its U-Net.
+
+        It goes down to maps of 4 x 4 as released, where the picture lets it.
 
         Raises:
             ValueError: levels that do not fit the size, an unknown variant, or channels that cannot be grouped.
         """
-        side, channels = self.size // max(self.patch, 1), self.channels
+        side = self.size // max(self.patch, 1)
+        channels = self.channels
         if self.patch < 1 or self.size % self.patch:
-            raise ValueError(f"patch must divide the size {self.size}, got {self.patch}; 1 is the released one, 2 and 4 are cheaper")
+            raise ValueError(
+                f"patch must divide the size {self.size}, got {self.patch}; 1 is the released one, 2 and 4 are cheaper"
+            )
         if not channels:
             if side not in BASE:
                 known = ", ".join(map(str, BASE))
-                raise ValueError(f"there is no preset for maps of {side} x {side} ({known} have one); give the channels of every level")
+                raise ValueError(
+                    f"there is no preset for maps of {side} x {side} ({known} have one); give the channels of every"
+                    " level"
+                )
             channels = tuple(BASE[side][0] * times for times in BASE[side][1])
         if min(channels) < 1 or side % 2 ** (len(channels) - 1) or side >> (len(channels) - 1) < 2:
-            raise ValueError(f"{len(channels)} levels do not fit maps of {side} x {side}; give fewer channels, or a smaller patch")
-        joined = [a + b for a, b in zip(channels, (*channels[1:], channels[-1]), strict=True)]  # with the skip connections
+            raise ValueError(
+                f"{len(channels)} levels do not fit maps of {side} x {side}; give fewer channels, or a smaller patch"
+            )
+        joined = [
+            a + b for a, b in zip(channels, (*channels[1:], channels[-1]), strict=True)
+        ]  # with the skip connections
         if any(c > 32 and c % 32 for c in (*channels, *joined)):
-            raise ValueError(f"channels must be multiples of 32 (groups of its normalisation), got {', '.join(map(str, channels))}")
+            raise ValueError(
+                f"channels must be multiples of 32 (groups of its normalisation), got {', '.join(map(str, channels))}"
+            )
         if self.reading != "E" and not self.hierarchical:
-            raise ValueError(f"reading {self.reading!r} is of a hierarchical autoencoder (HDAE); a DiffAE has one code, read at the end")
+            raise ValueError(
+                f"reading {self.reading!r} is of a hierarchical autoencoder (HDAE); a DiffAE has one code, read at"
+                " the end"
+            )
         deeper = side % 2 ** len(channels) == 0 and side >> len(channels) >= 4
         encoder = (*channels, channels[-1]) if deeper else channels
         attends = tuple(side >> level in self.attention for level in range(len(encoder)))
         return DiffAEConfig(
-            channels, encoder, attends[: len(channels)], attends, self.blocks, self.emb, self.code,
-            levels=len(channels) if self.hierarchical else 0, reading=self.reading, injection=self.injection, patch=self.patch,
-        )  # fmt: skip
+            channels,
+            encoder,
+            attends[: len(channels)],
+            attends,
+            self.blocks,
+            self.emb,
+            self.code,
+            levels=len(channels) if self.hierarchical else 0,
+            reading=self.reading,
+            injection=self.injection,
+            patch=self.patch,
+        )
 
 
 class Sketch(nn.Sequential):
     """Code `[b ...]` -> picture `[b 3 side side]`; ``side`` is a multiple of 16."""
 
     def __init__(self, config: DiffAEConfig, side: int = 64):
-        code, fold = math.prod(config.code_shape), side // 16
-        layers: list[nn.Module] = [nn.Flatten(), nn.Linear(code, 256 * 16), nn.SiLU(), nn.Unflatten(1, (256, 4, 4))]
+        code = math.prod(config.code_shape)
+        fold = side // 16
+        layers: list[nn.Module] = [
+            nn.Flatten(),
+            nn.Linear(code, 256 * 16),
+            nn.SiLU(),
+            nn.Unflatten(1, (256, 4, 4)),
+        ]
         for inp, out in ((256, 128), (128, 96)):
-            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(inp, out, 3, padding=1), nn.SiLU()]
-        super().__init__(*layers, nn.Conv2d(96, 3 * fold**2, 3, padding=1), nn.PixelShuffle(fold))
+            layers += [
+                nn.Upsample(scale_factor=2),
+                nn.Conv2d(inp, out, 3, padding=1),
+                nn.SiLU(),
+            ]
+        layers += [
+            nn.Conv2d(96, 3 * fold**2, 3, padding=1),
+            nn.PixelShuffle(fold),
+        ]
+        super().__init__(*layers)
 
 
 class Learner(nn.Module):
@@ -111,13 +152,16 @@ class Learner(nn.Module):
         self.sketch: nn.Module = Sketch(config, sketch) if sketch else nn.Identity()
 
     def forward(self, x: Tensor, noisy: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """With the code of ``x`` the network's output `[b c h w]` on ``noisy`` at ``t`` `[b]`; the sketch (none: the code); the code."""
+        """Compute the network's output `[b c h w]`, the sketch and the code.
+
+        The output is on ``noisy`` at ``t`` `[b]` with the code of ``x``; without a sketch the code stands in its place.
+        """
         code = self.net.encoder(x)
         return self.net(noisy, t, code), self.sketch(code), code
 
 
 def autoencoder_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of a learner's weights those that are kept."""
+    """Select those of a learner's weights that are kept."""
     return {k.removeprefix("net."): v for k, v in weights.items() if k.startswith("net.")}
 
 
@@ -133,7 +177,8 @@ class Samples(NamedTuple):
 class Stream:
     """Training samples without end, pass after pass over the pictures, each in an order of its own.
 
-    What stands at a place follows from seed and place alone: not from the batch, the process or where the run was resumed.
+    What stands at a place follows from seed and place alone: not from the batch, the process or where the run was
+    resumed.
 
     Attributes:
         pictures: their numbers -> `[b 3 h w]` in -1..1.
@@ -151,23 +196,26 @@ class Stream:
         self._orders: dict[int, list[int]] = {}
 
     def __call__(self, places: range) -> Samples:
-        """The samples at ``places``."""
+        """Collect the samples at ``places``."""
         x = self.pictures([self._order(p // self.count)[p % self.count] for p in places])
-        rows, noise, t = [], [], []
+        rows = []
+        noise = []
+        t = []
         for row, place in zip(x, places, strict=True):
             g = torch.Generator().manual_seed(self.seed * 1_000_003 + place)
-            mirrored, step = torch.rand(2, generator=g).tolist()
+            mirrored, share = torch.rand(2, generator=g).tolist()
+            step = int(share * SCHEDULE.steps)
             rows.append(row.flip(-1) if mirrored < self.flip else row)
-            t.append(min(int(step * SCHEDULE.steps), SCHEDULE.steps - 1))
+            t.append(min(step, SCHEDULE.steps - 1))
             noise.append(torch.randn(row.shape, generator=g))
         return Samples(torch.stack(rows), torch.stack(noise), torch.tensor(t))
 
     def _order(self, number: int) -> list[int]:
         if number not in self._orders:
             g = torch.Generator().manual_seed(self.seed * 7919 + number)
-            self._orders = {k: v for k, v in self._orders.items() if k == number - 1} | {
-                number: torch.randperm(self.count, generator=g).tolist()
-            }
+            # Batches reach back into the pass before at most.
+            self._orders = {k: v for k, v in self._orders.items() if k == number - 1}
+            self._orders[number] = torch.randperm(self.count, generator=g).tolist()
         return self._orders[number]
 
 
@@ -198,45 +246,53 @@ class Training:
     ranks: int = 1
 
     def places(self, step: int) -> range:
-        """Of this process's samples in the stream."""
+        """List the places of this process's samples in the stream."""
         first = (step * self.ranks + self.rank) * self.batch
         return range(first, first + self.batch)
 
-    def weight(self, step: int) -> float:
-        """Of the sketch: along half a cosine over the whole run."""
+    def rate(self, step: int, _total: int) -> float:
+        """Compute the share of the learning rate at a step, rising over ``warm_up`` steps."""
+        return min(1.0, (step + 1) / max(self.warm_up, 1))
+
+    def sketch_weight(self, step: int) -> float:
+        """Weigh the sketch, along half a cosine over the whole run."""
         return self.sketch * (0.1 + 0.45 * (1 + math.cos(math.pi * step / self.steps)))
 
 
-def new_run(net: Learner, ema: float = 0.9999, **options: Any) -> LongRun:
-    """Adam without decay (DiffAE, appendix A); ``options`` are those of :class:`core.train.long_run.LongRun`."""
-    return LongRun(dict(net.named_parameters()), ema, betas=(0.9, 0.999), weight_decay=0.0, **options)
+def new_run(net: Learner, how: Training, ema: float = 0.9999, session: Session | None = None) -> Run:
+    """Begin a run with Adam without decay (DiffAE, appendix A)."""
+    optimiser = Optimiser(how.lr, "adamw", foreach=True, options={"betas": (0.9, 0.999), "weight_decay": 0.0})
+    return Run(net, optimiser, how.steps, session, ema=ema)
 
 
 def loss_of(net: Learner, samples: Samples, prediction: Prediction = "eps", sketch: float = 0.0) -> Tensor:
-    """Mean square error of the network's output, plus ``sketch`` times that of the picture drawn from the code alone."""
-    seen, target = noised(SCHEDULE, samples.x, samples.noise, samples.t, prediction)
-    out, drawn, _ = net(samples.x, seen, samples.t)
+    """Compute the mean square error of the output, plus ``sketch`` times that of the picture from the code alone."""
+    noisy, target = noised(SCHEDULE, samples.x, samples.noise, samples.t, prediction)
+    out, drawn, _ = net(samples.x, noisy, samples.t)
     loss = F.mse_loss(out.float(), target)
     if sketch:
-        loss = loss + sketch * F.mse_loss(drawn.float(), F.interpolate(samples.x, drawn.shape[-2:], mode="area"))
+        small = F.interpolate(samples.x, drawn.shape[-2:], mode="area")
+        loss = loss + sketch * F.mse_loss(drawn.float(), small)
     return loss
 
 
-def train_diffae(net: Learner, run: LongRun, stream: Stream, how: Training) -> Iterator[int]:
-    """Train from where ``run`` stands; yields the number of steps done after each, when everything can be saved.
+def train_diffae(net: Learner, run: Run, stream: Stream, how: Training) -> None:
+    """Train from where ``run`` stands.
 
     Raises:
         RuntimeError: the loss is not finite.
     """
     device = next(net.parameters()).device
     net.train()
-    with ThreadPoolExecutor(1) as ahead:  # pictures of the next step are read during this one
-        coming = ahead.submit(stream, how.places(run.step))
-        while run.step < how.steps:
-            samples = Samples(*(v.to(device, non_blocking=True) for v in coming.result()))
-            coming = ahead.submit(stream, how.places(run.step + 1)) if run.step + 1 < how.steps else coming
-            torch.manual_seed(how.seed * 1_000_003 + _DROPOUT * how.rank + run.step)
+    with ThreadPoolExecutor(1) as reader:  # pictures of the next step are read during this one
+        coming = [reader.submit(stream, how.places(run.i))]
+
+        def loss(_: torch.Generator) -> Tensor:
+            samples = Samples(*(v.to(device, non_blocking=True) for v in coming.pop().result()))
+            if run.i + 1 < how.steps:
+                coming.append(reader.submit(stream, how.places(run.i + 1)))
+            torch.manual_seed(how.seed * 1_000_003 + _DROPOUT * how.rank + run.i)
             with torch.autocast(device.type, how.precision, enabled=how.precision != torch.float32):
-                loss = loss_of(net, samples, how.prediction, how.weight(run.step))
-            run.learn(loss, how.lr * min(1.0, (run.step + 1) / max(how.warm_up, 1)))
-            yield run.step
+                return loss_of(net, samples, how.prediction, how.sketch_weight(run.i))
+
+        run.train(loss, rate=how.rate)

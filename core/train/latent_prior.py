@@ -1,36 +1,56 @@
-"""Training of the latent network (DiffAE, arXiv 2111.15640, section 4 and appendix A.1): the L1 loss of its noise on normalised codes."""
+"""Training of the latent network (DiffAE, arXiv 2111.15640, section 4 and appendix A.1).
+
+The loss is the L1 error of its noise on normalised codes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..codes import CodeSpace
-from ..denoiser import Callback
 from ..networks.latent_mlp import SCHEDULE, LatentConfig, LatentMLP
-from .fit import Fit
+from .run import Loss, Optimiser, Run, Session, ema_decay
+
+
+@dataclass(frozen=True)
+class LatentSettings:
+    """How the latent network is trained.
+
+    Attributes:
+        steps: of AdamW (released: 4e5).
+        batch: codes at a time.
+        lr: learning rate.
+        average: decay of the moving average that is returned.
+        seed: of weights, order and noise.
+    """
+
+    steps: int = 20_000
+    batch: int = 256
+    lr: float = 1e-4
+    average: float = 0.9999
+    seed: int = 0
 
 
 def train_latent(
-    codes: Tensor, space: CodeSpace, config: LatentConfig, *, steps: int = 20_000, batch: int = 256, lr: float = 1e-4,
-    average: float = 0.9999, seed: int = 0, callback: Callback | None = None, begin: Callable[[Fit], None] | None = None,
-) -> LatentMLP:  # fmt: skip
+    codes: Tensor,
+    space: CodeSpace,
+    config: LatentConfig,
+    settings: LatentSettings | None = None,
+    *,
+    session: Session | None = None,
+) -> LatentMLP:
     """Fit a latent network to the codes of many pictures.
-
-    Every step is a function of the seed and its number alone, so that a resumed run goes on exactly.
 
     Args:
         codes: `[n z]` or `[n l z]` of unflipped pictures; it trains on their device.
         space: of the codes, with statistics.
         config: of the network; ``size`` must be the size of a code.
-        steps, batch, lr: as usual (released: 4e5 steps of 256 at 1e-4).
-        average: decay of the moving average that is returned; less in the first steps, so that it forgets the start.
-        seed: of weights, order and noise.
-        callback: called after every step; may raise to cancel.
-        begin: called with the run before its first step: to resume an earlier one, and to read it if it is cancelled.
+        settings: how.
+        session: what the caller does beside the run.
 
     Returns:
         The averaged network, frozen, in evaluation mode.
@@ -39,35 +59,44 @@ def train_latent(
         ValueError: a configuration for codes of another size, fewer than two codes, or missing statistics.
         RuntimeError: the loss is not finite.
     """
+    settings = settings or LatentSettings()
     normal = space.normalise(codes)
     if config.size != space.size or len(normal) < 2:
         raise ValueError(f"need two or more codes of {config.size} numbers, got {len(normal)} of {space.size}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(settings.seed)
         net = LatentMLP(config)
     net.to(normal.device).train()
-    fit = Fit(net, lr, steps, "adamw", callback=callback)
-    if begin is not None:
-        begin(fit)
-    mean = {k: fit.carry.get(k, v).detach().to(v, copy=True) for k, v in net.named_parameters()}
-    abar = SCHEDULE.abar.to(normal)
-    while fit.i < steps:
-        g = torch.Generator().manual_seed(seed * 1_000_003 + fit.i)
-        x = normal[torch.randint(0, len(normal), (batch,), generator=g).to(normal.device)]
-        t = torch.randint(0, SCHEDULE.steps, (batch,), generator=g).to(normal.device)
-        noise = torch.randn(x.shape, generator=g).to(x)
-        power = abar[t][:, None]
-        _averaged(mean, net, min(average, (1 + fit.i) / (10 + fit.i)))
-        with torch.enable_grad():
-            loss = F.l1_loss(net(power.sqrt() * x + (1 - power).sqrt() * noise, t), noise)
-        fit.step(loss, carry=mean)
-    _averaged(mean, net, min(average, (1 + fit.i) / (10 + fit.i)))
+    run = Run(net, Optimiser(settings.lr, "adamw"), settings.steps, session)
+    mean = {name: run.carry.get(name, value).detach().to(value, copy=True) for name, value in net.named_parameters()}
+
+    def loss(generator: torch.Generator) -> Loss:
+        noisy, noise, t = _noisy_codes(normal, settings.batch, generator)
+        _average(mean, net, ema_decay(settings.average, run.i))
+        return Loss(F.l1_loss(net(noisy, t), noise), carry=mean)
+
+    run.train(loss, settings.seed)
+    _average(mean, net, ema_decay(settings.average, run.i))
     net.load_state_dict(mean)
     return net.requires_grad_(False).eval()
 
 
+def _noisy_codes(normal: Tensor, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise codes `[b d]`; return them, their noise and their steps `[b]`."""
+    rows = torch.randint(0, len(normal), (batch,), generator=generator)
+    x = normal[rows.to(normal.device)]
+    t = torch.randint(0, SCHEDULE.steps, (batch,), generator=generator)
+    t = t.to(normal.device)
+    noise = torch.randn(x.shape, generator=generator).to(x)
+    power = SCHEDULE.abar.to(normal)[t][:, None]
+    return power.sqrt() * x + (1 - power).sqrt() * noise, noise, t
+
+
 @torch.no_grad()
-def _averaged(mean: dict[str, Tensor], net: LatentMLP, decay: float) -> None:
-    """The average takes in the weights as they are: before a step, so that what the run keeps of it is what it goes on with."""
+def _average(mean: dict[str, Tensor], net: LatentMLP, decay: float) -> None:
+    """Take the weights as they are into the average.
+
+    It is done before a step, so that what the run keeps of it is what it goes on with.
+    """
     for name, value in net.named_parameters():
         mean[name].lerp_(value, 1 - decay)

@@ -7,24 +7,30 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-_ADAM = 6  # copies of trained weights: themselves, their gradient, two moments, the best so far and the one that takes its place
+# copies of trained weights: themselves, their gradient, two moments, the best so far and the one that takes its place
+_ADAM = 6
 
 
 def graph_bytes(step: Callable[[], Tensor], without: Iterable[nn.Module] = ()) -> int:
-    """Bytes that autograd keeps for the backward pass of ``step()``, each memory counted once, the weights of ``without`` not at all."""
-    there = {p.untyped_storage().data_ptr() for m in without for p in m.parameters()}
-    seen: dict[int, int] = {}
+    """Count the bytes that autograd keeps for the backward pass of ``step()``.
 
-    def keep(value: Tensor) -> Tensor:
+    Each memory counts once, the weights of ``without`` not at all.
+    """
+    weights = {p.untyped_storage().data_ptr() for m in without for p in m.parameters()}
+    sizes: dict[int, int] = {}
+
+    def measure(value: Tensor) -> Tensor:
         store = value.untyped_storage()
-        if store.data_ptr() not in there:
-            seen[store.data_ptr()] = store.nbytes()
-        return value
+        place = store.data_ptr()
+        if place not in weights:
+            sizes[place] = store.nbytes()
+        return value.detach()  # the tensor itself would close a cycle through the graph, which nobody ever frees
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda v: v):
+    hooks = torch.autograd.graph.saved_tensors_hooks(measure, lambda v: v)
+    with torch.enable_grad(), hooks:
         result = step()
     del result
-    return sum(seen.values())
+    return sum(sizes.values())
 
 
 def needed(step: Callable[[], Tensor], batch: int, trained: nn.Module, frozen: Iterable[nn.Module] = ()) -> int:
@@ -37,4 +43,5 @@ def needed(step: Callable[[], Tensor], batch: int, trained: nn.Module, frozen: I
         frozen: networks that are there anyway.
     """
     weights = sum(p.numel() * p.element_size() for p in trained.parameters())
-    return batch * graph_bytes(step, (trained, *frozen)) + _ADAM * weights
+    graph = graph_bytes(step, (trained, *frozen))
+    return batch * graph + _ADAM * weights

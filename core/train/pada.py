@@ -1,40 +1,32 @@
-"""Training of PADA (Li et al. 2023, arXiv 2303.11086, section 3.3; forms of the losses after SAM, arXiv 2102.02754).
-
-By default everything is judged in code space, by readings off the code (age, the other attributes, the picture's embedding) that are
-linear and penalised: freer ones are deceived by codes that no picture has. ``images`` adds the same judgement on one-step pictures.
-"""
+"""Training of PADA (Li et al. 2023, arXiv 2303.11086, section 3.3; forms of the losses after SAM, arXiv 2102.02754)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..codes import CodeSpace
-from ..denoiser import Callback
-from ..edit.code_edit_io import TrainedCodeEdit
 from ..embedder import Embedder
-from ..networks.diffae import Coded, DiffAENet
+from ..files.code_edits import TrainedCodeEdit
 from ..networks.pada import PADA, drawn, kl_to, spread
-from ..networks.vp import Prediction, VPDenoiser
-from ..schedule import Schedule
-from .code_readings import checked, prepared, read, ridge
+from .code_readings import CodeEditSettings, EncodedPictures
 from .directional import averaged
-from .fit import Fit
+from .pada_judge import ImageLosses, Judge, TextPairs, triplet
+from .run import Optimiser, Run, Session, cosine
 
-PENALTY, OFF_MANIFOLD = 1.0, 0.05
-"""Of the linear readings, and what is added to the covariance of the codes. At a penalty of 0.1 the readings can still be deceived: they
-say grey of a code whose picture is not."""
-FARTHEST = 2.5
-_SIGMAS = (0.34, 3.4)
+Texts = Sequence[tuple[str, float | Sequence[float]]]
+"""What may be asked for, and its age 0..1 (or all of its signs)."""
+# of three kinds of steps; the one between is guided by a text
+_SELF = 0
+_PICTURE = 2
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Of the losses.
+class PadaWeights:
+    """Weights of the losses.
 
     Attributes:
         age: squared error of the age read off the code (0 young, 1 old).
@@ -45,8 +37,8 @@ class Weights:
         same: squared change where the target is the picture's own age.
         kl: of the ageing embedding's distribution.
         diversity: of how far ``seek`` is missed.
-        seek: least ratio of the distance of two codes to that of their noises (mode seeking, arXiv 1903.05628), counted along what varies
-            between pictures.
+        seek: least ratio of the distance of two codes to that of their noises (mode seeking, arXiv 1903.05628), counted
+            along what varies between pictures.
         image: of the losses on one-step pictures.
     """
 
@@ -63,215 +55,193 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class ImageLosses:
-    """Judgement on pictures: ``x0`` predicted in one step from a noised picture, with the aged code.
+class PadaSettings(CodeEditSettings):
+    """How PADA is trained.
 
     Attributes:
-        pictures: of the codes, `[n c h w]` in -1..1, on any device.
-        predict: ``predict(x, sigma, code) -> x0`` of the frozen autoencoder in the sigma dialect.
-        embedder: of the guides.
-        device: of both networks; codes may be elsewhere.
-        rows: pictures a step.
+        weights: of the losses.
     """
 
-    pictures: Tensor
-    predict: Callable[[Tensor, Tensor, Tensor], Tensor]
-    embedder: Embedder
-    device: torch.device | str = "cpu"
-    rows: int = 8
-
-    @property
-    def sigmas(self) -> tuple[float, float]:
-        """Least and greatest noise level: what t = 100 and 500 of the paper leave of its 256 pixels, at the size of these pictures."""
-        low, high = (sigma * min(self.pictures.shape[-2:]) / 256 for sigma in _SIGMAS)
-        return low, high
+    weights: PadaWeights = field(default_factory=PadaWeights)
 
 
-def one_step(net: DiffAENet, schedule: Schedule, prediction: Prediction) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The ``predict`` of :class:`ImageLosses` for a frozen autoencoder; differentiable in the code."""
+@dataclass(frozen=True)
+class AgeLabels:
+    """What is known of the training pictures.
 
-    def predict(x: Tensor, sigma: Tensor, code: Tensor) -> Tensor:
-        return VPDenoiser(Coded(net, code), schedule, prediction, fingerprint="frozen")(x, sigma)
-
-    return predict
-
-
-def ages_between(embedder: Embedder, embeddings: Tensor, young: Sequence[str], old: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Age and everything else of pictures, where no labels are: along and across the direction from the young to the old texts.
-
-    Args:
-        embedder: of the texts.
-        embeddings: of pictures, unit `[n e]`.
-        young, old: texts.
-
-    Returns:
-        Ages `[n]`, the 5th and 95th hundredth of the pictures at 0 and 1; and what is left of the embeddings `[n e]`, in deviations.
+    Attributes:
+        ages: 0 young .. 1 old, `[n]`; or `[n s]` with further signs of age (0..1) behind it, such as what young hair
+            can look like.
+        others: attributes that are to stay, about -1..1, `[n k]`.
     """
-    ends = [torch.stack([averaged(embedder, text) for text in texts]).mean(0) for texts in (young, old)]
-    direction = F.normalize(ends[1] - ends[0], dim=0).to(embeddings)
-    along = embeddings @ direction
-    low, high = along.quantile(0.05), along.quantile(0.95)
-    across = embeddings - along[:, None] * direction
-    return ((along - low) / (high - low).clamp_min(1e-6)).clamp(0, 1), (across - across.mean(0)) / across.std().clamp_min(1e-6)
+
+    ages: Tensor
+    others: Tensor
 
 
 def train_pada(
-    codes: Tensor, space: CodeSpace, embeddings: Tensor, embedder: Embedder, ages: Tensor, others: Tensor,
-    texts: Sequence[tuple[str, float | Sequence[float]]], *, steps: int = 3000, batch: int = 64, lr: float = 1e-3, width: int = 256,
-    seed: int = 0, weights: Weights | None = None, images: ImageLosses | None = None, label: str = "", callback: Callback | None = None,
-    begin: Callable[[Fit], None] | None = None,
-) -> TrainedCodeEdit:  # fmt: skip
+    pictures: EncodedPictures,
+    embedder: Embedder,
+    labels: AgeLabels,
+    texts: Texts,
+    settings: PadaSettings | None = None,
+    *,
+    images: ImageLosses | None = None,
+    label: str = "",
+    session: Session | None = None,
+) -> TrainedCodeEdit:
     """Fit the distribution, the change and its two heads; the autoencoder stays as it is.
 
-    A third of the steps asks for the picture's own age, which is to change nothing; of the others half are guided by a text, half by
-    another picture.
+    A third of the steps asks for the picture's own age, which is to change nothing; of the others half are guided by a
+    text, half by another picture.
 
     Args:
-        codes: of n pictures, `[n z]` or `[n l z]`, not normalised.
-        space: of the codes; without statistics, those of ``codes`` are taken.
-        embeddings: of the same pictures, unit `[n e]`.
-        embedder: of ``texts``, in the same space.
-        ages: 0 young .. 1 old, `[n]`; or `[n s]` with further signs of age (0..1) behind it, such as what young hair can look like.
-        others: attributes that are to stay, about -1..1, `[n k]`.
-        texts: what may be asked for, and its age 0..1 (or all of its signs); at least a young and an old one.
-        steps, batch, lr, width, seed, label, callback, begin: as in :func:`core.train.deltaedit.train_delta_mapper`.
-        weights: of the losses.
+        pictures: of all ages.
+        embedder: of ``texts``, in the space of the pictures' embeddings.
+        labels: ages and other attributes of the pictures.
+        texts: at least a young and an old one.
+        settings: how.
         images: also judge pictures; not looked at where their weight is 0.
+        label: for people.
+        session: what the caller does beside the run.
 
     Raises:
         ValueError: too few pictures, shapes that do not belong together, or texts of one age.
         RuntimeError: the loss is not finite.
     """
-    space, normal, embeddings = prepared(codes, space, embeddings)
-    checked(batch=batch, width=width)
-    w = weights or Weights()
-    images = images if w.image else None
-    if images is not None and len(images.pictures) != len(codes):
-        raise ValueError(f"{len(codes)} codes need the same pictures to be judged on, got {len(images.pictures)}")
-    ages = ages.to(normal).reshape(len(ages), -1)
-    judge = _Judge(normal, embeddings, ages, others.to(normal))
-    told, levels = _texts(embedder, texts)
-    told, levels = told.to(normal), levels.to(normal)
-    if levels.shape[1] != ages.shape[1]:
-        raise ValueError(f"pictures have {ages.shape[1]} signs of age, texts {levels.shape[1]}")
+    settings = settings or PadaSettings()
+    weights = settings.weights
+    images = images if weights.image else None
+    if images is not None and len(images.pictures) != len(pictures.codes):
+        raise ValueError(
+            f"{len(pictures.codes)} codes need the same pictures to be judged on, got {len(images.pictures)}"
+        )
+    space, normal, embeddings = pictures.normalised()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = PADA(space.shape, embeddings.shape[1], width)
-    net.to(codes.device).requires_grad_(True)
-    fit = Fit(net, lr, steps, callback=callback)
-    if begin is not None:
-        begin(fit)
-    while fit.i < steps:
-        fit.cool()
-        g = torch.Generator().manual_seed(seed * 1_000_003 + fit.i)
-        rows, other = (torch.randint(0, len(normal), (batch,), generator=g).to(normal.device) for _ in range(2))
-        text = torch.randint(0, len(told), (batch,), generator=g).to(normal.device)
-        source = _opposite(levels[:, 0], levels[text, 0], g)
-        noise = torch.randn(2, batch, net.embedding, generator=g).to(normal)
-        kind = fit.i % 3  # its own age, a text, another picture
-        guide, aim = (
-            (embeddings[rows], None), (told[text], judge.aim(levels[text])), (embeddings[other], judge.aim(ages[other])),
-        )[kind]  # fmt: skip
-        with torch.enable_grad():
-            mean, log_variance = net.distribution(spread(guide))
-            start = normal[rows]
-            aged, second = (net(start, drawn(mean, log_variance, n)) for n in noise)
-            loss = (
-                w.kl * kl_to(mean, log_variance, spread(guide)).mean()
-                + w.normal * (judge.length(aged - start) + judge.outside(aged)).mean()
-            )
-            loss = loss + w.identity * (judge.others(aged) - judge.others(start)).square().mean()
-            if aim is None:
-                loss = loss + w.same * (aged - start).square().mean()
-            else:
-                apart = judge.visible(aged - second) / (noise[0] - noise[1]).norm(dim=1)
-                loss = loss + w.diversity * (w.seek - apart).clamp_min(0).mean() + w.age * (judge.age(aged) - aim).square().sum(1).mean()
-            if kind == 1:
-                loss = loss + w.triplet * triplet(judge.embedding(aged), told[text], told[source], w.margin)
-                if images is not None:
-                    part = slice(0, images.rows)
-                    loss = loss + w.image * _on_pictures(images, space, aged[part], rows[part], told[text][part], told[source][part], w, g)
-            fit.step(loss)
-    net.load_state_dict(fit.best)
-    extra = {"steps": steps, "pictures": len(normal), "texts": len(texts), "images": images is not None}
+        torch.manual_seed(settings.seed)
+        net = PADA(space.shape, embeddings.shape[1], settings.width)
+    net.to(pictures.codes.device).requires_grad_(True)
+    asked = _Asked(embedder, normal, embeddings, labels, texts)
+    run = Run(net, Optimiser(settings.lr), settings.steps, session)
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        batch = asked.draw(run.i % 3, settings.batch, net.embedding, generator)
+        aged, loss = _code_loss(net, asked, batch, weights)
+        if batch.texts is None:
+            return loss
+        pairs = TextPairs(*batch.texts, weights.margin)
+        loss = loss + weights.triplet * triplet(asked.judge.embedding(aged), *pairs)
+        if images is None:
+            return loss
+        shown = slice(0, images.rows)
+        pairs = TextPairs(pairs.aim[shown], pairs.source[shown], weights.margin)
+        return loss + weights.image * images.loss(space.restore(aged[shown]), batch.rows[shown], pairs, generator)
+
+    run.train(loss_of, settings.seed, cosine)
+    net.load_state_dict(run.best)
+    extra = {
+        "steps": settings.steps,
+        "pictures": len(normal),
+        "texts": len(texts),
+        "images": images is not None,
+    }
     return TrainedCodeEdit(net.requires_grad_(False).eval(), space, embedder.space, label, extra)
 
 
-def triplet(found: Tensor, aim: Tensor, source: Tensor, margin: float) -> Tensor:
-    """``max(0, margin + d(found, aim) - d(found, source))`` in cosine distance, mean over `[b e]`; the modality gap cancels."""
-    return (margin - F.cosine_similarity(found, aim) + F.cosine_similarity(found, source)).clamp_min(0).mean()
+class _Batch(NamedTuple):
+    """What one step asks for.
+
+    Attributes:
+        rows: numbers of the pictures `[b]`.
+        start: their normalised codes `[b d]`.
+        guide: embeddings `[b e]` of texts or pictures.
+        aim: readings of age that are asked for `[b s]`; None: the picture's own, nothing is to change.
+        noise: of two variants of each, `[2 b e]`.
+        texts: embeddings of the texts asked for and of their opposites; None if it is no text that guides.
+    """
+
+    rows: Tensor
+    start: Tensor
+    guide: Tensor
+    aim: Tensor | None
+    noise: Tensor
+    texts: tuple[Tensor, Tensor] | None
 
 
-class _Judge:
-    """What is read off normalised codes, linearly."""
+class _Asked:
+    """The training pictures and texts, from which every step draws."""
 
-    def __init__(self, normal: Tensor, embeddings: Tensor, ages: Tensor, others: Tensor):
-        if len(ages) != len(normal) or others.dim() != 2 or len(others) != len(normal):
-            raise ValueError(
-                f"{len(normal)} codes need as many ages and rows of attributes, got {list(ages.shape)} and {list(others.shape)}"
-            )
-        if float(ages.min()) < -1e-6 or float(ages.max()) > 1 + 1e-6 or float(ages.std(0).min()) < 1e-3:
-            raise ValueError("ages must differ, from 0 (young) to 1 (old); connect pictures of both")
-        self._age, self._others = (ridge(normal, y, PENALTY) for y in (ages, others))
-        self._embedding = ridge(normal, embeddings, PENALTY)
-        found = self.age(normal)
-        self._typical = torch.cat([ridge(ages[:, k, None], found[:, k, None], 0.0) for k in range(ages.shape[1])], 1)
-        spread_ = normal.T @ normal / len(normal)
-        self._inverse = torch.linalg.inv(spread_ + OFF_MANIFOLD * torch.eye(len(spread_)).to(spread_))
-        variances, axes = torch.linalg.eigh(spread_)
-        variances = variances.clamp_min(0)
-        self._white = axes / (variances + OFF_MANIFOLD).sqrt()
-        self._root = (axes * (variances * variances.sum() / variances.square().sum()).sqrt()) @ axes.T
+    def __init__(self, embedder: Embedder, normal: Tensor, embeddings: Tensor, labels: AgeLabels, texts: Texts):
+        self.normal = normal
+        self.embeddings = embeddings
+        self.ages = labels.ages.to(normal).reshape(len(labels.ages), -1)
+        self.judge = Judge(normal, embeddings, self.ages, labels.others.to(normal))
+        text_embeddings, levels = _embedded(embedder, texts)
+        self.texts = text_embeddings.to(normal)
+        self.levels = levels.to(normal)
+        if self.levels.shape[1] != self.ages.shape[1]:
+            raise ValueError(f"pictures have {self.ages.shape[1]} signs of age, texts {self.levels.shape[1]}")
 
-    def age(self, normal: Tensor) -> Tensor:
-        """`[b s]`, 0 young .. 1 old."""
-        return read(normal, self._age)
+    def draw(self, kind: int, count: int, width: int, generator: torch.Generator) -> _Batch:
+        """Draw a batch of ``count`` pictures; ``width`` is that of the ageing embedding."""
+        device = self.normal.device
 
-    def aim(self, ages: Tensor) -> Tensor:
-        """What is read, on average, off pictures of ``ages`` `[b s]`: a penalised reading keeps to the middle."""
-        return ages * self._typical[0] + self._typical[1]
+        def numbers(below: int) -> Tensor:
+            return torch.randint(0, below, (count,), generator=generator).to(device)
 
-    def others(self, normal: Tensor) -> Tensor:
-        """`[b k]`."""
-        return read(normal, self._others)
-
-    def embedding(self, normal: Tensor) -> Tensor:
-        """`[b e]`, about unit."""
-        return read(normal, self._embedding)
-
-    def outside(self, normal: Tensor) -> Tensor:
-        """How far a code lies beyond :data:`FARTHEST` deviations along any axis of the codes, squared and summed, `[b]`."""
-        return ((normal @ self._white).abs() - FARTHEST).clamp_min(0).square().sum(1)
-
-    def visible(self, change: Tensor) -> Tensor:
-        """Length `[b]`, directions weighted by how much pictures differ along them, pictures as far apart as by the plain length."""
-        return (change @ self._root).norm(dim=1)
-
-    def length(self, change: Tensor) -> Tensor:
-        """Squared Mahalanobis length a coordinate, `[b]`: long where codes do not vary."""
-        return ((change @ self._inverse) * change).mean(1)
+        rows = numbers(len(self.normal))
+        other = numbers(len(self.normal))
+        text = numbers(len(self.texts))
+        source = _opposite(self.levels[:, 0], self.levels[text, 0], generator)
+        noise = torch.randn(2, count, width, generator=generator).to(self.normal)
+        start = self.normal[rows]
+        if kind == _SELF:
+            return _Batch(rows, start, self.embeddings[rows], None, noise, None)
+        if kind == _PICTURE:
+            aim = self.judge.aim(self.ages[other])
+            return _Batch(rows, start, self.embeddings[other], aim, noise, None)
+        aim = self.judge.aim(self.levels[text])
+        guide = self.texts[text]
+        return _Batch(rows, start, guide, aim, noise, (guide, self.texts[source]))
 
 
-def _texts(embedder: Embedder, texts: Sequence[tuple[str, float | Sequence[float]]]) -> tuple[Tensor, Tensor]:
-    levels = torch.stack([torch.as_tensor(level, dtype=torch.float32).reshape(-1) for _, level in texts])
-    if len(texts) < 2 or float(levels[:, 0].max()) <= float(levels[:, 0].min()) or not 0 <= float(levels.min()) <= float(levels.max()) <= 1:
+def _code_loss(net: PADA, asked: _Asked, batch: _Batch, w: PadaWeights) -> tuple[Tensor, Tensor]:
+    """Age codes `[b d]`, and judge them without texts."""
+    judge = asked.judge
+    start = batch.start
+    guide = spread(batch.guide)
+    mean, log_variance = net.distribution(guide)
+    aged, second = (net(start, drawn(mean, log_variance, noise)) for noise in batch.noise)
+    loss = w.kl * kl_to(mean, log_variance, guide).mean()
+    abnormal = judge.length(aged - start) + judge.outside(aged)
+    loss = loss + w.normal * abnormal.mean()
+    lost = judge.others(aged) - judge.others(start)
+    loss = loss + w.identity * lost.square().mean()
+    if batch.aim is None:
+        return aged, loss + w.same * (aged - start).square().mean()
+    # Two noises have to lead to two pictures, or the network learns to ignore them.
+    first_noise, second_noise = batch.noise
+    apart = judge.visible(aged - second) / (first_noise - second_noise).norm(dim=1)
+    missed = (w.seek - apart).clamp_min(0)
+    loss = loss + w.diversity * missed.mean()
+    error = judge.age(aged) - batch.aim
+    return aged, loss + w.age * error.square().sum(1).mean()
+
+
+def _embedded(embedder: Embedder, texts: Texts) -> tuple[Tensor, Tensor]:
+    """Embed the texts `[t e]`, and read their signs of age `[t s]`."""
+    signs = [torch.as_tensor(level, dtype=torch.float32).reshape(-1) for _, level in texts]
+    levels = torch.stack(signs)
+    ages = levels[:, 0]
+    one_age = len(texts) < 2 or float(ages.max()) <= float(ages.min())
+    if one_age or not 0 <= float(levels.min()) <= float(levels.max()) <= 1:
         raise ValueError("PADA needs at least a text of young and one of old pictures, with ages between 0 and 1")
     return torch.stack([averaged(embedder, text) for text, _ in texts]), levels
 
 
 def _opposite(levels: Tensor, aims: Tensor, generator: torch.Generator) -> Tensor:
-    """For each aim a text of another age, `[b]`: the more so the farther."""
-    chances = (levels[None] - aims[:, None]).abs().cpu() + 1e-6 * torch.ones(len(levels))
-    return torch.multinomial(chances, 1, generator=generator)[:, 0].to(aims.device)
-
-
-def _on_pictures(
-    images: ImageLosses, space: CodeSpace, aged: Tensor, rows: Tensor, aim: Tensor, source: Tensor, w: Weights, generator: torch.Generator
-) -> Tensor:
-    """Triplet in the embedder's own eyes, and what the picture keeps."""
-    x0 = images.pictures[rows.to(images.pictures.device)].to(images.device)
-    low, high = images.sigmas
-    sigma = (low * (high / low) ** torch.rand(len(x0), generator=generator)).to(x0)
-    x = x0 + sigma[:, None, None, None] * torch.randn(x0.shape, generator=generator).to(x0)
-    shown = images.predict(x, sigma, space.restore(aged.to(x0)))
-    return (triplet(images.embedder.embed_image(shown), aim.to(x0), source.to(x0), w.margin) + F.l1_loss(shown, x0)).to(aged)
+    """Draw for each aim a text of another age, `[b]`: the more so the farther."""
+    apart = (levels[None] - aims[:, None]).abs().cpu()
+    chances = apart + 1e-6 * torch.ones(len(levels))
+    picked = torch.multinomial(chances, 1, generator=generator)
+    return picked[:, 0].to(aims.device)

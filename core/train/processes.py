@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def new_accelerator(cpu: bool):
-    """What knows of the other processes.
+    """Make what knows of the other processes.
 
     Raises:
         SystemExit: the package is not installed.
@@ -22,7 +22,7 @@ def new_accelerator(cpu: bool):
 
 
 def averaging(accelerator) -> Callable[[Sequence[Tensor]], None]:
-    """Makes tensors the mean over all processes, in place."""
+    """Make the function that averages tensors over all processes, in place."""
 
     def average(gradients: Sequence[Tensor]) -> None:
         # One message for all of them.

@@ -4,65 +4,130 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..own_file import read_own, write_own
-from .fit import Fit
+from ..files.exchange import read, write
+from ..files.kinds import TRAINING
+from ..own_file import AnotherFile
+from ..stored import same_shapes
+from ..text import cleaned, quoted
+from .averaged_state import load_averaged, save_averaged
+from .run import Run
 
-FORMAT, VERSION, MAX_BYTES = "hspace.training", 2, 2**35
+MAX_LOSSES = 1_000_000
+_MOST_CARRIED = 2**24  # numbers of a picture's states between two steps
 
 
 def digest_of(*tensors: Tensor) -> str:
-    """Twelve hex digits over every value, for the facts of a run."""
+    """Hash every value to twelve hex digits, for the facts of a run."""
     digest = hashlib.sha256()
     for value in tensors:
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:12]
 
 
-def save_state(path: Path | str, fit: Fit, facts: dict[str, Any]) -> Path:
-    """Write a run; ``facts`` are compared when it is resumed."""
-    state = fit.state()
-    tensors = {f"{part}.{k}": v for part in ("module", "best", "carry") for k, v in state[part].items()}
+def save_state(path: Path | str, run: Run, facts: Mapping[str, Any]) -> Path:
+    """Write a run; ``facts`` are compared when it is resumed. A run with a moving average has a layout of its own."""
+    if run.ema is not None:
+        return save_averaged(Path(path), run, facts)
+    state = run.state()
+    tensors: dict[str, Tensor] = {}
+    for part in ("module", "best", "carry"):
+        tensors |= {f"{part}.{name}": value for name, value in state[part].items()}
     for number, slots in state["optimiser"]["state"].items():
-        tensors |= {f"optimiser.{number}.{k}": torch.as_tensor(v, dtype=torch.float32) for k, v in slots.items() if v is not None}
+        for slot, value in slots.items():
+            if value is not None:
+                tensors[f"optimiser.{number}.{slot}"] = torch.as_tensor(value, dtype=torch.float32)
     tensors["losses"] = torch.tensor(state["losses"], dtype=torch.float64).float()
     progress = {"i": state["i"], "smooth": state["smooth"] if state["i"] else 0.0}
     progress["least"] = state["least"] if math.isfinite(state["least"]) else None
-    return write_own(path, tensors, {"format": FORMAT, "version": VERSION, "settings": facts, **progress})
+    return write(path, TRAINING, {"settings": dict(facts), **progress}, tensors)
 
 
-def load_state(path: Path | str, fit: Fit, facts: dict[str, Any] | None) -> None:
-    """Make ``fit`` go on where the run of a file stopped; ``facts`` None compares nothing.
+def load_state(path: Path | str, run: Run, facts: Mapping[str, Any] | None) -> None:
+    """Make ``run`` go on where the run of a file stopped; ``facts`` None compares nothing.
 
     Raises:
         ValueError: not such a file, or a run with other settings.
     """
-    tensors, found = read_own(path, FORMAT, VERSION, MAX_BYTES)
-    if facts is not None and found.get("settings") != facts:
-        other = sorted(k for k in facts if not isinstance(found.get("settings"), dict) or found["settings"].get(k) != facts[k])
-        raise ValueError(f"{Path(path).name!r} belongs to a run with other settings ({', '.join(other)}); use those, or another name")
+    path = Path(path)
+    if run.ema is not None:
+        return load_averaged(path, run, facts or {})
+    stored, tensors = read(path, TRAINING, lambda stored, tensors: _check(path, run, stored, facts, tensors))
     try:
-
-        def part(name: str) -> dict[str, Tensor]:
-            return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-
-        optimiser = fit.optimiser.state_dict()
-        slots: dict[int, dict[str, Any]] = {}
-        for key, value in part("optimiser").items():
-            number, slot = key.split(".", 1)
-            slots.setdefault(int(number), {})[slot] = value
-        optimiser["state"] = slots
-        fit.resume(
-            {
-                "module": part("module"), "best": part("best"), "optimiser": optimiser, "i": int(found["i"]),
-                "losses": tensors["losses"].tolist(), "smooth": float(found["smooth"]), "carry": part("carry"),
-                "least": math.inf if found["least"] is None else float(found["least"]),
-            }
-        )  # fmt: skip
+        run.resume(_state_from(tensors, stored, run.optimiser.state_dict()))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{Path(path).name!r} does not fit this run: {str(error)[:200]}; start again under another name") from error
+        raise ValueError(
+            f"{path.name!r} does not fit this run: {cleaned(str(error), 200)}; start again under another name"
+        ) from error
+
+
+def _state_from(tensors: dict[str, Tensor], stored: dict[str, Any], optimiser: dict[str, Any]) -> dict[str, Any]:
+    """Collect what :meth:`Run.resume` takes; ``optimiser`` gives the groups, which are not stored."""
+    parts = _parts(tensors)
+    slots: dict[int, dict[str, Any]] = {}
+    for key, value in parts.get("optimiser", {}).items():
+        number, slot = key.split(".", 1)
+        slots.setdefault(int(number), {})[slot] = value
+    return {
+        "module": parts.get("module", {}),
+        "best": parts.get("best", {}),
+        "carry": parts.get("carry", {}),
+        "optimiser": {**optimiser, "state": slots},
+        "losses": tensors["losses"].tolist(),
+        "i": int(stored["i"]),
+        "smooth": float(stored["smooth"]),
+        "least": math.inf if stored["least"] is None else float(stored["least"]),
+    }
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Group tensors by the first word of their name, under the rest of it."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        part, _, name = key.partition(".")
+        parts.setdefault(part, {})[name] = value
+    return parts
+
+
+def _check(
+    path: Path, run: Run, stored: dict[str, Any], facts: Mapping[str, Any] | None, tensors: dict[str, Tensor]
+) -> None:
+    """Refuse a run with other settings, or of another module; the tensors are without values."""
+    settings = stored.get("settings")
+    if facts is not None and settings != facts:
+        known = settings if isinstance(settings, dict) else {}
+        other = sorted(name for name in facts if name not in known or known[name] != facts[name])
+        raise AnotherFile(
+            f"{path.name!r} belongs to a run with other settings ({', '.join(other)}); use those, or another name"
+        )
+    try:
+        _check_shapes(run, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AnotherFile(
+            f"{path.name!r} does not fit this run: {cleaned(error)}; start again under another name"
+        ) from error
+
+
+def _check_shapes(run: Run, tensors: dict[str, Tensor]) -> None:
+    module = run.module.state_dict()
+    parts = _parts(tensors)
+    same_shapes(module, parts.get("module", {}))
+    if best := parts.get("best", {}):
+        same_shapes(module, best)
+    trained = [p for group in run.optimiser.param_groups for p in group["params"]]
+    for name, value in parts.get("optimiser", {}).items():
+        number = int(name.partition(".")[0])
+        if not 0 <= number < len(trained) or value.shape not in (trained[number].shape, torch.Size()):
+            raise ValueError(f"the optimiser's {quoted(name)} is of another network")
+    losses = tensors["losses"]
+    longest = max(run.total, MAX_LOSSES)
+    carried = sum(v.numel() for v in parts.get("carry", {}).values())
+    most = sum(v.numel() for v in module.values()) + _MOST_CARRIED
+    if losses.dim() != 1 or len(losses) > longest or carried > most:
+        raise ValueError("it holds more than a run of this length can")

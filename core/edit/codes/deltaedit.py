@@ -1,7 +1,7 @@
 """DeltaEdit in code space: a text's change as a change of the code (Lyu et al. 2023, arXiv 2303.06285, section 3.4).
 
-The mapper has only ever seen pictures: what a text changes stands in for what changes between two pictures, since differences of
-embeddings agree between texts and pictures where the embeddings themselves do not.
+The mapper has only ever seen pictures: what a text changes stands in for what changes between two pictures, since
+differences of embeddings agree between texts and pictures where the embeddings themselves do not.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..codes import CodeSpace
-from .code_edit_io import TrainedCodeEdit
+from ...codes import CodeSpace
+from ...files.code_edits import TrainedCodeEdit
 
 STRENGTHS = (0.0, 3.0)
 
 
 def relevant(relevance: Tensor, change: Tensor, quantile: float) -> Tensor:
-    """Which coordinates bear on a change, `[d]` of 0 and 1: the ``1 - quantile`` most relevant share (at least one).
+    """Mark which coordinates bear on a change, `[d]` of 0 and 1: the ``1 - quantile`` most relevant, at least one.
 
     Args:
         relevance: unit rows `[d e]`.
@@ -32,24 +32,31 @@ def relevant(relevance: Tensor, change: Tensor, quantile: float) -> Tensor:
     if not 0 <= quantile <= 1:
         raise ValueError(f"the relevance quantile must lie in 0..1, got {quantile:g}; 0 is off")
     score = (relevance @ change).abs()
-    kept = max(1, round((1 - quantile) * len(score)))
+    count = max(1, round((1 - quantile) * len(score)))
     mask = torch.zeros_like(score)
-    mask[score.topk(kept).indices] = 1
+    mask[score.topk(count).indices] = 1
     return mask
 
 
 @torch.no_grad()
 def delta_edit(
-    trained: TrainedCodeEdit, code: Tensor, space: CodeSpace, change: Tensor, picture: Tensor | None = None, *, strength: float = 1.0,
+    trained: TrainedCodeEdit,
+    code: Tensor,
+    space: CodeSpace,
+    change: Tensor,
+    picture: Tensor | None = None,
+    *,
+    strength: float = 1.0,
     quantile: float = 0.0,
-) -> Tensor:  # fmt: skip
-    """Codes, edited as a text says.
+) -> Tensor:
+    """Edit codes as a text says.
 
     Args:
-        trained: of a :class:`core.networks.delta_mapper.DeltaMapper`.
+        trained: of a :class:`core.networks.deltaedit.DeltaMapper`.
         code: `[b z]` or `[b l z]`, not normalised.
         space: what came with the code.
-        change: unit direction `[e]` from the neutral text to the target, see :func:`core.train.directional.text_direction`.
+        change: unit direction `[e]` from the neutral text to the target, see
+            :func:`core.train.directional.text_direction`.
         picture: unit embeddings `[b e]` of the pictures (or `[1 e]` for all); None reads them off the codes.
         strength: in median distances between two training pictures; 0 is the code bit for bit.
         quantile: of :func:`relevant`.
@@ -68,10 +75,14 @@ def delta_edit(
     normal = trained.space.normalise(code)
     if picture is None:
         picture = F.normalize(torch.cat([normal, normal.new_ones(len(normal), 1)], 1) @ net.guess, dim=1)
-    seen = trained.with_embeddings(picture).to(code.device)
-    if len(seen) not in (1, len(code)):
-        raise ValueError(f"{len(code)} codes need as many source pictures, or one, got {len(seen)}")
-    made = net(normal, seen.expand(len(code), -1), direction.expand(len(code), -1))
+    shift = net(normal, trained.one_each(picture, code, "'image'"), direction.expand(len(code), -1))
     # Regression onto random pairs shrinks predictions towards the mean: their direction is right, their length is not.
-    made = made * (strength * net.length / made.norm(dim=1, keepdim=True).clamp_min(1e-6 * math.sqrt(made.shape[1])))
-    return trained.space.moved(code, made * mask)
+    length = shift.norm(dim=1, keepdim=True).clamp_min(1e-6 * math.sqrt(shift.shape[1]))
+    shift = shift * (strength * net.length / length)
+    return trained.space.moved(code, shift * mask)
+
+
+def change_text(trained: TrainedCodeEdit, code: Tensor, edited: Tensor) -> str:
+    """Tell people how far codes `[b ...]` moved, beside how far two pictures are apart."""
+    moved = float((trained.space.normalise(edited) - trained.space.normalise(code)).norm(dim=1).mean())
+    return f"the code moved by {moved:.2f} (two pictures are {float(trained.net.length):.2f} apart)"

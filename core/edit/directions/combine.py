@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..directions import Directions
+from ...directions import Directions, aligned
 
 
 def select(directions: Directions, first: int, count: int = 1, flip: bool = False, label: str = "") -> Directions:
-    """``count`` directions from ``first`` (0-based) on.
+    """Select ``count`` directions from ``first`` (0-based) on.
 
     Args:
         directions: the set.
@@ -33,11 +33,12 @@ def select(directions: Directions, first: int, count: int = 1, flip: bool = Fals
 
 
 def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[float] | None = None) -> Directions:
-    """Several sets of one model and layer as one.
+    """Combine several sets of one model and layer into one.
 
     Args:
         sets: at least one.
-        how: ``append``, one set after the other, or ``add``, the weighted sum of the first direction of each at unit length.
+        how: ``append``, one set after the other, or ``add``, the weighted sum of the first direction of each at unit
+            length.
         weights: for ``add``, one a set; default 1 each.
 
     Returns:
@@ -75,7 +76,7 @@ def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[f
     label = " ".join(f"{f:+g} {s.label(0)}" for f, s in zip(factors, sets, strict=True))
     return replace(
         base,
-        vectors=total / norm[:, :, None, None, None],
+        vectors=total / norm.reshape(*norm.shape, *(1,) * (total.dim() - 2)),
         gain=unknown,
         leak=unknown.clone(),
         labels=(label[:60],),
@@ -86,7 +87,7 @@ def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[f
 
 
 def _names(sets: Sequence[Directions]) -> tuple[str, ...]:
-    """Labels of all sets; unnamed directions of later sets go on counting."""
+    """Collect the labels of all sets; unnamed directions of later sets go on counting."""
     if not any(s.labels for s in sets):
         return ()
     names: list[str] = []
@@ -95,24 +96,8 @@ def _names(sets: Sequence[Directions]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def aligned(sets: Sequence[Directions]) -> tuple[list[Tensor], Directions]:
-    """All vectors as `[t k c h w]` with one t, and the set whose steps they share."""
-    base = max(sets, key=lambda s: len(s.sigmas))
-    t, device = len(base.sigmas), base.vectors.device
-    for s in sets:
-        s.check_model(base.fingerprint, (base.layer,))
-        if s.vectors.shape[2:] != base.vectors.shape[2:]:
-            raise ValueError(
-                f"directions of {list(base.vectors.shape[2:])} and {list(s.vectors.shape[2:])} cannot be combined; "
-                "discover both at one image size"
-            )
-        if len(s.sigmas) not in (1, t) or (len(s.sigmas) > 1 and not torch.allclose(s.sigmas.cpu(), base.sigmas.cpu(), rtol=1e-4)):
-            raise ValueError("these sets were found step by step on different noise levels; discover them on the same trajectory grid")
-    return [s.vectors.to(device).expand(t, *s.vectors.shape[1:]) for s in sets], base
-
-
 def _union(masks: list[Tensor | None]) -> Tensor | None:
-    """The region of all sets together; None if one is the whole picture or the sizes differ."""
+    """Unite the regions of all sets; None if one is the whole picture or the sizes differ."""
     known = [m for m in masks if m is not None]
     if len(known) < len(masks) or any(m.shape != known[0].shape for m in known):
         return None

@@ -1,7 +1,9 @@
-"""The shift of h: ``dh = strength * window(sigma) * normalisation * u`` with unit ``u`` (RBE, AAAI 2025, arXiv 2412.12912).
+"""The shift of h: ``dh = strength * window(sigma) * normalisation * u`` with unit ``u``.
 
-Several edits add up as they are: nothing is divided by sqrt(n), as Asyrp's code does, because then a second dial would weaken
-the first.
+RBE, AAAI 2025, arXiv 2412.12912.
+
+Several edits add up as they are: nothing is divided by sqrt(n), as Asyrp's code does, because then a second dial would
+weaken the first.
 """
 
 from __future__ import annotations
@@ -14,21 +16,21 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..directions import Directions
-from .schedule import EditSchedule
+from ...directions import Directions
+from ...edit_schedule import EditSchedule
 
 
 class Shift(Protocol):
-    """Anything that is added to h: directions (:class:`Edit`), a trained block (``core.edit.delta``)."""
+    """Anything that is added to h: directions (:class:`Edit`), a trained block (``core.edit.directions.asyrp``)."""
 
     @property
     def layer(self) -> str:
-        """Where it is added."""
+        """Name the layer at which it is added."""
         ...
 
     @property
     def schedule(self) -> EditSchedule:
-        """How far, and at which noise levels."""
+        """Say how far, and at which noise levels."""
         ...
 
     def check_model(self, fingerprint: str, layers: tuple[str, ...]) -> None:
@@ -36,15 +38,15 @@ class Shift(Protocol):
         ...
 
     def on(self, sigmas: Tensor, asymmetric: bool) -> Shift:
-        """Itself, its strength fitted to a run on the grid ``sigmas`` `[n+1]`."""
+        """Fit its strength to a run on the grid ``sigmas`` `[n+1]`."""
         ...
 
     def acts(self, sigma: float) -> bool:
-        """Whether it adds anything at ``sigma``."""
+        """Say whether it adds anything at ``sigma``."""
         ...
 
     def shift(self, sigma: float, h: Tensor) -> Tensor:
-        """What it adds to ``h`` `[b c h w]`; broadcastable to it."""
+        """Compute what it adds to ``h`` `[b c h w]`; broadcastable to it."""
         ...
 
 
@@ -55,8 +57,8 @@ class Edit:
     Attributes:
         directions: one or more.
         schedule: strength and window.
-        weights: one factor a direction, or a tuple of such rows, one for each sample of the batch (many variants of one picture
-            in one run); may be left out for a single direction.
+        weights: one factor a direction, or a tuple of such rows, one for each sample of the batch (many variants of one
+            picture in one run); may be left out for a single direction.
     """
 
     directions: Directions
@@ -69,7 +71,9 @@ class Edit:
             object.__setattr__(self, "weights", (1.0,))
         wrong = [len(row) for row in self._rows if len(row) != k]
         if wrong:
-            raise ValueError(f"an edit with {k} directions needs {k} weights, got {wrong[0]}; or select one direction first")
+            raise ValueError(
+                f"an edit with {k} directions needs {k} weights, got {wrong[0]}; or select one direction first"
+            )
 
     @property
     def _rows(self) -> tuple[tuple[float, ...], ...]:
@@ -78,7 +82,7 @@ class Edit:
 
     @property
     def layer(self) -> str:
-        """Where the directions live."""
+        """Name the layer where the directions live."""
         return self.directions.layer
 
     def check_model(self, fingerprint: str, layers: tuple[str, ...]) -> None:
@@ -86,17 +90,19 @@ class Edit:
         self.directions.check_model(fingerprint, layers)
 
     def on(self, sigmas: Tensor, asymmetric: bool) -> Edit:
-        """Itself; in an asymmetric run its strength times :func:`asymmetric_factor`."""
+        """Multiply its strength by :func:`asymmetric_factor` in an asymmetric run; in any other it stays."""
         if not asymmetric:
             return self
-        return replace(self, schedule=replace(self.schedule, strength=self.schedule.strength * asymmetric_factor([self], sigmas)))
+        return replace(
+            self, schedule=replace(self.schedule, strength=self.schedule.strength * asymmetric_factor([self], sigmas))
+        )
 
     def acts(self, sigma: float) -> bool:
-        """Whether it adds anything at ``sigma``."""
+        """Say whether it adds anything at ``sigma``."""
         return self.schedule.acts(sigma) and any(any(row) for row in self._rows)
 
     def shift(self, sigma: float, h: Tensor) -> Tensor:
-        """What it adds to ``h`` `[b c h w]`; broadcastable to it.
+        """Compute what it adds to ``h`` `[b c h w]`; broadcastable to it.
 
         Raises:
             ValueError: the directions have another shape than h.
@@ -104,17 +110,31 @@ class Edit:
         u = self.directions.at(sigma)
         if u.shape[1:] != h.shape[1:]:
             raise ValueError(
-                f"these directions are {list(u.shape[1:])} at layer {self.directions.layer!r}, the model has {list(h.shape[1:])} there; "
-                "use an image of the size at which they were found, or discover directions at this size"
+                f"these directions are {list(u.shape[1:])} at layer {self.directions.layer!r}, the model has"
+                f" {list(h.shape[1:])} there{_scale(u, h)}; use an image of the size at which they were found (a"
+                " detailer's crop has another), or discover directions at this size. PatchModelAddDownscale, Context"
+                " Windows and prompts for an area (Conditioning (Set Area)) make h smaller inside of a run: take them"
+                " out, or use Conditioning (Set Mask)"
             )
         rows = h.new_tensor(self._rows)
         if len(rows) not in (1, len(h)):
-            raise ValueError(f"an edit with a row of weights a sample needs {len(h)} rows for this batch, got {len(rows)}")
-        return self.schedule.length(sigma, h) * torch.einsum("bk,kchw->bchw", rows, u.to(h))
+            raise ValueError(
+                f"an edit with a row of weights a sample needs {len(h)} rows for this batch, got {len(rows)}"
+            )
+        return self.schedule.length(sigma, h) * torch.einsum("bk,k...->b...", rows, u.to(h))
+
+
+def _scale(u: Tensor, h: Tensor) -> str:
+    """Say by how much ``h`` `[b c h w]` is larger than directions ``u`` `[k c h w]`; nothing for other shapes."""
+    if u.dim() != 4 or h.dim() != 4 or u.shape[1] != h.shape[1]:
+        return ""
+    high, wide = u.shape[2:]
+    height, width = h.shape[2:]
+    return f": here it is {width / wide:.3g} times as wide and {height / high:.3g} times as tall"
 
 
 def in_window(edits: Iterable[Shift], sigma: float) -> bool:
-    """Whether any edit acts at ``sigma``."""
+    """Say whether any edit acts at ``sigma``."""
     return any(e.acts(sigma) for e in edits)
 
 
@@ -135,11 +155,11 @@ def h_shift(edits: Iterable[Shift], sigma: float, h: Tensor) -> Tensor | None:
 
 
 def asymmetric_factor(edits: Sequence[Shift], sigmas: Tensor) -> float:
-    """Factor on the strength with which an asymmetric run has the first-order effect of a symmetric one.
+    """Find the strength at which an asymmetric run has the first-order effect of a symmetric one of strength 1.
 
-    A change dD of the prediction moves the next state by ``(1 - sigma'/sigma) dD`` if the direction follows it (symmetric) and by
-    dD if not. The factor is the mean of ``1 - sigma'/sigma`` over the steps in the window: one number, because a factor a step
-    would turn Asyrp into the symmetric edit.
+    A change dD of the prediction moves the next state by ``(1 - sigma'/sigma) dD`` if the direction follows it
+    (symmetric) and by dD if not. The factor is the mean of ``1 - sigma'/sigma`` over the steps in the window: one
+    number, because a factor a step would turn Asyrp into the symmetric edit.
 
     Args:
         edits: what acts where.
@@ -153,7 +173,7 @@ def asymmetric_factor(edits: Sequence[Shift], sigmas: Tensor) -> float:
 
 
 def layer_at(edits: Iterable[Shift], levels: Sequence[float]) -> str | None:
-    """The layer at which edits act on any of these noise levels, None if none does.
+    """Name the layer at which edits act on any of these noise levels; None if none does.
 
     Raises:
         ValueError: two layers at once.

@@ -1,4 +1,7 @@
-"""Between two noises: slerp and AdaIN on it, the latent interpolation of DiffMorpher (Zhang et al. 2024, arXiv 2312.07409)."""
+"""Between two noises: slerp and AdaIN on it, the latent interpolation of DiffMorpher.
+
+Zhang et al. 2024, arXiv 2312.07409.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...float64 import widen
+
+MOST = 4096
+"""Alphas that a text may hold."""
 _EPS = 1e-5  # added to the variance of a channel
 _NEAR = 1 - 1e-7  # largest cosine: noises that are equal or opposite have no arc between them
 
 
 def slerp(a: Tensor, b: Tensor, alphas: Sequence[float]) -> Tensor:
-    """Points on the arc from one noise to another, the angle taken over the whole flattened tensor, in float64.
+    """Interpolate on the arc from one noise to another, the angle taken over the whole flattened tensor, in float64.
 
     Args:
         a: `[c h w]`.
@@ -29,18 +36,23 @@ def slerp(a: Tensor, b: Tensor, alphas: Sequence[float]) -> Tensor:
     check_alphas(alphas)
     if a.shape != b.shape:
         raise ValueError(
-            f"both pictures must have one size to be interpolated, got {list(a.shape)} and {list(b.shape)}; scale one of them first"
+            f"both pictures must have one size to be interpolated, got {list(a.shape)} and {list(b.shape)}; scale one"
+            " of them first"
         )
-    u, v = a.double(), b.double()
-    cosine = float((u * v).sum() / (u.norm() * v.norm()).clamp_min(1e-300))
+    u = widen(a)
+    v = widen(b)
+    cosine = float((u * v).sum() / (u.norm() * v.norm()).clamp_min(1e-30))
     angle = math.acos(min(max(cosine, -_NEAR), _NEAR))
+    whole = math.sin(angle)
     return torch.stack(
-        [(math.sin((1 - t) * angle) / math.sin(angle)) * u + (math.sin(t * angle) / math.sin(angle)) * v for t in alphas]
+        [(math.sin((1 - t) * angle) / whole) * u + (math.sin(t * angle) / whole) * v for t in alphas]
     ).to(a)
 
 
 def adain(z: Tensor, a: Tensor, b: Tensor, alphas: Sequence[float]) -> Tensor:
-    """``z`` with the interpolated mean and deviation of every channel (AdaIN, Huang and Belongie 2017, arXiv 1703.06868).
+    """Give ``z`` the interpolated mean and deviation of every channel.
+
+    AdaIN, Huang and Belongie 2017, arXiv 1703.06868.
 
     The variance is biased on both sides, so that the ends come back (the released code mixes both kinds).
 
@@ -53,7 +65,9 @@ def adain(z: Tensor, a: Tensor, b: Tensor, alphas: Sequence[float]) -> Tensor:
     Returns:
         The shape of ``z``.
     """
-    own, first, second = z.double(), a.double()[None], b.double()[None]
+    own = widen(z)
+    first = widen(a)[None]
+    second = widen(b)[None]
     t = own.new_tensor(list(alphas)).reshape(-1, 1, 1, 1)
     mean, deviation = (torch.lerp(p, q, t) for p, q in zip(_moments(first), _moments(second), strict=True))
     centre, spread = _moments(own)
@@ -71,7 +85,7 @@ def check_alphas(alphas: Sequence[float]) -> None:
 
 
 def even_alphas(count: int) -> list[float]:
-    """``count`` evenly spaced alphas, ends included.
+    """Space ``count`` alphas evenly, ends included.
 
     Raises:
         ValueError: fewer than two.
@@ -82,26 +96,32 @@ def even_alphas(count: int) -> list[float]:
 
 
 def parse_alphas(text: str) -> list[float]:
-    """Alphas out of a text, separated by commas, blanks or lines.
+    """Parse alphas out of a text, separated by commas, blanks or lines.
 
     Raises:
-        ValueError: something else in it, or a number outside 0..1.
+        ValueError: something else in it, a number outside 0..1, or more than :data:`MOST`.
     """
     try:
         alphas = [float(word) for word in text.replace(",", " ").replace(";", " ").split()]
     except ValueError:
-        raise ValueError(f"alphas must be numbers separated by commas, such as '0, 0.25, 0.5, 1', got {text[:60]!r}") from None
+        raise ValueError(
+            f"alphas must be numbers separated by commas, such as '0, 0.25, 0.5, 1', got {text[:60]!r}"
+        ) from None
     check_alphas(alphas)
+    if len(alphas) > MOST:
+        raise ValueError(
+            f"alphas must be at most {MOST} numbers, one a frame, got {len(alphas)}; make the frames in parts"
+        )
     return alphas
 
 
 def alphas_text(alphas: Sequence[float]) -> str:
-    """The inverse of :func:`parse_alphas`, to six digits."""
+    """Write alphas as :func:`parse_alphas` reads them, to six digits."""
     return ", ".join(f"{t:.6g}" for t in alphas)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of every channel, `[n c 1 1]`."""
+    """Measure mean and deviation of every channel, `[n c 1 1]`."""
     mean = x.mean((2, 3), keepdim=True)
     return mean, ((x - mean).square().mean((2, 3), keepdim=True) + _EPS).sqrt()
 

@@ -1,19 +1,37 @@
-"""A rectified denoiser (Hou et al. 2023, arXiv 2312.15707, section 3): the network corrects itself towards a picture it is shown."""
+"""A denoiser corrects itself towards a picture it is shown (Hou et al. 2023, arXiv 2312.15707, section 3)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import Bottleneck, Denoiser
-from ..networks.rectifier import Kernels, Rectifier, own_weight, rectified
+from ...chain import Chain, Stage
+from ...denoiser import Bottleneck, Denoiser, Noising
+from ...networks.rectifier import Kernels, RectifierNet, own_weight, rectified
 
 _ROUNDING = 1e-5  # hosts hand sigma over in float32
 WeightOf = Callable[[nn.Conv2d, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class RectifierOptions:
+    """How strongly, and where in the noise, rectifiers act.
+
+    Attributes:
+        strength: between reconstruction (0) and edit (1); beyond is more.
+        amount: of the whole correction; 0 is the model itself, bit for bit.
+        tops: noisiest levels at which the rectifier and its edit act; above, the model is itself.
+    """
+
+    strength: float = 1.0
+    amount: float = 1.0
+    tops: tuple[float, float] = (math.inf, math.inf)
 
 
 class Rectified:
@@ -25,71 +43,97 @@ class Rectified:
         rectifier: trained for reconstruction.
         x0: the pictures `[b c h w]` that are edited, one for all samples or one each, as states of the model.
         edit: a rectifier trained for an edit, or None.
-        strength: between reconstruction (0) and edit (1); beyond is more.
-        amount: of the whole correction; 0 is the model itself, bit for bit.
-        tops: noisiest levels at which ``rectifier`` and ``edit`` act; above, the model is itself.
+        options: how strongly they act, and where.
         plain: what is shown to the rectifier, if that is not ``model``: a model without steering, as it was trained.
         weight_of: see :func:`core.networks.rectifier.rectified`.
     """
 
     def __init__(
-        self, model: Denoiser, net: nn.Module, rectifier: Rectifier, x0: Tensor, edit: Rectifier | None = None, strength: float = 1.0,
-        amount: float = 1.0, tops: tuple[float, float] = (math.inf, math.inf), plain: Denoiser | None = None,
+        self,
+        model: Denoiser,
+        net: nn.Module,
+        rectifier: RectifierNet,
+        x0: Tensor,
+        edit: RectifierNet | None = None,
+        options: RectifierOptions | None = None,
+        *,
+        plain: Denoiser | None = None,
         weight_of: WeightOf = own_weight,
-    ):  # fmt: skip
-        self.model, self.net, self.rectifier, self.x0, self.plain, self.weight_of = model, net, rectifier, x0, plain or model, weight_of
-        self.edit, self.strength, self.amount = edit, strength, amount
-        self.tops = tuple(top * (1 + _ROUNDING) for top in tops)
-        self.layers, self.fingerprint = model.layers, model.fingerprint
+    ):
+        self.model = model
+        self.net = net
+        self.rectifier = rectifier
+        self.x0 = x0
+        self.plain = plain or model
+        self.weight_of = weight_of
+        self.edit = edit
+        self.options = options = options or RectifierOptions()
+        self.tops = tuple(top * (1 + _ROUNDING) for top in options.tops)
+        self.layers = model.layers
+        self.fingerprint = model.fingerprint
+        self.noising: Noising = model.noising
 
     def kernels(self, x: Tensor, sigma: Tensor) -> Kernels:
-        """Kernels for a state.
+        """Ask the rectifiers for the kernels of a state.
 
         Raises:
             ValueError: pictures of another size or number.
         """
         if self.x0.shape[1:] != x.shape[1:] or len(self.x0) not in (1, len(x)):
             raise ValueError(
-                f"the rectifier was shown {len(self.x0)} pictures of {list(self.x0.shape[1:])}, the state has {len(x)} of "
-                f"{list(x.shape[1:])}; sample the pictures of the trajectory that Apply Rectifier was given"
+                f"the rectifier was shown {len(self.x0)} pictures of {list(self.x0.shape[1:])}, the state has {len(x)}"
+                f" of {list(x.shape[1:])}; sample the pictures of the trajectory that Apply Rectifier was given"
             )
-        plain, x0, sigma = self.plain(x, sigma), self.x0.to(x).expand_as(x), sigma.to(x)
-        found = self.rectifier(x0, plain, sigma)
+        plain = self.plain(x, sigma)
+        x0 = self.x0.to(x).expand_as(x)
+        sigma = sigma.to(x)
+        kernels = self.rectifier(x0, plain, sigma)
+        strength = self.options.strength
+        amount = self.options.amount
         if self.edit is not None and float(sigma.max()) <= self.tops[1]:
-            return blended(found, self.edit(x0, plain, sigma), self.strength, self.amount)
-        return {name: (a, self.amount * b) for name, (a, b) in found.items()}
+            return blended(kernels, self.edit(x0, plain, sigma), strength, amount)
+        return {name: (a, amount * b) for name, (a, b) in kernels.items()}
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Rectified denoised picture."""
+        """Predict the rectified denoised picture."""
         if not self._acts(sigma):
             return self.model(x, sigma)
         with self._on(self.kernels(x, sigma)):
             return self.model(x, sigma)
 
     def split(self, x: Tensor, sigma: Tensor, layer: str = "middle", smooth: bool = False) -> Bottleneck:
-        """See :class:`core.denoiser.Denoiser`: rectified above and below the layer, so that steering and rectifier combine."""
+        """See :class:`core.denoiser.Denoiser`.
+
+        It is rectified above and below the layer, so that steering and rectifier combine.
+        """
         if not self._acts(sigma):
             return self.model.split(x, sigma, layer, smooth)
         kernels = self.kernels(x, sigma)
         with self._on(kernels):
             part = self.model.split(x, sigma, layer, smooth)
 
-        def decode(h: Tensor) -> Tensor:
-            with self._on(kernels):
-                return part.decode(h)
+        def rectify(stage: Stage) -> Stage:
+            def run(h: Any) -> Any:
+                with self._on(kernels):
+                    return stage(h)
 
-        return Bottleneck(part.h, decode, layer)
+            return run
+
+        return Bottleneck(part.h, Chain.of(part.decode).inside(rectify), layer)
 
     def _acts(self, sigma: Tensor) -> bool:
-        return bool(self.amount) and float(sigma.max()) <= self.tops[0]
+        return bool(self.options.amount) and float(sigma.max()) <= self.tops[0]
 
     def _on(self, kernels: Kernels) -> AbstractContextManager[None]:
         return rectified(self.net, kernels, self.weight_of)
 
 
 def blended(rebuild: Kernels, edit: Kernels, strength: float, amount: float = 1.0) -> Kernels:
-    """Offsets ``amount (K_rec + strength (K_edit - K_rec))`` of two rectifiers, term by term."""
+    """Blend the offsets of two rectifiers term by term: ``amount (K_rec + strength (K_edit - K_rec))``."""
     return {
-        name: (torch.cat([a, edit[name][0]], 1), torch.cat([amount * (1 - strength) * b, amount * strength * edit[name][1]], 1))
+        name: (
+            torch.cat([a, edit[name][0]], 1),
+            torch.cat([amount * (1 - strength) * b, amount * strength * edit[name][1]], 1),
+        )
         for name, (a, b) in rebuild.items()
     }

@@ -1,0 +1,5 @@
+"""Run the command from a checkout, or under ``torchrun -m``."""
+
+from . import main
+
+main()

@@ -1,0 +1,1 @@
+"""Edits along directions: h, or the state itself, is moved."""

@@ -1,0 +1,1 @@
+"""Edits whose noise, or whose way back, holds the picture."""

@@ -1,0 +1,1 @@
+"""Edits by weights: fine-tuned, rectified, or fitted to one picture."""

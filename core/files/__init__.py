@@ -1,0 +1,1 @@
+"""Files: what the pack reads and writes, and the checkpoints of others."""

@@ -1,0 +1,98 @@
+"""Draw with Pillow in the units of the finished picture: pen, letters, colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+PAPER = (255, 255, 255)
+INK = (28, 32, 40)
+SOFT = (112, 120, 132)
+GRID = (228, 231, 236)
+GAIN = (37, 99, 235)
+LEAK = (245, 130, 32)
+CURVE = (15, 118, 110)
+FINE = 2  # everything is drawn at this many times the size, then averaged: smooth edges and text
+
+
+class Pen:
+    """Draws in the units of the finished picture."""
+
+    def __init__(self, draw: ImageDraw.ImageDraw):
+        self.draw = draw
+
+    def text(self, at: tuple[float, float], text: str, colour: tuple[int, int, int], size: int, anchor: str) -> None:
+        """Write one line."""
+        self.draw.text((at[0] * FINE, at[1] * FINE), text, colour, font(size * FINE), anchor=anchor)
+
+    def line(self, points: Sequence[tuple[float, float]], colour: tuple[int, int, int], width: float) -> None:
+        """Draw a line through points."""
+        self.draw.line([(x * FINE, y * FINE) for x, y in points], colour, round(width * FINE), joint="curve")
+
+    def bar(self, box: tuple[float, float, float, float], colour: tuple[int, int, int]) -> None:
+        """Fill a rectangle."""
+        self.draw.rectangle([round(v * FINE) for v in box], colour)
+
+    def dot(self, at: tuple[float, float], radius: float, colour: tuple[int, int, int], hollow: bool = False) -> None:
+        """Draw a disc, or a ring."""
+        x = at[0] * FINE
+        y = at[1] * FINE
+        r = radius * FINE
+        self.draw.ellipse((x - r, y - r, x + r, y + r), PAPER if hollow else colour, colour, round(1.2 * FINE))
+
+    def legend(self, at: tuple[float, float], entries: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
+        """Write names behind squares of their colours, in one row."""
+        x, y = at
+        for name, colour in entries:
+            self.bar((x, y - 6, x + 12, y + 6), colour)
+            self.text((x + 19, y), name, INK, 13, "lm")
+            x += 19 + font(13 * FINE).getlength(name) / FINE + 24
+
+    def axis(self, box: tuple[int, int, int, int], largest: float) -> float:
+        """Draw grid lines and their numbers, from 0 to a round number above ``largest``, which is returned."""
+        left, top, right, bottom = box
+        step = round_up(largest / 4) if largest > 0 else 0.25
+        ticks = max(1, math.ceil(largest / step - 1e-9)) if largest > 0 else 4
+        for i in range(ticks + 1):
+            y = bottom - i / ticks * (bottom - top)
+            self.line([(left, y), (right, y)], GRID if i else SOFT, 1)
+            self.text((left - 8, y), f"{i * step:.6g}" if step >= 1e-4 else f"{i * step:.0e}", SOFT, 12, "rm")
+        return ticks * step
+
+
+def round_up(value: float) -> float:
+    """Round up to the next of 1, 2, 2.5, 5 times a power of ten at or above ``value``."""
+    power = 10.0 ** math.floor(math.log10(max(value, 1e-12)))
+    nice = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= value * (1 - 1e-9))
+    return max(1, round(nice)) if value >= 1 and nice == int(nice) else nice
+
+
+def short(value: float) -> str:
+    """Write a number in three digits."""
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def font(size: int) -> Font:
+    """Load the font that Pillow brings, in pixels."""
+    return ImageFont.load_default(size)
+
+
+def fit(text: str, face: Font, width: float) -> str:
+    """Make one line of ``text``, cut with an ellipsis if it is wider than ``width`` pixels."""
+    text = " ".join(text.split())
+    if face.getlength(text) <= width:
+        return text
+    while text and face.getlength(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
+
+
+def to_image(image: Image.Image) -> Tensor:
+    """Turn a drawing into an IMAGE `[1 h w 3]` in 0..1."""
+    return torch.from_numpy(np.asarray(image, np.float32) / 255)[None]
