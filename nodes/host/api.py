@@ -1,12 +1,15 @@
 """ComfyUI's node API and the sockets of this pack; every node file imports them from here."""
 
-from comfy_api.latest import ComfyExtension, io, ui
+from comfy_api.latest import ComfyExtension, io
+
+from . import ui
+from .checks import CHECKS, checked
 
 Trajectory = io.Custom("HSPACE_TRAJECTORY")
 Directions = io.Custom("HSPACE_DIRECTIONS")
 Basis = io.Custom("HSPACE_BASIS")
 Embedder = io.Custom("HSPACE_EMBEDDER")
-Delta = io.Custom("HSPACE_DELTA")
+Asyrp = io.Custom("HSPACE_DELTA")  # named before the pack said asyrp; saved workflows hold it
 Rectifier = io.Custom("HSPACE_RECTIFIER")
 LoraModel = io.Custom("LORA_MODEL")
 Concepts = io.Custom("HSPACE_CONCEPTS")
@@ -15,6 +18,33 @@ TokenMap = io.Custom("HSPACE_TOKENMAP")
 DeltaMapper = io.Custom("HSPACE_DELTAMAPPER")
 Pada = io.Custom("HSPACE_PADA")
 
+
+class Node(io.ComfyNode):
+    """A node of this pack: its inputs are checked before ``execute`` sees them."""
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        """Wrap ``execute``, but not that of the locked clones that the host makes of a class for every run."""
+        super().__init_subclass__(**kwargs)
+        body = vars(cls).get("execute")
+        if body is not None and not hasattr(body.__func__, CHECKS):
+            cls.execute = classmethod(checked(body.__func__))  # pyright: ignore[reportAttributeAccessIssue]
+
+
 __all__ = [
-    "Basis", "ComfyExtension", "Concepts", "Delta", "DeltaMapper", "Directions", "Embedder", "Heads", "LoraModel", "Pada", "Rectifier", "TokenMap", "Trajectory", "io", "ui",
-]  # fmt: skip
+    "Asyrp",
+    "Basis",
+    "ComfyExtension",
+    "Concepts",
+    "DeltaMapper",
+    "Directions",
+    "Embedder",
+    "Heads",
+    "LoraModel",
+    "Node",
+    "Pada",
+    "Rectifier",
+    "TokenMap",
+    "Trajectory",
+    "io",
+    "ui",
+]

@@ -8,8 +8,9 @@ from weakref import WeakKeyDictionary
 _DELEGATES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
-def held_in_place(patcher):
-    """A clone of a ModelPatcher whose weights the host does not page in and out: a kept graph would refer to memory given away.
+def hold_in_place(patcher):
+    """A clone of a ModelPatcher whose weights the host does not page in and out: a kept graph would refer to memory
+    given away.
 
     Raises:
         ValueError: the host cannot load this model in another way.
@@ -19,11 +20,11 @@ def held_in_place(patcher):
     # The host loads such a model anew; clones share it.
     patcher.non_dynamic_delegate_model = _DELEGATES.get(patcher.model, patcher.non_dynamic_delegate_model)
     try:
-        held = patcher.get_non_dynamic_delegate()
+        delegate = patcher.get_non_dynamic_delegate()
     except RuntimeError as error:
         raise ValueError(
-            f"the host cannot hold this model in place for derivatives ({error}); load it with a stock loader, or start "
-            "ComfyUI with --highvram"
+            f"the host cannot hold this model in place for derivatives ({error}); load it with a stock loader, or start"
+            " ComfyUI with --highvram"
         ) from error
     _DELEGATES[patcher.model] = patcher.non_dynamic_delegate_model
-    return held
+    return delegate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -10,26 +11,44 @@ import comfy.utils
 import latent_preview
 from PIL import Image
 
-from ...core.plots import loss_plot
+from ...core.measure.plots import loss_plot
+from .types import Model
+from .ui import show_on_node
 
 _EVERY = 2.0  # seconds between two drawings
+_log = logging.getLogger(__name__)
 
 
-def training_reporter(model, title: str) -> Callable[[dict], None]:
-    """A callback for training loops: moves the node's bar, draws the loss with the latest picture, raises if the user cancelled.
+def say(text: str) -> None:
+    """A line on the node that is running, for what the user should know although nothing is wrong; also in the log."""
+    _log.info("HSpace: %s", text)
+    show_on_node(text)
+
+
+def training_reporter(model: Model | None, title: str) -> Callable[[dict], None]:
+    """A callback for training loops: moves the node's bar, draws the loss with the latest picture, raises if the user
+    cancelled.
 
     Without a ``model`` there is no picture.
     """
-    bar, losses, drawn = comfy.utils.ProgressBar(1), [], [0.0]
-    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format) if model is not None else None
+    bar = comfy.utils.ProgressBar(1)
+    losses = []
+    drawn = [0.0]
+    previewer = (
+        latent_preview.get_previewer(model.load_device, model.model.latent_format) if model is not None else None
+    )
 
     def report(state: dict) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         losses.append(state["loss"])
-        done, total, shown = state["i"] + 1, state["n"], None
+        done = state["i"] + 1
+        total = state["n"]
+        shown = None
         if done == total or time.monotonic() - drawn[0] > _EVERY:
             drawn[0] = time.monotonic()
-            curve = Image.fromarray((loss_plot(losses, total, f"{title}: loss {state['smooth']:.4f}")[0] * 255).byte().numpy())
+            curve = Image.fromarray(
+                (loss_plot(losses, total, f"{title}: loss {state['smooth']:.4f}")[0] * 255).byte().numpy()
+            )
             picture = previewer.decode_latent_to_preview_image("JPEG", state["denoised"])[1] if previewer else None
             sheet = Image.new("RGB", (curve.width + (curve.height if picture else 0), curve.height))
             sheet.paste(curve)
@@ -41,16 +60,19 @@ def training_reporter(model, title: str) -> Callable[[dict], None]:
     return report
 
 
-def reporter(model, total: int | None, preview: bool = True) -> Callable[[dict], None]:
+def reporter(model: Model | None, total: int | None, preview: bool = True) -> Callable[[dict], None]:
     """A callback for core loops: moves the node's bar, shows the current estimate, raises if the user cancelled.
 
     Args:
-        model: MODEL, for its preview format.
-        total: number of calls expected in all; the bar moves one on at every call. None: the loop says itself how far it is.
+        model: MODEL, for its preview format; None: no preview.
+        total: number of calls expected in all; the bar moves one on at every call. None: the loop says itself how far
+            it is.
         preview: show estimates; off for nodes that end in a picture of their own, which a live preview would hide.
     """
     bar = comfy.utils.ProgressBar(total or 1)
-    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format) if preview else None
+    previewer = None
+    if preview and model is not None:
+        previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
     def report(state: dict) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

@@ -2,21 +2,22 @@
 
 import json
 
-from ..core.faces.regressor import load_regressor
-from ..core.measure.faces import measure_edit
-from ..core.measure.heatmap import heatmap
-from ..core.plots import strip
-from .host import paths
-from .host.api import io, ui
-from .host.images import from_image, one_mask, to_image
+from ...core.faces.measure import measure_edit
+from ...core.faces.regressor import SIZE, regressor_for
+from ...core.masks import fit_mask
+from ...core.measure.heatmap import change_sheet, heat_limit
+from ...core.measure.pair import crop_alike
+from ..host import paths
+from ..host.api import Node, io, ui
+from ..host.model.images import from_image, one_mask, to_image
+from ..host.progress import say
 
 
-class HSpaceMeasureEdit(io.ComfyNode):
-    """What an edit changed, where, and what leaked."""
+class HSpaceMeasureEdit(Node):
+    """Measures what an edit changed, where, and what leaked."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Schema."""
         return io.Schema(
             node_id="HSpaceMeasureEdit",
             display_name="Measure Edit",
@@ -25,33 +26,49 @@ class HSpaceMeasureEdit(io.ComfyNode):
             is_output_node=True,
             search_aliases=["psnr", "ssim", "locality", "leak", "difference", "heat map", "metrics"],
             inputs=[
-                io.Image.Input("before", tooltip="The unedited reconstruction, not the original: then the inversion's own error does not count."),
+                io.Image.Input(
+                    "before",
+                    tooltip="The unedited reconstruction. With the original the inversion's own error would count.",
+                ),
                 io.Image.Input("after", tooltip="The edited picture, of the same size and batch."),
                 io.Mask.Input("mask", optional=True, tooltip="The region that was meant to change."),
-                io.Combo.Input("factors", options=["face world", "off"], tooltip="face world: also read all 18 factors with the embedded regressor, if the pictures are 64x64 (faces of this pack only)."),
+                io.Combo.Input(
+                    "factors",
+                    options=["face world", "off"],
+                    tooltip="face world also reads all 18 factors with the embedded regressor, if the pictures are 64x64 faces of this pack.",
+                ),
             ],
             outputs=[
-                io.String.Output(display_name="table", tooltip="For Preview as Text."),
+                io.String.Output(display_name="table", tooltip="It goes into Preview as Text."),
                 io.String.Output(display_name="json"),
                 io.Image.Output(display_name="heat_map"),
-                io.Float.Output(display_name="leak_ratio", tooltip="Mean change outside the mask divided by that inside; 0 without a mask."),
+                io.Float.Output(
+                    display_name="leak_ratio",
+                    tooltip="The mean change outside the mask, divided by that inside. It is 0 without a mask.",
+                ),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, before, after, factors, mask=None) -> io.NodeOutput:
-        """Measure."""
         a, b = from_image(before, "before"), from_image(after, "after")
-        if a.shape != b.shape:
-            raise ValueError(f"'before' and 'after' must have one size and batch, got {list(before.shape)} and {list(after.shape)}")
-        region = one_mask(mask, *a.shape[-2:])
-        regressor = load_regressor(paths.WEIGHTS / paths.REGRESSOR) if factors == "face world" and a.shape[-2:] == (64, 64) else None
+        region = one_mask(mask, *a.shape[-2:], picture="before")
+        region = None if region is None else fit_mask(region, *a.shape[-2:])
+        a, region, note = crop_alike(a, b, region)
+        regressor, foreign = None, ""
+        if factors == "face world":
+            regressor, foreign = regressor_for(paths.WEIGHTS / paths.REGRESSOR, a)
         report = measure_edit(a, b, region, regressor)
-        heat = heatmap(a, b)
-        picture = strip([("", [a[0], b[0], heat[0]])], ["before", "after", "difference"])
-        facts = report.to_dict()
+        limit = heat_limit(a, b)
+        heat, picture = change_sheet(a, b, limit)
+        notes = [line for line in (note, foreign) if line]
+        for line in notes:
+            if line is note or a.shape[-2:] == (SIZE, SIZE):  # that photographs have no factors is no news
+                say(line)
+        notes.append(f"heat map: the brightest is a change of {limit:g} (scale -1..1)")
+        facts = {**report.to_dict(), "heat_limit": limit, "notes": notes}
         return io.NodeOutput(
-            report.table(),
+            "\n\n".join([report.table(), *notes]),
             json.dumps(facts, indent=1),
             to_image(heat),
             float(facts["leak_ratio"] or 0.0),

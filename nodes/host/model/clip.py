@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .memory import held_in_place
+from ..memory import hold_in_place
+from ..types import CLIP
 
 DIM = 768
 _COLOURS = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0)}
@@ -18,7 +19,9 @@ _COLOURS = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0,
 
 @contextmanager
 def _norms_on_copies(tower: torch.nn.Module) -> Iterator[None]:
-    """Inside, every norm reads a copy: the host adds to its input in place afterwards, which a backward pass does not allow."""
+    """Inside, every norm reads a copy: the host adds to its input in place afterwards, which a backward pass does not
+    allow.
+    """
     norms = [m for m in tower.modules() if isinstance(m, torch.nn.LayerNorm)]
     hooks = [m.register_forward_pre_hook(lambda _, args: (args[0].clone(), *args[1:])) for m in norms]
     try:
@@ -26,6 +29,18 @@ def _norms_on_copies(tower: torch.nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _crop_square(x: Tensor, side: int) -> Tensor:
+    """The middle of pictures `[b c h w]` whose shorter side is scaled to ``side``, as CLIP was trained."""
+    height, width = x.shape[-2:]
+    if (height, width) == (side, side):
+        return x
+    scale = side / min(height, width)
+    x = F.interpolate(x, (round(scale * height), round(scale * width)), mode="bicubic", antialias=True)
+    top = (x.shape[-2] - side) // 2
+    left = (x.shape[-1] - side) // 2
+    return x[..., top : top + side, left : left + side]
 
 
 class HostEmbedder:
@@ -41,52 +56,55 @@ class HostEmbedder:
 
     space = "openai/clip-vit-large-patch14"
 
-    def __init__(self, clip, vision):
-        kind, width = getattr(vision, "model_type", ""), getattr(vision, "config", {}).get("projection_dim")
+    def __init__(self, clip: CLIP, vision):
+        kind = getattr(vision, "model_type", "")
+        width = getattr(vision, "config", {}).get("projection_dim")
         hidden = getattr(vision, "config", {}).get("hidden_size")
         if kind != "clip_vision_model" or hidden != 1024 or width != DIM:
             raise ValueError(
-                f"clip_vision must be CLIP ViT-L/14 (hidden size 1024, projection {DIM}), the one connected is a {kind or 'model'} of hidden "
-                f"size {hidden} and projection {width}; load clip-vit-large-patch14 with Load CLIP Vision"
+                f"clip_vision must be CLIP ViT-L/14 (hidden size 1024, projection {DIM}), the one connected is a"
+                f" {kind or 'model'} of hidden size {hidden} and projection {width}; load clip-vit-large-patch14 with"
+                " Load CLIP Vision"
             )
         tower = getattr(getattr(clip, "cond_stage_model", None), "clip_l", None)
         projection = getattr(getattr(tower, "transformer", None), "text_projection", None)
         if tower is None or projection is None or tuple(projection.weight.shape) != (DIM, DIM):
             raise ValueError(
-                "clip must hold the text tower of CLIP ViT-L/14 (clip_l), which this one does not; load clip_l.safetensors with Load CLIP"
+                "clip must hold the text tower of CLIP ViT-L/14 (clip_l), which this one does not; load"
+                " clip_l.safetensors with Load CLIP"
             )
-        self.clip, self.vision, self._tower, self.held = clip, vision, tower, held_in_place(vision.patcher)
+        self.clip = clip
+        self.vision = vision
+        self._tower = tower
+        self._patcher = hold_in_place(vision.patcher)
         weight = projection.weight.detach().float()
         plain = torch.eye(DIM, device=weight.device)
         if not bool(torch.isfinite(weight).all()) or float(weight.abs().max()) == 0 or torch.equal(weight, plain):
             raise ValueError(
-                "this CLIP has no text projection (Stable Diffusion checkpoints leave it out), so its texts cannot be compared with pictures; "
-                "load clip_l.safetensors with Load CLIP"
+                "this CLIP has no text projection (Stable Diffusion checkpoints leave it out), so its texts cannot be"
+                " compared with pictures; load clip_l.safetensors with Load CLIP"
             )
         self._check()
 
     @property
     def network(self) -> torch.nn.Module:
         """What a gradient runs through."""
-        return self.held.model
+        return self._patcher.model
 
     def load(self) -> None:
         """Bring the picture tower to its device."""
-        comfy.model_management.load_model_gpu(self.held)
+        comfy.model_management.load_model_gpu(self._patcher)
 
     def embed_image(self, images: Tensor) -> Tensor:
         """See :class:`core.embedder.Embedder`."""
-        side = self.vision.image_size
-        x = (images.to(self.vision.load_device).float() + 1) / 2
-        scale = side / min(x.shape[-2:])
-        if tuple(x.shape[-2:]) != (side, side):
-            x = F.interpolate(x, (round(scale * x.shape[-2]), round(scale * x.shape[-1])), mode="bicubic", antialias=True)
-            top, left = (x.shape[-2] - side) // 2, (x.shape[-1] - side) // 2
-            x = x[..., top : top + side, left : left + side]
-        mean, std = (x.new_tensor(v)[:, None, None] for v in (self.vision.image_mean, self.vision.image_std))
+        vision = self.vision
+        unit = (images.to(vision.load_device).float() + 1) / 2
+        x = _crop_square(unit, vision.image_size).clamp(0, 1)
+        mean = x.new_tensor(vision.image_mean)[:, None, None]
+        std = x.new_tensor(vision.image_std)[:, None, None]
         with _norms_on_copies(self.network):
-            found = self.network(pixel_values=(x.clamp(0, 1) - mean) / std, intermediate_output=-2)[2]
-        return F.normalize(found.float(), dim=-1).to(images.device)
+            outputs = self.network(pixel_values=(x - mean) / std, intermediate_output=-2)
+        return F.normalize(outputs[2].float(), dim=-1).to(images.device)
 
     @torch.no_grad()
     def embed_text(self, prompts: Sequence[str]) -> Tensor:
@@ -109,10 +127,11 @@ class HostEmbedder:
         self.load()
         pictures = torch.tensor(list(_COLOURS.values()))[:, :, None, None].expand(-1, -1, 224, 224)
         with torch.no_grad():
-            scores = self.embed_image(pictures).cpu() @ self.embed_text([f"a plain {name} picture" for name in _COLOURS]).cpu().T
-        own, all_ = float(scores.diagonal().mean()), float(scores.mean())
-        if not own > all_ + 1e-3:
+            images = self.embed_image(pictures).cpu()
+            texts = self.embed_text([f"a plain {name} picture" for name in _COLOURS]).cpu()
+        scores = images @ texts.T
+        if not float(scores.diagonal().mean()) > float(scores.mean()) + 1e-3:
             raise ValueError(
-                "the text and the picture tower do not share a space: red, green and blue pictures are no nearer to their names than to other "
-                "colours. Load clip_l.safetensors and clip-vit-large-patch14 of OpenAI"
+                "the text and the picture tower do not share a space: red, green and blue pictures are no nearer to"
+                " their names than to other colours. Load clip_l.safetensors and clip-vit-large-patch14 of OpenAI"
             )

@@ -1,4 +1,6 @@
-"""A diffusion autoencoder as a stock MODEL: its CONDITIONING is the semantic code, so that any sampler of the host decodes it."""
+"""A diffusion autoencoder as a stock MODEL: its CONDITIONING is the semantic code, so that any sampler of the host
+decodes it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,13 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ...core.codes import CodeSpace
-from ...core.networks.diffae import Coded, DiffAENet
-from ...core.networks.diffae_io import Autoencoder
+from ....core.codes import CodeSpace
+from ....core.denoiser import NotFinite, all_finite
+from ....core.files.diffae import Autoencoder
+from ....core.networks.diffae import Coded, DiffAENet
+from ..types import Model
 from .codes import KEY
-from .model import PixelUNet, make_model
+from .pixel_model import PixelUNet, make_model
 
 
 class CodedUNet(PixelUNet):
@@ -24,11 +28,16 @@ class CodedUNet(PixelUNet):
 
     def __init__(self, source: Autoencoder, channels: int):
         super().__init__(source, channels)
-        self.space, self.latent, self.image_size = source.space, source.latent, source.image_size
+        self.space = source.space
+        self.latent = source.latent
+        self.image_size = source.image_size
 
     def _given(self, context: Tensor | None) -> Coded:
         if context is None or context.shape[1:] != (self.space.levels, self.space.shape[-1]):
-            raise ValueError(f"expected a semantic code {['b', self.space.levels, self.space.shape[-1]]}, got {_shape(context)}; {_REMEDY}")
+            raise ValueError(
+                f"expected a semantic code {['b', self.space.levels, self.space.shape[-1]]}, got {_shape(context)};"
+                f" {_REMEDY}"
+            )
         return Coded(self.net, context.reshape(len(context), *self.space.shape))
 
 
@@ -37,19 +46,25 @@ class CodedModel(comfy.model_base.BaseModel):
 
     def extra_conds(self, **kwargs) -> dict[str, Any]:
         """The code, if it is one of this model and none of a batch is left over."""
-        code, facts, noise = kwargs.get("cross_attn"), kwargs.get(KEY), kwargs.get("noise")
+        code = kwargs.get("cross_attn")
+        facts = kwargs.get(KEY)
+        noise = kwargs.get("noise")
         net: Any = self.diffusion_model
         if not isinstance(facts, dict) or code is None:
-            raise ValueError(f"this model draws from a semantic code, the CONDITIONING connected is a text prompt or empty; {_REMEDY}")
+            raise ValueError(
+                "this model draws from a semantic code, the CONDITIONING connected is a text prompt or empty;"
+                f" {_REMEDY}"
+            )
         if facts.get("fingerprint") != net.space.fingerprint:
             raise ValueError(
-                f"the semantic code was made by another model ({facts.get('fingerprint')!s:.12}) than this one ({net.space.fingerprint}); "
-                f"{_REMEDY}, with this MODEL"
+                f"the semantic code was made by another model ({facts.get('fingerprint')!s:.12}) than this one"
+                f" ({net.space.fingerprint}); {_REMEDY}, with this MODEL"
             )
         if noise is not None and len(code) > len(noise):  # the host would drop the others without a word
             raise ValueError(
-                f"{len(code)} semantic codes need as many latents, got {len(noise)}; give the sampler a batch of {len(code)}: the noise latents "
-                "of the same pictures, Vary Noise with as many variants, or Repeat Latent Batch"
+                f"{len(code)} semantic codes need as many latents, got {len(noise)}; give the sampler a batch of"
+                f" {len(code)}: the noise latents of the same pictures, Vary Noise with as many variants, or Repeat"
+                " Latent Batch"
             )
         return {"c_crossattn": comfy.conds.CONDCrossAttn(code)}
 
@@ -66,7 +81,7 @@ def make_autoencoder(source: Autoencoder):
     return make_model(source, kind=CodedUNet, base=CodedModel)
 
 
-def check_coded(model) -> CodedUNet:
+def check_coded(model: Model) -> CodedUNet:
     """The network of a MODEL that draws from semantic codes.
 
     Raises:
@@ -75,12 +90,13 @@ def check_coded(model) -> CodedUNet:
     net = model.model.diffusion_model
     if not isinstance(net, CodedUNet):
         raise ValueError(
-            f"this node needs a diffusion autoencoder, but the MODEL connected is a {type(net).__name__}; connect Load Face DiffAE or Load DiffAE"
+            f"this node needs a diffusion autoencoder, but the MODEL connected is a {type(net).__name__}; connect Load"
+            " Face DiffAE or Load DiffAE"
         )
     return net
 
 
-def space_of(model) -> CodeSpace:
+def space_of(model: Model) -> CodeSpace:
     """The codes of a MODEL.
 
     Raises:
@@ -89,7 +105,7 @@ def space_of(model) -> CodeSpace:
     return check_coded(model).space
 
 
-def encode_pictures(model, pictures: Tensor, batch: int = 64) -> Tensor:
+def encode_pictures(model: Model, pictures: Tensor, batch: int = 64) -> Tensor:
     """Codes of pictures.
 
     Args:
@@ -101,9 +117,16 @@ def encode_pictures(model, pictures: Tensor, batch: int = 64) -> Tensor:
         `[b z]` or `[b l z]` on the CPU.
     """
     net = check_coded(model)
-    comfy.model_management.load_models_gpu([model], memory_required=model.memory_required([min(batch, len(pictures)), *pictures.shape[1:]]))
+    comfy.model_management.load_models_gpu(
+        [model], memory_required=model.memory_required([min(batch, len(pictures)), *pictures.shape[1:]])
+    )
     parts = []
     for part in pictures.split(batch):
         comfy.model_management.throw_exception_if_processing_interrupted()
         parts.append(net.net.encoder(part.to(model.load_device, torch.float32)).float().cpu())
+        if not all_finite(parts[-1]):
+            raise NotFinite(
+                "the encoder of this model gave NaN or infinite values for a picture; its file may be damaged, load it"
+                " again"
+            )
     return torch.cat(parts)

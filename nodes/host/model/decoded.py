@@ -1,8 +1,10 @@
-"""A latent model seen through its autoencoder, so that a derivative ends in pixels (LOCO Edit, arXiv 2409.02374, on Stable Diffusion)."""
+"""A latent model seen through its autoencoder, so that a derivative ends in pixels (LOCO Edit, arXiv 2409.02374, on
+Stable Diffusion).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,10 +12,13 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ...core.denoiser import Bottleneck, Denoiser
-from ...core.discover.precision import Widened
-from .memory import held_in_place
-from .model import PixelUNet
+from ....core.chain import Chain, Stage
+from ....core.denoiser import Bottleneck, Denoiser, Noising, NotFinite, all_finite
+from ....core.discover.precision import Widened
+from ..memory import hold_in_place
+from .own_attention import fused_attention
+from .pixel_model import PixelUNet
+from .vae_stages import vae_stages
 
 _GRAPH = 4  # decodings whose memory a graph with room for a few vectors takes, roughly
 
@@ -40,24 +45,45 @@ class Decoder:
         vae.throw_exception_if_invalid()
         if vae.latent_dim != 2 or vae.latent_channels != shape[1]:
             raise ValueError(
-                f"this model needs a VAE of pictures with {shape[1]} latent channels, the one connected has {vae.latent_channels}"
-                f"{'' if vae.latent_dim == 2 else ' and is not for pictures'}; connect the VAE of the same checkpoint"
+                f"this model needs a VAE of pictures with {shape[1]} latent channels, the one connected has"
+                f" {vae.latent_channels}{'' if vae.latent_dim == 2 else ' and is not for pictures'}; connect the VAE of"
+                " the same checkpoint"
             )
-        held = held_in_place(vae.patcher)
+        decoder = hold_in_place(vae.patcher)
         room = _GRAPH * vae.memory_used_decode(tuple(shape), torch.float32)
-        comfy.model_management.load_models_gpu([patcher, held], memory_required=room)
-        self.networks, self._wide = [held.model], Widened()
+        comfy.model_management.load_models_gpu([patcher, decoder], memory_required=room)
+        self.networks = [decoder.model]
 
     def __call__(self, x: Tensor) -> Tensor:
         """See the class."""
+        return self.after(Chain())(x)
+
+    def after(self, denoise: Callable[[Tensor], Tensor], fused: bool = False) -> Chain:
+        """Extend what gives clean states by the stages that make pictures of them.
+
+        Args:
+            denoise: gives clean states; a chain keeps its stages.
+            fused: with attention that has derivatives in reverse mode alone.
+        """
+        chain = Chain.of(denoise)
         if not self.networks:
-            return x
+            return chain
         vae: Any = self.networks[0]
-        with self._wide, _plain_attention(vae):
-            return vae.decode(self._model.process_latent_out(x.float()))
+        attention = _fused if fused else _written_out
+
+        def differentiable(stage: Stage) -> Stage:
+            def run(h: Tensor) -> Tensor:
+                # Weights are widened for one stage, and let go with it.
+                with Widened(), _with_attention(vae, attention):
+                    return stage(h)
+
+            return run
+
+        decoder = Chain([lambda x: self._model.process_latent_out(x.float()), *vae_stages(vae)])
+        return chain.then(decoder.inside(differentiable)).then(_checked)
 
 
-class Pictures:
+class DecodedDenoiser:
     """A denoiser of latents whose outputs are pictures, `[b 3 H W]` in about -1..1.
 
     Args:
@@ -66,8 +92,11 @@ class Pictures:
     """
 
     def __init__(self, denoiser: Denoiser, decode: Decoder):
-        self.layers, self.fingerprint = denoiser.layers, denoiser.fingerprint
-        self._denoiser, self._decode = denoiser, decode
+        self.layers = denoiser.layers
+        self.fingerprint = denoiser.fingerprint
+        self.noising: Noising = denoiser.noising
+        self._denoiser = denoiser
+        self._decode = decode
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoised picture."""
@@ -77,25 +106,45 @@ class Pictures:
         """See :class:`core.denoiser.Denoiser`."""
         part = self._denoiser.split(x, sigma, layer, smooth)
         inner = part.smooth or part.decode
-        return Bottleneck(part.h, lambda h: self._decode(inner(h)), layer)
+        whole = self._decode.after(inner)
+        return Bottleneck(part.h, whole, layer, whole, self._decode.after(part.fused or inner, fused=True))
+
+
+def _checked(picture: Tensor) -> Tensor:
+    if not all_finite(picture):
+        raise NotFinite(
+            "the VAE gave NaN or infinite values when it decoded a prediction; connect another VAE of this checkpoint"
+        )
+    return picture
 
 
 @contextmanager
-def _plain_attention(net: torch.nn.Module) -> Iterator[None]:
-    """The autoencoder's attention written out: fused kernels have no forward mode, sliced ones write in place."""
-    blocks: list[tuple[Any, Any]] = [(block, block.optimized_attention) for block in net.modules() if hasattr(block, "optimized_attention")]
+def _with_attention(net: torch.nn.Module, attention: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Iterator[None]:
+    """An attention of ours in the autoencoder: the host's fused kernels have no forward mode, its sliced ones write in
+    place.
+    """
+    blocks: list[tuple[Any, Any]] = [
+        (block, block.optimized_attention) for block in net.modules() if hasattr(block, "optimized_attention")
+    ]
     try:
         for block, _ in blocks:
-            block.optimized_attention = _attention
+            block.optimized_attention = attention
         yield
     finally:
         for block, before in blocks:
             block.optimized_attention = before
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """`[b c h w]` each: one head."""
     shape = q.shape
     q, k, v = (t.flatten(2).transpose(1, 2) for t in (q, k, v))
     out = ((q * q.shape[-1] ** -0.5) @ k.transpose(1, 2)).softmax(-1) @ v
     return out.transpose(1, 2).reshape(shape)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As :func:`_written_out`, in reverse mode alone."""
+    shape = q.shape
+    q, k, v = (t.flatten(2).transpose(1, 2)[:, None].contiguous() for t in (q, k, v))
+    return fused_attention(_fused, q, k, v, 1, skip_reshape=True).transpose(1, 2).reshape(shape)

@@ -19,7 +19,8 @@ def embedded(embedder, image: Tensor, name: str = "image") -> Tensor:
     Raises:
         ValueError: the picture is refused.
     """
-    pictures, found = from_image(image, name), []
+    pictures = from_image(image, name)
+    rows = []
     if isinstance(embedder, HostEmbedder):
         embedder.load()
         device = pictures.device  # it moves them itself
@@ -27,5 +28,5 @@ def embedded(embedder, image: Tensor, name: str = "image") -> Tensor:
         device = next(embedder.parameters()).device
     for part in pictures.split(_BATCH):
         comfy.model_management.throw_exception_if_processing_interrupted()
-        found.append(embedder.embed_image(part.to(device)).float().cpu())
-    return torch.cat(found)
+        rows.append(embedder.embed_image(part.to(device)).float().cpu())
+    return torch.cat(rows)

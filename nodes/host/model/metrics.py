@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import comfy.model_management
 
-from ...core.faces.regressor import load_regressor
-from ...core.measure.lpips import LPIPS, load_lpips
-from ...core.measure.structure import FaceFeatures, Features, load_dino
-from . import paths
+from ....core.faces.regressor import load_regressor
+from ....core.faces.structure import FaceFeatures
+from ....core.files.dino import load_dino
+from ....core.files.lpips import load_lpips
+from ....core.measure.lpips import LPIPS
+from ....core.measure.structure import Features
+from .. import paths
 
-FACE, OFF = "face world", "off"
+FACE = "face world"
+OFF = "off"
 
 
 def structure_features(choice: str) -> Features | None:

@@ -17,11 +17,13 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor, nn
 
-from ...core.networks.ddpm import DDPMUNet
-from ...core.networks.diffae import Coded
-from ...core.networks.diffae_io import Autoencoder
-from ...core.networks.guided import GuidedUNet
-from ...core.networks.vp import Prediction, VPDenoiser
+from ....core.chain import Chain
+from ....core.files.diffae import Autoencoder
+from ....core.networks.ddpm import DDPMUNet
+from ....core.networks.diffae import Coded
+from ....core.networks.guided import GuidedUNet
+from ....core.networks.vp import Prediction, VPDenoiser
+from ..types import Model
 
 
 class PixelSpace(comfy.latent_formats.LatentFormat):
@@ -53,31 +55,43 @@ class PixelUNet(nn.Module):
 
     def __init__(self, source: VPDenoiser | Autoencoder, channels: int):
         super().__init__()
-        self.layers, self.schedule, self.prediction = source.net.layers, source.schedule, source.prediction
-        self.net, self.channels, self.base_fingerprint, self.dtype = source.net, channels, source.fingerprint, torch.float32
+        self.trained_at = source.trained_at
+        self.layers = source.net.layers
+        self.schedule = source.schedule
+        self.prediction = source.prediction
+        self.net = source.net
+        self.channels = channels
+        self.base_fingerprint = source.fingerprint
+        self.dtype = torch.float32
 
     def denoiser(self, fingerprint: str) -> VPDenoiser:
         """The network without the host around it, for training it whole."""
         return VPDenoiser(self.net, self.schedule, self.prediction, fingerprint)
 
-    def forward(self, x: Tensor, timesteps: Tensor, context=None, y=None, control=None, transformer_options=None, **kwargs) -> Tensor:
+    def forward(
+        self, x: Tensor, timesteps: Tensor, context=None, y=None, control=None, transformer_options=None, **kwargs
+    ) -> Tensor:
         """Network output `[b c h w]` for ``x`` `[b c h w]` at ``timesteps`` `[b]`."""
         options = transformer_options or {}
         wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
         run = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
         return run.execute(x, timesteps, context, y, control, options, **kwargs)
 
-    def _forward(self, x: Tensor, timesteps: Tensor, context=None, y=None, control=None, transformer_options=None, **kwargs) -> Tensor:
+    def _forward(
+        self, x: Tensor, timesteps: Tensor, context=None, y=None, control=None, transformer_options=None, **kwargs
+    ) -> Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
         h, decode = self.split(x, timesteps, "middle", transformer_options or {}, context)
         return decode(h)
 
     def split(
         self, x: Tensor, timesteps: Tensor, layer: str, options: dict, context: Tensor | None = None
-    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Stop at ``layer``; the patches at and above it are already in h, those below it run in the returned function."""
+    ) -> tuple[Tensor, Chain]:
+        """Stop at ``layer``; the patches at and above it are already in h, those below it run in the returned
+        stages.
+        """
         h, decode = self._given(context).split(x, timesteps, layer, tap=_tap(x, timesteps, options))
-        return h, lambda h: decode(h)[:, : self.channels]
+        return h, decode.then(lambda out: out[:, : self.channels])
 
     def _given(self, context: Tensor | None) -> DDPMUNet | GuidedUNet | Coded:
         """The network for the conditioning of a call; an unconditional one takes none."""
@@ -86,31 +100,35 @@ class PixelUNet(nn.Module):
 
 def _tap(x: Tensor, timesteps: Tensor, options: dict):
     patches = options.get("patches", {})
-    middle, output = patches.get("middle_block_after_patch", ()), patches.get("output_block_patch", ())
+    middle = patches.get("middle_block_after_patch", ())
+    output = patches.get("output_block_patch", ())
     if not middle and not output:
         return None
 
     def tap(layer: str, h: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        seen = {**options, "block": ("output", 0 if layer == "middle" else int(layer[3:]) + 1)}
+        here = {**options, "block": ("output", 0 if layer == "middle" else int(layer[3:]) + 1)}
         if layer == "middle":
             for patch in middle:
-                h = patch({"h": h, "x": x, "timesteps": timesteps, "transformer_options": seen})["h"]
+                h = patch({"h": h, "x": x, "timesteps": timesteps, "transformer_options": here})["h"]
         if skip is not None:
             for patch in output:
-                h, skip = patch(h, skip, seen)
+                h, skip = patch(h, skip, here)
         return h, skip
 
     return tap
 
 
-def unet_of(model) -> Any:
+def unet_of(model: Model) -> Any:
     """The network inside of a MODEL, ours or the host's."""
     net = model.model.diffusion_model
     return net.net if isinstance(net, PixelUNet) else net
 
 
 def make_model(
-    source: VPDenoiser | Autoencoder, channels: int = 3, kind: Callable[..., PixelUNet] = PixelUNet, base=comfy.model_base.BaseModel
+    source: VPDenoiser | Autoencoder,
+    channels: int = 3,
+    kind: Callable[..., PixelUNet] = PixelUNet,
+    base=comfy.model_base.BaseModel,
 ):
     """Wrap a network as the host's ModelPatcher (the MODEL socket).
 
@@ -129,8 +147,11 @@ def make_model(
     net = kind(source, channels).requires_grad_(False).eval()
     model.diffusion_model = net.to(offload)  # pyright: ignore[reportAttributeAccessIssue]
     model.model_sampling.set_sigmas(source.schedule.sigmas)
-    # Not the core's own class, which on some GPUs pages weights in and out: these networks are small and made of plain torch layers.
-    return comfy.model_patcher.ModelPatcher(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
+    # Not the core's own class, which on some GPUs pages weights in and out: these networks are small and made of plain
+    # torch layers.
+    return comfy.model_patcher.ModelPatcher(
+        model, load_device=comfy.model_management.get_torch_device(), offload_device=offload
+    )
 
 
 def pixel_vae():
@@ -143,6 +164,6 @@ def no_conditioning() -> list:
     return [[torch.zeros(1, 1, 1), {}]]
 
 
-def is_velocity(model) -> bool:
+def is_velocity(model: Model) -> bool:
     """Whether the network of a MODEL predicts v."""
     return isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)

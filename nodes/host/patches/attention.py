@@ -1,37 +1,34 @@
-"""The one engine of attention edits: whatever several edits want of a U-Net's attention is put in place for one call of it and gone after.
+"""The one engine of attention edits: whatever several edits want of a U-Net's attention is put in place for one call of
+it and gone after.
 
-An edit is an object in a MODEL's options. One wrapper around the network asks every edit what it does in this call and installs the
-host's own patches for it, around those of other packs: an attn2 owner such as IP-Adapter is wrapped whichever came first.
+An edit is an object in a MODEL's options. One wrapper around the network asks every edit what it does in this call and
+installs the host's own patches for it, around those of other packs: an attn2 owner such as IP-Adapter is wrapped
+whichever came first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample, VideoResBlock
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel, VideoResBlock
 from comfy.patcher_extension import WrappersMP
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...core.edit.local_blend import map_level
-from .model import unet_of
+from ....core.edit.attention.local_blend import map_level
+from ..model.pixel_model import unet_of
+from ..model.unet_blocks import Place, attentions, stem_stride
+from ..samplers.whole_run import levels_of, with_whole_run
+from ..types import Model
 from .steering import RAW
 
-KEY = "hspace_attention"
+ATTENTION_KEY = "hspace_attention"
 STORE = "hspace_store"  # set in the pass that only looks at a source picture
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an attention sits: block as the host names it, number of its transformer there, and how often the picture was halved."""
-
-    block: tuple[str, int]
-    index: int
-    level: int
+_LOWEST = 1e-8  # noise level that has a logarithm
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,8 @@ class Call:
         """
         if self.x.shape[2:] != size:
             raise ValueError(
-                f"{what} looks at the whole picture {list(size)}, but a prompt holds for an area of {list(self.x.shape[2:])}; use Conditioning "
-                "(Set Mask) in place of Set Area, or no area"
+                f"{what} looks at the whole picture {list(size)}, but a prompt holds for an area of"
+                f" {list(self.x.shape[2:])}; use Conditioning (Set Mask) in place of Set Area, or no area"
             )
 
     def size(self, level: int) -> tuple[int, int]:
@@ -83,8 +80,10 @@ class Patches:
     """What one edit does in one call.
 
     Attributes:
-        swap: inputs of the query, key and value of a self-attention, each `[b n c]`; returns others, leaves these alone.
-        cross: result, query, key and value of a cross-attention `[b n c]`, and the host's options; returns another result.
+        swap: inputs of the query, key and value of a self-attention, each `[b n c]`; returns others, leaves these
+            alone.
+        cross: result, query, key and value of a cross-attention `[b n c]`, and the host's options; returns another
+            result.
         hidden: output of a residual block whose input is `[b c h w]`, or None to let it run.
     """
 
@@ -94,7 +93,9 @@ class Patches:
 
 
 class AttentionEdit(Protocol):
-    """Anything that edits attention."""
+    """Anything that edits attention; ``node`` is the name that users know."""
+
+    node: str
 
     def patches(self, call: Call) -> Patches | None:
         """What to do in this call; None: nothing, bit for bit."""
@@ -103,22 +104,24 @@ class AttentionEdit(Protocol):
 
 def edits_in(options: dict[str, Any]) -> Sequence[AttentionEdit]:
     """The edits among transformer options, none where a node asked for the plain model."""
-    return () if options.get(RAW) else options.get(KEY, ())
+    return () if options.get(RAW) else options.get(ATTENTION_KEY, ())
 
 
-def add_attention(model, edit: AttentionEdit, wrappers: dict[str, Callable] | None = None):
-    """A clone of MODEL that also carries ``edit``; ``wrappers`` of other kinds are installed once, however many edits share them."""
+def add_attention(model: Model, edit: AttentionEdit, wrappers: dict[str, Callable] | None = None):
+    """A clone of MODEL that also carries ``edit``; ``wrappers`` of other kinds are installed once, however many edits
+    share them.
+    """
     check_unet(model)
-    clone = model.clone()
+    clone = with_whole_run(model).clone()
     options = clone.model_options["transformer_options"]
-    options[KEY] = [*options.get(KEY, ()), edit]
+    options[ATTENTION_KEY] = [*options.get(ATTENTION_KEY, ()), edit]
     for kind, wrapper in {WrappersMP.DIFFUSION_MODEL: _network, **(wrappers or {})}.items():
-        if wrapper not in clone.get_wrappers(kind, KEY):
-            clone.add_wrapper_with_key(kind, KEY, wrapper)
+        if wrapper not in clone.get_wrappers(kind, ATTENTION_KEY):
+            clone.add_wrapper_with_key(kind, ATTENTION_KEY, wrapper)
     return clone
 
 
-def check_unet(model) -> UNetModel:
+def check_unet(model: Model) -> UNetModel:
     """The network of a MODEL with attention to prompts.
 
     Raises:
@@ -127,53 +130,29 @@ def check_unet(model) -> UNetModel:
     net = unet_of(model)
     if not isinstance(net, UNetModel) or not attentions(net):
         raise ValueError(
-            f"this node edits the attention of a U-Net, but the MODEL connected is a {type(net).__name__}, which has none of that kind; "
-            "connect a Stable Diffusion 1.x, 2.x or SDXL checkpoint, or the MODEL of Load Face Text Model"
+            f"this node edits the attention of a U-Net, but the MODEL connected is a {type(net).__name__}, which has"
+            " none of that kind; connect a Stable Diffusion 1.x, 2.x or SDXL checkpoint, or the MODEL of Load Face"
+            " Text Model"
         )
     return net
 
 
-def blocks(net: UNetModel) -> Iterator[tuple[tuple[str, int], int, Any]]:
-    """Every block in the order of the network, with its name and its level."""
-    level, inputs, outputs = 0, cast(Any, net.input_blocks), cast(Any, net.output_blocks)
-    for i, block in enumerate(inputs):
-        level += any(isinstance(m, Downsample) or (isinstance(m, ResBlock) and isinstance(m.h_upd, Downsample)) for m in block)
-        yield ("input", i), level, block
-    if net.middle_block is not None:
-        yield ("middle", 0), level, net.middle_block
-    for i, block in enumerate(outputs):
-        yield ("output", i), level, block
-        level -= any(isinstance(m, Upsample) or (isinstance(m, ResBlock) and isinstance(m.h_upd, Upsample)) for m in block)
-
-
-def attentions(net: UNetModel) -> list[Place]:
-    """Every transformer block."""
-    return [
-        Place(name, i, level)
-        for name, level, block in blocks(net)
-        for layer in block
-        if isinstance(layer, SpatialTransformer)
-        for i in range(len(layer.transformer_blocks))
-    ]
-
-
-def stem_stride(net: UNetModel) -> int:
-    """Pixels of the state that the first layer gathers into one."""
-    return math.prod(m.downscale_factor for m in cast(Any, net.input_blocks[0]) if isinstance(m, nn.PixelUnshuffle))
-
-
 def attend(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
     """The host's attention, with whatever kernel it is set to."""
-    return optimized_attention(q, k, v, options["n_heads"], attn_precision=options.get("attn_precision"), transformer_options=options)
+    return optimized_attention(
+        q, k, v, options["n_heads"], attn_precision=options.get("attn_precision"), transformer_options=options
+    )
 
 
 def step_at(options: dict[str, Any], sigma: Tensor) -> tuple[int, int]:
-    """Which of the sampler's steps a noise level is nearest to, and how many there are."""
-    grid = options.get("sample_sigmas")
+    """Which step of the whole schedule a noise level is nearest to, and how many there are, in however many runs."""
+    grid = levels_of(options)
     if grid is None or len(grid) < 2:
         return 0, 1
-    levels = grid[:-1].float().clamp_min(1e-8).log()
-    return int((levels - sigma.max().clamp_min(1e-8).to(levels).log()).abs().argmin()), len(levels)
+    # Nearest in log sigma: levels lie by factors apart, and the last, 0, ends a step and begins none.
+    levels = grid[:-1].float().clamp_min(_LOWEST).log()
+    level = sigma.max().clamp_min(_LOWEST).to(levels).log()
+    return int((levels - level).abs().argmin()), len(levels)
 
 
 def _network(executor, x, timesteps, context=None, y=None, control=None, transformer_options=None, **kwargs):
@@ -182,36 +161,89 @@ def _network(executor, x, timesteps, context=None, y=None, control=None, transfo
     if edits and isinstance(executor.class_obj, UNetModel):
         rows = x.shape[0] // len(options.get("cond_or_uncond", (0,)))
         call = Call(executor.class_obj, options, x, rows, *step_at(options, options["sigmas"]))
-        live = [found for edit in edits if (found := edit.patches(call)) is not None]
-        if live:
-            options = _patched(call, live)
+        patches = [patch for edit in edits if (patch := edit.patches(call)) is not None]
+        if patches:
+            options = _patched(call, patches)
     return executor(x, timesteps, context, y, control, options, **kwargs)
 
 
-def _patched(call: Call, live: list[Patches]) -> dict[str, Any]:
+def _patched(call: Call, edits: list[Patches]) -> dict[str, Any]:
     """The options of a call with the patches of these edits around all others."""
-    places = {(p.block, p.index): p for p in attentions(call.net)}
+    places = attentions(call.net)
     patches = dict(call.options.get("patches", {}))
     replaced = dict(call.options.get("patches_replace", {}))
-    swaps = [p.swap for p in live if p.swap is not None]
-    crosses = [p.cross for p in live if p.cross is not None]
-    hidden = [p.hidden for p in live if p.hidden is not None]
+    swaps = [edit.swap for edit in edits if edit.swap is not None]
+    crosses = [edit.cross for edit in edits if edit.cross is not None]
+    hidden = [edit.hidden for edit in edits if edit.hidden is not None]
     if swaps:
-
-        def swap(n: Tensor, context: Tensor, value: Tensor, extra: dict):
-            place = places[extra["block"], extra["block_index"]]
-            for one in swaps:
-                n, context, value = one(n, context, value, place)
-            return n, context, value
-
-        patches["attn1_patch"] = [*patches.get("attn1_patch", ()), swap]
+        # First of all: others may gather tokens or split rows (HyperTile, ToMe), and what is taken here is whole rows.
+        patches["attn1_patch"] = [_swap_patch(call, swaps, places), *patches.get("attn1_patch", ())]
     if crosses:
-        owners = replaced.get("attn2", {})
-        found = {(*p.block, p.index): owners.get((*p.block, p.index), owners.get(p.block)) for p in places.values()}
-        replaced["attn2"] = {**owners, **{key: _Owner(owner, crosses, places[key[:2], key[2]]) for key, owner in found.items()}}
+        replaced["attn2"] = _owners(call, crosses, places, replaced.get("attn2", {}))
     if hidden:
         patches["forward_timestep_embed_patch"] = _residual(hidden, patches.get("forward_timestep_embed_patch", ()))
     return {**call.options, "patches": patches, "patches_replace": replaced}
+
+
+def _swap_patch(call: Call, swaps: list[Swap], places: list[Place]) -> Callable:
+    """An ``attn1_patch`` that hands the inputs of every self-attention through the swaps, one after the other."""
+    place_of = {(place.block, place.index): place for place in places}
+
+    def swap(n: Tensor, context: Tensor, value: Tensor, extra: dict):
+        place = place_of[extra["block"], extra["block_index"]]
+        check_rows(call, n)
+        for one in swaps:
+            n, context, value = one(n, context, value, place)
+        return n, context, value
+
+    return swap
+
+
+def _owners(call: Call, crosses: list[Cross], places: list[Place], others: dict) -> dict:
+    """Owners of every cross-attention, each around the one that another pack set there or for the whole block."""
+    ours = {place.key: _Owner(call, others.get(place.key, others.get(place.block)), crosses, place) for place in places}
+    return {**others, **ours}
+
+
+def check_rows(call: Call, rows: Tensor) -> None:
+    """Refuse rows that another patch has split or joined before ours could take them.
+
+    Raises:
+        ValueError: the number of rows is not that of the call; the patches of other nodes are named.
+    """
+    if len(rows) != len(call.x):
+        raise ValueError(
+            f"this edit works on the {len(call.x)} rows of the batch, but another node has made {len(rows)} of them"
+            f" before it{foreign_patches(call.options)}; take that node off this MODEL"
+        )
+
+
+def check_map(q: Tensor, size: tuple[int, int], what: str) -> None:
+    """Refuse maps of another size than the picture's at their level.
+
+    Raises:
+        ValueError: another node shrinks the picture inside of the network.
+    """
+    if q.shape[1] != math.prod(size):
+        raise ValueError(
+            f"{what} reads maps of {list(size)}, but the attention here has {q.shape[1]} places: another node shrinks"
+            " the picture inside of the network (PatchModelAddDownscale, Kohya Deep Shrink); take it off this MODEL,"
+            " or leave the words out"
+        )
+
+
+def foreign_patches(options: dict[str, Any]) -> str:
+    """Names of other packs' code that stands around the attention of a call, for messages: " (HyperTile, ...)"."""
+    patches = options.get("patches", {})
+    replaced = options.get("patches_replace", {})
+    functions = [
+        *patches.get("attn1_patch", ()),
+        *patches.get("attn2_patch", ()),
+        *(function for kind in replaced.values() for function in kind.values()),
+    ]
+    names = [f"{getattr(f, '__module__', '')}.{getattr(f, '__qualname__', type(f).__qualname__)}" for f in functions]
+    foreign = [name for name in dict.fromkeys(names) if not name.startswith(__name__)]
+    return f" (by what their code is called: {', '.join(foreign[:4])})" if foreign else ""
 
 
 class _Owner:
@@ -220,39 +252,48 @@ class _Owner:
     ``add`` is what IP-Adapter packs call on an owner that they find. They find this one only from within the call.
     """
 
-    def __init__(self, owner: Callable | None, crosses: list[Cross], place: Place):
-        self._owner, self._crosses, self._place = owner, crosses, place
+    def __init__(self, call: Call, owner: Callable | None, crosses: list[Cross], place: Place):
+        self._call = call
+        self._owner = owner
+        self._crosses = crosses
+        self._place = place
         self._added: list[tuple[Callable, dict[str, Any]]] = []
 
     def add(self, callback: Callable, **kwargs) -> None:
-        """Add ``callback(out, q, k, v, options, **kwargs)`` to the result, between ``sigma_start`` and ``sigma_end`` if these are given."""
+        """Add ``callback(out, q, k, v, options, **kwargs)`` to the result, between ``sigma_start`` and ``sigma_end`` if
+        these are given.
+        """
         self._added.append((callback, kwargs))
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
         """Attention, `[b n c]` each."""
-        out = attend(q, k, v, extra) if self._owner is None else self._owner(q, k, v, extra)
+        check_rows(self._call, q)
+        compute = attend if self._owner is None else self._owner
+        out = compute(q, k, v, extra)
         sigma = float(extra["sigmas"].max()) if self._added else 0.0
         for callback, kwargs in self._added:
             if kwargs.get("sigma_end", 0.0) <= sigma <= kwargs.get("sigma_start", math.inf):
                 out = out + callback(out, q, k, v, extra, **kwargs)
-        for one in self._crosses:
-            out = one(out, q, k, v, self._place, extra)
+        for cross in self._crosses:
+            out = cross(out, q, k, v, self._place, extra)
         return out
 
 
 def _residual(hidden: list[Hidden], others: Sequence[tuple[type, Callable]]) -> list[tuple[type, Callable]]:
-    """Ours stands first, because the first handler of a class wins, and hands on what it does not touch."""
+    """Handlers of residual blocks: ours stands first, because the first of a class wins, and hands on what it leaves
+    alone.
+    """
 
     def handler(layer, x, emb, context, options, shape, time_context, frames, image_only):
-        if not isinstance(layer, VideoResBlock):
-            for one in hidden:
-                out = one(layer, x, emb, options["block"])
-                if out is not None:
-                    return out
+        video = isinstance(layer, VideoResBlock)
+        for replace in () if video else hidden:
+            out = replace(layer, x, emb, options["block"])
+            if out is not None:
+                return out
         for kind, other in others:
             if isinstance(layer, kind):
                 return other(layer, x, emb, context, options, shape, time_context, frames, image_only)
-        return layer(x, emb, frames, image_only) if isinstance(layer, VideoResBlock) else layer(x, emb)
+        return layer(x, emb, frames, image_only) if video else layer(x, emb)
 
     return [(ResBlock, handler), *others]
 

@@ -1,4 +1,6 @@
-"""Frames between two inverted pictures on the host's networks: every row of a batch has a LoRA blend, a prompt and keys of its own."""
+"""Frames between two inverted pictures on the host's networks: every row of a batch has a LoRA blend, a prompt and keys
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +14,28 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ...core.denoiser import Callback
-from ...core.edit.exact import check_plain
-from ...core.edit.low_rank import beside, blended
-from ...core.edit.morph import interpolated_steps, noises_between
-from ...core.edit.sample import sample_ddim
-from ...core.trajectory import Trajectory
-from .attention import attentions
-from .denoiser import Prompts, with_denoiser
-from .fingerprint import model_fingerprint
-from .lora import low_rank
+from ....core.denoiser import Callback
+from ....core.edit.noise.exact import check_plain
+from ....core.edit.weights.diffmorpher import interpolated_steps, noises_between
+from ....core.networks.low_rank import beside, blended
+from ....core.sample import sample_ddim
+from ....core.trajectory import Trajectory
+from ..model.fingerprint import model_fingerprint
+from ..model.lora import low_rank
+from ..model.prompts import Prompts
+from ..model.run import with_denoiser
+from ..model.unet_blocks import attentions
 
 _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
 class KeyValues:
-    """An ``attn1_patch``: keys and values of the decoder's self-attention see the rows at both ends, interpolated; queries their own.
+    """An ``attn1_patch``: keys and values of the decoder's self-attention see the rows at both ends, interpolated;
+    queries their own.
 
-    What a patch gets is not projected yet, so each row's own weights (and LoRA) project the interpolation. Row 0 of every prompt's rows is
-    the first picture, the last row the second.
+    What a patch gets is not projected yet, so each row's own weights (and LoRA) project the interpolation. Row 0 of
+    every prompt's rows is the first picture, the last row the second.
 
     Attributes:
         alphas: `[rows]`, from 0 to 1.
@@ -45,7 +49,13 @@ class KeyValues:
         """See the class."""
         if options.get("block", ("",))[0] != "output" or float(options["sigmas"].max()) < self.lowest * (1 - _ROUNDING):
             return n, context, value
-        rows, weights = len(self.alphas), self.alphas.to(n)[:, None, None]
+        if len(n) != len(self.alphas) * len(options.get("cond_or_uncond", (0,))):
+            raise ValueError(
+                f"frames are {len(self.alphas)} rows of a batch, but another node has made {len(n)} of them before this"
+                " one could interpolate; connect the MODEL from before that node (HyperTile and its like)"
+            )
+        rows = len(self.alphas)
+        weights = self.alphas.to(n)[:, None, None]
         context, value = (self._between(v, rows, weights) for v in (context, value))
         return n, context, value
 
@@ -55,6 +65,15 @@ class KeyValues:
         return torch.lerp(chunks[:, :1], chunks[:, -1:], weights).flatten(0, 1)
 
 
+def first_patch(model, patch: KeyValues):
+    """A clone of MODEL with an ``attn1_patch`` before all others, which may gather tokens or split rows."""
+    clone = model.clone()
+    options = clone.model_options["transformer_options"]
+    patches = options.get("patches", {})
+    options["patches"] = {**patches, "attn1_patch": [patch, *patches.get("attn1_patch", ())]}
+    return clone
+
+
 def decoder_layers(model) -> int:
     """How many self-attention layers the decoder of a MODEL has."""
     net = model.model.diffusion_model
@@ -62,9 +81,18 @@ def decoder_layers(model) -> int:
 
 
 def morph(
-    model, first: Trajectory, second: Trajectory, loras: tuple[Any, Any], alphas: Sequence[float], *, mode: str, statistics: bool,
-    share: float, batch: int, report: Callback,
-) -> Tensor:  # fmt: skip
+    model,
+    first: Trajectory,
+    second: Trajectory,
+    loras: tuple[Any, Any],
+    alphas: Sequence[float],
+    *,
+    mode: str,
+    statistics: bool,
+    share: float,
+    batch: int,
+    report: Callback,
+) -> Tensor:
     """The clean states of all frames, `[n c h w]` on the CPU.
 
     Args:
@@ -72,7 +100,7 @@ def morph(
         first, second: each inverted with its own LoRA on the MODEL, if it has one.
         loras: LORA_MODEL or None of each.
         alphas: of the frames.
-        mode: see :func:`core.edit.low_rank.blended`.
+        mode: see :func:`core.networks.low_rank.blended`.
         statistics: AdaIN of the noise.
         share: of the steps, from the noisiest, that interpolate self-attention.
         batch: frames at a time. The rows of both ends run along with every batch that does not hold them.
@@ -81,30 +109,37 @@ def morph(
     Raises:
         ValueError: trajectories of other models or grids, LoRAs that cannot be blended, or prompts that cannot.
     """
-    for path, lora, which in ((first, loras[0], "first"), (second, loras[1], "second")):
-        check_plain(path)
-        _check_inverted(model, path, lora, which)
+    for trajectory, lora, which in ((first, loras[0], "first"), (second, loras[1], "second")):
+        check_plain(trajectory)
+        _check_inverted(model, trajectory, lora, which)
     steps = interpolated_steps(len(first.sigmas) - 1, share) if decoder_layers(model) else 0
-    pairs = [{} if lora is None else low_rank(model, lora, f"{which} LoRA") for lora, which in zip(loras, ("first", "second"), strict=True)]
-    first, second = first.to(model.load_device), second.to(model.load_device)
+    pairs = [
+        {} if lora is None else low_rank(model, lora, f"lora_{which}")
+        for lora, which in zip(loras, ("first", "second"), strict=True)
+    ]
+    first = first.to(model.load_device)
+    second = second.to(model.load_device)
     noises_between(first, second, alphas, statistics)  # refuses what does not fit before anything runs
     frames = []
     for start in range(0, len(alphas), batch):
-        own = list(alphas[start : start + batch])
-        ends = steps > 0 and (own[0], own[-1]) != (0, 1)
-        rows = [0.0, *own, 1.0] if ends else own
+        wanted = list(alphas[start : start + batch])
+        # Self-attention is interpolated from the rows of both ends, so they run along.
+        adds_ends = steps > 0 and (wanted[0], wanted[-1]) != (0, 1)
+        rows = [0.0, *wanted, 1.0] if adds_ends else wanted
         patched = model
         if steps:
-            patched = model.clone()
-            patched.set_model_attn1_patch(KeyValues(torch.tensor(rows, dtype=torch.float64), float(first.sigmas[steps - 1])))
-        x, branches = noises_between(first, second, rows, statistics), blended(pairs[0], pairs[1], rows, mode)
+            lowest = float(first.sigmas[steps - 1])
+            patched = first_patch(model, KeyValues(torch.tensor(rows, dtype=torch.float64), lowest))
+        x = noises_between(first, second, rows, statistics)
+        branches = blended(pairs[0], pairs[1], rows, mode)
 
         def work(denoiser, x=x, branches=branches):
             with beside(denoiser.patcher.model, branches):
                 return sample_ddim(denoiser, x, first.sigmas, callback=report)
 
-        made = with_denoiser(patched, x.shape, _between(Prompts.of(first), Prompts.of(second), rows), work).cpu()
-        frames.append(made[1:-1] if ends else made)
+        prompts = _between(Prompts.of(first), Prompts.of(second), rows)
+        states = with_denoiser(patched, x.shape, prompts, work, again=False).cpu()
+        frames.append(states[1:-1] if adds_ends else states)
     return torch.cat(frames)
 
 
@@ -113,13 +148,14 @@ def groups(alphas: Sequence[float], batch: int) -> int:
     return math.ceil(len(alphas) / batch)
 
 
-def _check_inverted(model, path: Trajectory, lora: Any, which: str) -> None:
-    tuned = model if lora is None else comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)[0]
+def _check_inverted(model, trajectory: Trajectory, lora: Any, which: str) -> None:
+    tuned: Any = model if lora is None else comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)[0]
     expected = model_fingerprint(tuned)
-    if path.fingerprint != expected:
+    if trajectory.fingerprint != expected:
         raise ValueError(
-            f"the {which} trajectory was made with model {path.fingerprint}, but the model here{'' if lora is None else ' with its LoRA'} is "
-            f"{expected}; invert the picture with {'this MODEL' if lora is None else 'Load LoRA Model: this MODEL, its LoRA, strength 1'}"
+            f"the {which} trajectory was made with model {trajectory.fingerprint}, but the model"
+            f" here{'' if lora is None else ' with its LoRA'} is {expected}; invert the picture with"
+            f" {'this MODEL' if lora is None else 'Load LoRA Model: this MODEL, its LoRA, strength 1'}"
         )
 
 
@@ -130,36 +166,51 @@ def _between(first: Prompts, second: Prompts, alphas: Sequence[float]) -> Prompt
     parts = [(first.positive, second.positive, "positive")]
     if first.cfg != 1:
         parts.append((first.negative, second.negative, "negative"))
-    made = [_mixed(*part, alphas) for part in parts]
-    return Prompts(made[0], made[1] if len(made) > 1 else [], first.cfg)
+    positive, *negative = [_mixed(*part, alphas) for part in parts]
+    return Prompts(positive, negative[0] if negative else [], first.cfg)
 
 
 def _mixed(first: list, second: list, name: str, alphas: Sequence[float]) -> list:
     if len(first) != len(second):
-        raise ValueError(f"the {name} prompts have {len(first)} and {len(second)} parts; combine as many for both pictures")
-    return [[_rows(a, b, alphas), _facts(more, others, name, alphas)] for (a, more), (b, others) in zip(first, second, strict=True)]
+        raise ValueError(
+            f"the {name} prompts have {len(first)} and {len(second)} parts; combine as many for both pictures"
+        )
+    return [
+        [_rows(a, b, alphas), _facts(more, others, name, alphas)]
+        for (a, more), (b, others) in zip(first, second, strict=True)
+    ]
 
 
 def _rows(a: Tensor, b: Tensor, alphas: Sequence[float]) -> Tensor:
     """`[1 n c]` each -> `[rows n c]`. The shorter is repeated, which attention does not notice, as the host does it."""
-    n = math.lcm(a.shape[1], b.shape[1])
-    a, b = (v.repeat(1, n // v.shape[1], *(1,) * (v.dim() - 2)) if v.dim() > 2 else v for v in (a, b))
-    weights = torch.tensor(list(alphas), dtype=a.dtype, device=a.device).reshape(-1, *(1,) * (a.dim() - 1))
+    tokens = math.lcm(a.shape[1], b.shape[1])
+    a = _repeat_tokens(a, tokens)
+    b = _repeat_tokens(b, tokens)
+    weights = torch.tensor(list(alphas), dtype=a.dtype, device=a.device)
+    weights = weights.reshape(-1, *[1] * (a.dim() - 1))
     return torch.lerp(a[:1], b[:1].to(a), weights)
+
+
+def _repeat_tokens(v: Tensor, tokens: int) -> Tensor:
+    """A prompt `[b n c]` of so many tokens; pooled text `[b c]` stays as it is."""
+    return v.repeat(1, tokens // v.shape[1], *[1] * (v.dim() - 2)) if v.dim() > 2 else v
 
 
 def _facts(first: dict, second: dict, name: str, alphas: Sequence[float]) -> dict:
     """What stands beside a prompt: the pooled text is interpolated, all else must agree."""
-    made = {}
+    facts = {}
     for key in {**first, **second}:
-        a, b = first.get(key), second.get(key)
+        a = first.get(key)
+        b = second.get(key)
         if isinstance(a, Tensor) and isinstance(b, Tensor) and key == "pooled_output":
-            made[key] = _rows(a, b, alphas)
+            facts[key] = _rows(a, b, alphas)
         elif _same(a, b):
-            made[key] = a
+            facts[key] = a
         else:
-            raise ValueError(f"the {name} prompts of the two pictures differ in {key!r}, which has no in-between; give both the same")
-    return made
+            raise ValueError(
+                f"the {name} prompts of the two pictures differ in {key!r}, which has no in-between; give both the same"
+            )
+    return facts
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -1,0 +1,1 @@
+"""Discover: a trajectory and a region become directions."""

@@ -1,0 +1,1 @@
+"""Edit, by what is edited."""

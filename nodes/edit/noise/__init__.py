@@ -1,0 +1,1 @@
+"""Edits by the noise or the way back."""

@@ -1,0 +1,119 @@
+"""The model as the host hands it to a sampler: prompts, guidance and patches of other packs included, this pack's edits
+switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import comfy.conds
+import comfy.samplers
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ....core.discover.precision import Widened
+from ..patches.steering import PLAIN, RAW
+from .own_attention import OVERRIDE, chained
+from .unet import Half
+
+_KEY = "hspace"
+_CONTEXT = "c_crossattn"
+
+
+class SamplerCall:
+    """``model(x, sigma)`` of one run of a sampler.
+
+    Args:
+        call: the model as a sampler gets it.
+        patcher: MODEL.
+        cfg: the guidance scale.
+        extra: further arguments of ``call``.
+    """
+
+    def __init__(self, call: Callable[..., Tensor], patcher, cfg: float, extra: dict):
+        self.patcher = patcher
+        self.cfg = cfg
+        self._call: Any = call
+        self._extra = extra
+
+    @property
+    def conds(self) -> dict[str, list[dict]]:
+        """The prompts as the host has prepared them, ``positive`` and ``negative``."""
+        return self._call.inner_model.conds
+
+    def ask(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, smooth: bool = False) -> Tensor:
+        """Guided denoised image `[b c h w]`.
+
+        Args:
+            x: state, `[b c h w]`.
+            sigma: `[b]`.
+            wrapper: what stands directly around the network.
+            smooth: with kernels that have derivatives of every kind.
+        """
+        with Widened() if smooth else nullcontext():
+            return self._call(x, sigma, **{**self._extra, "model_options": self._options(wrapper, smooth)})
+
+    def ask_side(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None, smooth: bool) -> Tensor:
+        """Denoised image `[b c h w]` for one side of the guidance, see :meth:`.denoiser.HostDenoiser.alone`."""
+        guider = self._call.inner_model
+        conds = [{**cond, "model_conds": dict(cond["model_conds"])} for cond in guider.conds[kind]]
+        if embedding is not None:
+            for cond in conds:
+                cond["model_conds"][_CONTEXT] = comfy.conds.CONDCrossAttn(embedding)
+        # Patches of other packs know the place in the list: 0 is the prompt, 1 the negative one.
+        places = [None, conds] if kind == "negative" else [conds]
+        with Widened() if smooth else nullcontext():
+            answers = comfy.samplers.calc_cond_batch(guider.inner_model, places, x, sigma, self._options(smooth=smooth))
+        return answers[-1]
+
+    def combine(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]]) -> Tensor:
+        """What the host makes of the network's outputs: denoised pictures, averaged over prompts, guided."""
+        positive, negative = (self._mean_denoised(x, sigma, outputs, kind) for kind in (0, 1))
+        guided = negative is not None
+        sides = [torch.zeros_like(x) if side is None else side for side in (positive, negative)]
+        model = self.patcher.model
+        options = self._extra.get("model_options", {})
+        for patch in options.get("sampler_pre_cfg_function", ()):
+            sides = patch(
+                {
+                    "conds": self._conds_given(guided),
+                    "conds_out": sides,
+                    "cond_scale": self.cfg,
+                    "timestep": sigma,
+                    "input": x,
+                    "sigma": sigma,
+                    "model": model,
+                    "model_options": options,
+                }
+            )
+        if not guided and not options.get("sampler_cfg_function") and not options.get("sampler_post_cfg_function"):
+            return sides[0]
+        return comfy.samplers.cfg_function(model, sides[0], sides[1], self.cfg, x, sigma, model_options=options)
+
+    def _mean_denoised(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]], kind: int) -> Tensor | None:
+        """Mean of the denoised pictures of one side's prompts; None if it has none."""
+        sampling = self.patcher.get_model_object("model_sampling")
+        wide = [out if out.dtype == torch.float64 else out.float() for half, out in outputs if half.kind == kind]
+        pictures = [sampling.calculate_denoised(sigma, out, x) for out in wide]
+        if len(pictures) > 1:
+            return torch.stack(pictures).mean(0)
+        return pictures[0] if pictures else None
+
+    def _conds_given(self, guided: bool) -> list:
+        """The prompts as a sampler has them: patches of the guidance look whether there is a negative one."""
+        return [self.conds["positive"], self.conds["negative"] if guided else None]
+
+    def _options(self, wrapper: Callable | None = None, smooth: bool = False) -> dict:
+        options = self._extra.get("model_options", {})
+        inside = {**options.get("transformer_options", {}), PLAIN: True, RAW: True}
+        if wrapper is not None:
+            wrappers = {**inside.get("wrappers", {})}
+            # The last key is the innermost: other packs' wrappers run around it.
+            wrappers[WrappersMP.DIFFUSION_MODEL] = {**wrappers.get(WrappersMP.DIFFUSION_MODEL, {}), _KEY: [wrapper]}
+            inside["wrappers"] = wrappers
+        if smooth:
+            inside[OVERRIDE] = chained(inside.get(OVERRIDE))
+        return {**options, "transformer_options": inside}

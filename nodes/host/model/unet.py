@@ -1,0 +1,308 @@
+"""The host's U-Net cut in two at a layer: what a sampler's call brings along is captured once, the decoder half runs on
+its own.
+
+The encoder runs through the host's own forward, with every patch and wrapper in place, and is stopped when the
+bottleneck is reached. The decoder mirrors the second half of ``UNetModel._forward``; :mod:`.bottleneck` checks that both
+together give the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, forward_timestep_embed
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from .own_attention import OVERRIDE, Attention, chained
+from .pixel_model import PixelUNet
+
+STATE = "x"
+"""The layer that is the state itself."""
+MIDDLE = "middle_block_after_patch"
+SKIPS = "input_block_patch"
+
+Stage = Callable[[Tensor, "Attention | None"], Tensor]
+"""A block of the decoder, or its end, `[b c h w]` -> `[b c h w]`, with an attention in place of the host's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """The decoder half for one prompt of one call.
+
+    Attributes:
+        h: activations at the layer, `[b c h w]`.
+        stages: from h to the network's output.
+        kind: 0 for the positive prompt, 1 for the negative.
+        shape: height and width of the state that it was asked for.
+    """
+
+    h: Tensor
+    stages: tuple[Stage, ...]
+    kind: int
+    shape: torch.Size
+
+    def __call__(self, h: Tensor, attention: Attention | None = None) -> Tensor:
+        """Network output for another h; an attention of ours makes it differentiable."""
+        for stage in self.stages:
+            h = stage(h, attention)
+        return h
+
+
+def layers_of(net: Any) -> tuple[str, ...] | None:
+    """Names of the layers where the network can be cut, or None if it has no bottleneck."""
+    if isinstance(net, PixelUNet):
+        return net.layers
+    if isinstance(net, UNetModel) and net.middle_block is not None:
+        return ("middle", *(f"up.{i}" for i in range(len(net.output_blocks) - 1)))
+    return None
+
+
+def first_block(layer: str) -> int:
+    """Number of the decoder block that follows a layer."""
+    return 0 if layer == "middle" else int(layer.removeprefix("up.")) + 1
+
+
+def cut(layer: str, halves: list[Half]):
+    """A wrapper for ``WrappersMP.DIFFUSION_MODEL`` that adds one :class:`Half` per prompt to ``halves`` and skips the
+    decoder.
+    """
+
+    def wrapper(executor, x, timesteps, context=None, y=None, control=None, transformer_options=None, **kwargs):
+        net = executor.class_obj
+        call = _NetworkCall(net, x, timesteps, context, y, control, transformer_options or {}, kwargs)
+        if layer == STATE:
+            parts = [_whole_network(call, i) for i in range(call.prompts)]
+        elif isinstance(net, PixelUNet):
+            parts = [_split_pixel_network(call, layer, i) for i in range(call.prompts)]
+        else:
+            encoded = _run_encoder(call, executor)
+            parts = [_split_unet(encoded, layer, i) for i in range(call.prompts)]
+        for i, (h, stages) in enumerate(parts):
+            halves.append(Half(h, tuple(stages), call.kind(i), x.shape[2:]))
+        return x.new_zeros(x.shape[0], getattr(net, "out_channels", x.shape[1]), *x.shape[2:])
+
+    return wrapper
+
+
+@dataclass(frozen=True, eq=False)
+class _NetworkCall:
+    """What a sampler's call of the network brings along: the rows of several prompts in one batch."""
+
+    net: Any
+    x: Tensor
+    timesteps: Tensor
+    context: Tensor | None
+    y: Tensor | None
+    control: dict | None
+    options: dict
+    kwargs: dict
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts there are."""
+        return len(self.options.get("cond_or_uncond", (0,)))
+
+    def kind(self, i: int) -> int:
+        """0 if the ``i``-th prompt is the positive one, 1 if it is the negative one."""
+        return self.options.get("cond_or_uncond", [0] * self.prompts)[i]
+
+    def rows(self, i: int) -> slice:
+        """Rows of the ``i``-th prompt."""
+        count = self.x.shape[0] // self.prompts
+        return slice(i * count, (i + 1) * count)
+
+    def options_of(self, i: int) -> dict:
+        """Options as the ``i``-th prompt would see them by itself."""
+        ids = self.options.get("uuids", [None] * self.prompts)
+        count = self.x.shape[0] // self.prompts
+        return {
+            **self.options,
+            "cond_or_uncond": [self.kind(i)],
+            "uuids": ids[i : i + 1],
+            "original_shape": [count, *self.x.shape[1:]],
+        }
+
+    def residuals_of(self, i: int) -> dict[str, list[Tensor | None]]:
+        """Residuals of a ControlNet; they come once for all rows, or once a row."""
+        rows = self.rows(i)
+        return {
+            name: [part[rows] if part is not None and part.shape[0] == len(self.x) else part for part in parts]
+            for name, parts in (self.control or {}).items()
+        }
+
+
+def _split_pixel_network(call: _NetworkCall, layer: str, i: int) -> tuple[Tensor, list[Stage]]:
+    rows = call.rows(i)
+    context = None if call.context is None else call.context[rows]
+    h, decode = call.net.split(call.x[rows], call.timesteps[rows], layer, call.options_of(i), context)
+    return h, [lambda h, _, stage=stage: stage(h) for stage in decode.stages]
+
+
+def _whole_network(call: _NetworkCall, i: int) -> tuple[Tensor, list[Stage]]:
+    """The whole network as a function of its scaled input."""
+    net = call.net
+    rows = call.rows(i)
+    options = call.options_of(i)
+    times = call.timesteps[rows]
+    context = None if call.context is None else call.context[rows]
+    y = None if call.y is None else call.y[rows]
+    residuals = call.residuals_of(i)
+
+    def run(x: Tensor, attention: Attention | None) -> Tensor:
+        context_here = _expanded(context, x)
+        if isinstance(net, PixelUNet):
+            h, decode = net.split(x, _expanded(times, x), "middle", options, context_here)
+            return decode(h)
+        # The host pops from the lists of a ControlNet while it runs.
+        control = None if call.control is None else {name: list(parts) for name, parts in residuals.items()}
+        inside = _with_attention(options, attention)
+        return net._forward(x, _expanded(times, x), context_here, _expanded(y, x), control, inside, **call.kwargs)
+
+    return call.x[rows], [run]
+
+
+def _with_attention(options: dict, attention: Attention | None) -> dict:
+    """A copy of ``options`` that names the attention; None leaves the host's."""
+    return {**options, OVERRIDE: chained(options.get(OVERRIDE), attention)} if attention else dict(options)
+
+
+class _CopiedSlices(TorchFunctionMode):
+    """Slices are copies: a patch that scales a part of h in place (FreeU) would overwrite what its own derivative
+    needs.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Copy what was sliced."""
+        result = func(*args, **(kwargs or {}))
+        return result.clone() if func is Tensor.__getitem__ else result
+
+
+class _ReachedMiddle(Exception):
+    """Stops the host's forward where the decoder would begin."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """What the encoder half of a call leaves behind.
+
+    Attributes:
+        h: output of the middle block, `[b c h w]`.
+        emb: embedded noise level, `[b d]`.
+        context: of the prompts, as the blocks see it.
+        skips: of every encoder block.
+    """
+
+    call: _NetworkCall
+    h: Tensor
+    emb: Tensor
+    context: Tensor | None
+    skips: list[Tensor]
+
+
+def _run_encoder(call: _NetworkCall, executor) -> _Encoded:
+    skips: list[Tensor] = []
+    middle: dict[str, Any] = {}
+    # The host pops from the lists of a ControlNet while it runs.
+    control = None if call.control is None else {name: list(parts) for name, parts in call.control.items()}
+
+    def keep_skip(h: Tensor, _: dict) -> Tensor:
+        skips.append(h.clone())  # other packs edit in place
+        return h
+
+    def stop(args: dict) -> dict:
+        middle.update(h=args["h"].clone(), emb=args["emb"], context=args["context"])
+        raise _ReachedMiddle
+
+    patches = {name: list(those) for name, those in call.options.get("patches", {}).items()}
+    patches[SKIPS] = [*patches.get(SKIPS, ()), keep_skip]
+    patches[MIDDLE] = [*patches.get(MIDDLE, ()), stop]
+    options = {**call.options, "patches": patches}
+    try:
+        executor(call.x, call.timesteps, call.context, call.y, control, options, **call.kwargs)
+    except _ReachedMiddle:
+        return _Encoded(call, skips=skips, **middle)
+    raise RuntimeError(
+        "the host's U-Net did not pass its middle block; another node replaces its forward: bypass that node"
+    )
+
+
+def _split_unet(encoded: _Encoded, layer: str, i: int) -> tuple[Tensor, list[Stage]]:
+    """H at ``layer`` and the decoder below it, for the ``i``-th prompt of the batch."""
+    call = encoded.call
+    rows = call.rows(i)
+    decoder = _Decoder(
+        net=call.net,
+        skips=[skip[rows] for skip in encoded.skips],
+        residuals=call.residuals_of(i).get("output", []),
+        emb=encoded.emb[rows],
+        context=None if encoded.context is None else encoded.context[rows],
+        options=call.options_of(i),
+    )
+    start = first_block(layer)
+    h = encoded.h[rows]
+    for n in range(start):
+        h = decoder.run_block(n, h)
+
+    def finish(h: Tensor, attention: Attention | None) -> Tensor:
+        return call.net.out(h if attention else h.type(call.x.dtype))
+
+    return h, [*(partial(decoder.run_block, n) for n in range(start, len(call.net.output_blocks))), finish]
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoder:
+    """The decoder for one prompt, with what it needs beside h."""
+
+    net: UNetModel
+    skips: list[Tensor]
+    residuals: list[Tensor | None]
+    emb: Tensor
+    context: Tensor | None
+    options: dict
+
+    def run_block(self, n: int, h: Tensor, attention: Attention | None = None) -> Tensor:
+        """Output of block ``n``."""
+        options = _with_attention(self.options, attention)
+        options |= {"transformer_index": self._transformers_before(n), "block": ("output", n)}
+        with _CopiedSlices() if attention else nullcontext():
+            h, skip = _patched(h, self._skip(n, h), options)
+        h = torch.cat([h, skip], dim=1)
+        emb = _expanded(self.emb, h)
+        context = _expanded(self.context, h)
+        return forward_timestep_embed(self.net.output_blocks[n], h, emb, context, options, self._size_after(n))
+
+    def _skip(self, n: int, h: Tensor) -> Tensor:
+        """What the encoder hands to decoder block ``n``, with the residual of a ControlNet."""
+        skip = _expanded(self.skips[-1 - n], h)
+        residual = self.residuals[-1 - n] if n < len(self.residuals) else None
+        return skip if residual is None else skip + residual.to(skip.dtype)
+
+    def _size_after(self, n: int) -> torch.Size | None:
+        """Shape that decoder block ``n`` is to end with; None for the last."""
+        return self.skips[-2 - n].shape if n + 1 < len(self.skips) else None
+
+    def _transformers_before(self, n: int) -> int:
+        """How many transformers run before decoder block ``n``; patches of other packs count them."""
+        done = [*self.net.input_blocks, self.net.middle_block, *list(self.net.output_blocks)[:n]]
+        return sum(isinstance(layer, SpatialTransformer) for block in done for layer in block)
+
+
+def _patched(h: Tensor, skip: Tensor, options: dict) -> tuple[Tensor, Tensor]:
+    """Activations and a skip after other packs' patches of decoder blocks."""
+    for patch in options.get("patches", {}).get("output_block_patch", ()):
+        h, skip = patch(h.clone(), skip.clone(), options)
+    return h, skip
+
+
+def _expanded(value: Any, h: Tensor) -> Any:
+    """One sample's value for the batch of h; None stays None."""
+    if value is None or value.shape[0] != 1 or h.shape[0] == 1:
+        return value
+    return value.expand(h.shape[0], *value.shape[1:])

@@ -1,0 +1,1 @@
+"""Samplers and guiders of the host, and the run that they belong to."""

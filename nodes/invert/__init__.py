@@ -1,0 +1,1 @@
+"""Invert: an image becomes a trajectory."""

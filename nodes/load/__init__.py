@@ -1,0 +1,1 @@
+"""Load: checkpoints, embedded models and files of our own."""

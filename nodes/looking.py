@@ -1,0 +1,150 @@
+"""Where a node looks: the noise level, the state of a trajectory and the region of its picture."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..core.directions import Directions
+from ..core.discover.mask import output_weights
+from ..core.measure.plots import spectrum_plot
+from ..core.payload import directions_to_payload
+from ..core.schedule import Schedule, rescale_sigma
+from ..core.trajectory import Trajectory
+from .host.api import Node, io, ui
+from .host.model.fingerprint import model_fingerprint
+from .host.model.images import one_mask
+from .host.model.prompts import Prompts
+from .host.model.run import with_denoiser
+from .host.model.traits import is_latent
+from .host.progress import reporter, say
+
+T = TypeVar("T")
+_SAME = 0.01  # relative; a level that is shown with two digits is still the one that was typed
+RBE_SIGMA = 3.4  # t0 = 500 of the paper's 256-pixel models
+RBE_PIXELS = 256
+LATENT_T = 700
+"""Of 1000: where Park et al. 2023 (arXiv 2307.12868) and LOCO Edit (arXiv 2409.02374) look at Stable Diffusion."""
+
+
+def default_sigma(model, pixels: int) -> float:
+    """The papers' noise level: rescaled to a picture of ``pixels`` pixels, or t = 700 for models that work in
+    latents.
+    """
+    return sigma_at(model, LATENT_T, pixels) if is_latent(model) else rescale_sigma(RBE_SIGMA, RBE_PIXELS, pixels)
+
+
+def sigma_at(model, t: float, pixels: int) -> float:
+    """The noise level that a paper calls t (of 1000): the model's own in latents; otherwise that of its 256 pixels,
+    rescaled.
+    """
+    if is_latent(model):
+        return float(model.get_model_object("model_sampling").sigma(torch.tensor([float(t)])))
+    return rescale_sigma(float(Schedule("linear").sigma(t)), RBE_PIXELS, pixels)
+
+
+def pixels(model, trajectory: Trajectory) -> tuple[int, int]:
+    """Height and width of a trajectory's picture (eight pixels a latent), which masks are held against."""
+    unit = 8 if is_latent(model) else 1
+    height, width = trajectory.states.shape[-2:]
+    return height * unit, width * unit
+
+
+def region_of(model, trajectory: Trajectory, mask) -> Tensor | None:
+    """MASK as `[h w]`, of the aspect of a trajectory's picture and with something in it.
+
+    Raises:
+        ValueError: another aspect, or nothing is left of it at the size of the states.
+    """
+    region = one_mask(mask, *pixels(model, trajectory))
+    output_weights(region, (1, trajectory.states.shape[-2], trajectory.states.shape[-1]))
+    return region
+
+
+def stored_level(trajectory: Trajectory, wanted: float) -> tuple[int, str]:
+    """The step of a trajectory whose noise level is nearest, and what to tell if that is another level; the node shows
+    it.
+    """
+    step = trajectory.nearest(wanted)
+    level = float(trajectory.sigmas[step])
+    if abs(level - wanted) <= _SAME * wanted:
+        return step, ""
+    note = (
+        f"nearest stored level {level:.2f} for {wanted:.2f}"
+        if level >= 0.1
+        else f"nearest stored level {level:.2g} for {wanted:.2g}"
+    )
+    say(f"{note}; invert with more steps to come nearer")
+    return step, note
+
+
+def stored_levels(trajectory: Trajectory, wanted: list[float]) -> tuple[list[int], str]:
+    """Find the steps of a trajectory that lie nearest to several noise levels, and say so on the node."""
+    steps = sorted({trajectory.nearest(level) for level in wanted})
+    used = ", ".join(f"{float(trajectory.sigmas[i]):.3g}" for i in steps)
+    note = f"nearest stored levels {used} for {', '.join(f'{level:.3g}' for level in wanted)}"
+    say(note)
+    return steps, note
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to look in the trajectory of one image.
+
+    Attributes:
+        model: MODEL.
+        prompts: that the image was inverted under.
+        x: the state, `[1 c h w]` on the device of the model.
+        level: its noise level.
+        region: the mask `[h w]`, or None.
+        note: what to tell if the level is not that asked for, or empty.
+    """
+
+    model: Any
+    prompts: Prompts
+    x: Tensor
+    level: float
+    region: Tensor | None
+    note: str
+
+    def look(self, work: Callable[..., T], vae=None) -> T:
+        """Call ``work`` with a denoiser that has derivatives, the state, its level and the region."""
+        report = reporter(self.model, None, preview=False)
+
+        def inside(denoiser):
+            return work(denoiser, self.x, self.level, self.region, callback=report)
+
+        return with_denoiser(self.model, self.x.shape, self.prompts, inside, gradients=True, vae=vae)
+
+
+def place_in(model, trajectory: Trajectory, mask, sigma: float) -> Place:
+    """Find the place in one image's trajectory; ``sigma`` 0 is automatic.
+
+    Raises:
+        ValueError: another model made the trajectory, or the mask does not fit.
+    """
+    trajectory.check_model(model_fingerprint(model))
+    height, width = trajectory.states.shape[-2:]
+    step, note = stored_level(trajectory, sigma or default_sigma(model, max(height, width)))
+    return Place(
+        model,
+        Prompts.of(trajectory),
+        trajectory.states[step].to(model.load_device),
+        float(trajectory.sigmas[step]),
+        region_of(model, trajectory, mask),
+        note,
+    )
+
+
+def plotted(directions: Directions, note: str = ""):
+    """Gain, leak and spectrum of a set as IMAGE; ``note`` joins the title."""
+    title = f"{directions.method}, {note or f'sigma {float(directions.sigmas[0]):.2f}'}"
+    return spectrum_plot(directions.spectrum, directions.gain[0], directions.leak[0], title)
+
+
+def directions_output(node: type[Node], directions: Directions, *more, note: str = "") -> io.NodeOutput:
+    """Give a set, its spectrum as IMAGE, and ``more``; ``note`` joins the title."""
+    plot = plotted(directions, note)
+    return io.NodeOutput(directions_to_payload(directions), plot, *more, ui=ui.PreviewImage(plot, cls=node))

@@ -1,0 +1,1 @@
+"""Measure: before and after become numbers and pictures."""

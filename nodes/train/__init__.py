@@ -1,0 +1,1 @@
+"""Train: small networks fitted beside a frozen model."""
