@@ -15,9 +15,12 @@ def pytest_addoption(parser):
 
 
 def _load(package: str) -> None:
-    """Make a package of the repository importable without the root on sys.path: the root holds a `nodes`, as ComfyUI does."""
+    """Make a package of the repository importable without the root on sys.path: the root holds a `nodes`, as ComfyUI
+    does."""
     folder = ROOT / package
-    spec = importlib.util.spec_from_file_location(package, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    spec = importlib.util.spec_from_file_location(
+        package, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     module = sys.modules[package] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
@@ -35,7 +38,12 @@ def server(request, tmp_path_factory):
 
     host.ensure_host()
     more = tmp_path_factory.mktemp("host") / "more_nodes.yaml"
-    more.write_text(f"tests:\n  custom_nodes: {json.dumps(str(ROOT / 'tests' / 'host' / 'custom_nodes'))}\n", encoding="utf-8")
+    more.write_text(
+        f"tests:\n  custom_nodes: {json.dumps(str(ROOT / 'tests' / 'host' / 'custom_nodes'))}\n", encoding="utf-8"
+    )
     name = f"tests-{request.session.items[0].path.parent.name}"  # folders of tests run side by side
-    with Server(name, fresh=True, arguments=["--extra-model-paths-config", str(more)]) as process, process.client() as client:
+    with (
+        Server(name, fresh=True, arguments=["--extra-model-paths-config", str(more)]) as process,
+        process.client() as client,
+    ):
         yield client

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from devtools import workflows
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 
@@ -26,25 +28,43 @@ def test_the_template_browser_shows_all_with_their_thumbnails(editor):
         card.scroll_into_view_if_needed()
         thumbnail = card.locator("img").first
         thumbnail.wait_for(timeout=20_000)
-        editor.page.wait_for_function("i => i.complete && i.naturalWidth", arg=thumbnail.element_handle(), timeout=20_000)
+        editor.page.wait_for_function(
+            "i => i.complete && i.naturalWidth", arg=thumbnail.element_handle(), timeout=20_000
+        )
     assert editor.screenshot("templates", fit=False).stat().st_size > 10_000
 
 
+@pytest.fixture(scope="module")
+def facts(server):
+    return server.get("/object_info")
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_editor_would_send_what_lies_in_the_api_folder(editor, name):
-    editor.open(template=name)
+def test_the_editor_would_send_what_lies_in_the_api_folder(shared_editor, facts, name):
+    editor = shared_editor
+    editor.load(editor.template(name))
     sent = editor.to_prompt()
-    shipped = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text())
+    shipped = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     assert {key: (node["class_type"], node["inputs"]) for key, node in sent.items()} == {
         key: (node["class_type"], node["inputs"]) for key, node in shipped.items()
     }
+    assert list(workflows.find_file_faults(name, editor, facts)) == []
 
 
 def test_discover_region_runs_from_the_button(editor, server):
     editor.open(template="discover_region")
     editor.run(timeout=600)
     pictures = editor.pictures()
-    for title in ("Invert", "Discover mouth", "Discover eyes", "Atlas mouth", "Atlas eyes", "Strip", "Spectrum", "Edited"):
+    for title in (
+        "Invert",
+        "Discover mouth",
+        "Discover eyes",
+        "Atlas mouth",
+        "Atlas eyes",
+        "Strip",
+        "Spectrum",
+        "Edited",
+    ):
         assert title in pictures, f"{title} shows nothing; shown: {sorted(pictures)}"
     before, after = (picture(server, pictures[title][0]) for title in ("Reconstruction", "Edited"))
     change = np.abs(before - after).mean(2)
@@ -60,23 +80,23 @@ def test_discover_region_runs_from_the_button(editor, server):
 
 
 def test_steer_saved_direction_runs_from_the_button(editor, server):
-    editor.open(template="steer_saved_direction")
+    editor.open(template="edit_directions_steer_saved")
     editor.run(timeout=600)
     shown = [picture(server, file) for files in editor.pictures().values() for file in files]
     assert shown and all(p.std() > 0.02 for p in shown)
-    assert editor.screenshot("steer_saved_direction").stat().st_size > 50_000
+    assert editor.screenshot("edit_directions_steer_saved").stat().st_size > 50_000
     assert not editor.overlaps()
     assert not [error for error in editor.errors if "hspace" in error.lower()]
 
 
 def test_training_runs_from_the_button(editor, server):
-    editor.open(template="asyrp_smile")
+    editor.open(template="train_asyrp")
     editor.run(timeout=600)
     pictures = editor.pictures()
     assert {"Train", "Edited", "Edited too"} <= set(pictures), f"shown: {sorted(pictures)}"
     smile, glasses = (picture(server, pictures[title][0]) for title in ("Edited", "Edited too"))
     assert smile.shape == glasses.shape == (64, 64, 3) and np.abs(smile - glasses).mean() > 0.01
-    assert editor.screenshot("asyrp_smile").stat().st_size > 50_000
+    assert editor.screenshot("train_asyrp").stat().st_size > 50_000
     assert not editor.overlaps()
     assert not [error for error in editor.errors if "hspace" in error.lower()]
 

@@ -6,16 +6,26 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from core.files.checkpoint import load_denoiser, load_network
 from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.guided import GuidedConfig, GuidedUNet
-from core.networks.read import load_denoiser
 
 DDPM = DDPMConfig(3, 3, (32, 64), 1, (False, True))
 GUIDED = GuidedConfig(3, 6, 32, 32, (32, 64), 1, (False, True))
 FACE = {
-    "format": "hspace_face_model", "version": 1, "prediction": "v", "patch": 4, "size": 64, "betas": "linear", "beta_start": 1e-4,
-    "beta_end": 0.02, "steps": 1000, "images": 1, "minutes": 0.1, "device": "cpu",
-}  # fmt: skip
+    "format": "hspace_face_model",
+    "version": 1,
+    "prediction": "v",
+    "patch": 4,
+    "size": 64,
+    "betas": "linear",
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "steps": 1000,
+    "images": 1,
+    "minutes": 0.1,
+    "device": "cpu",
+}
 
 
 def weights(config=DDPM):
@@ -44,3 +54,9 @@ def refused(path, message, load=load_denoiser):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def read_checkpoint(path):
+    """Family and weights of a file, as the network has them."""
+    net, info = load_network(path)
+    return info["family"], net.state_dict()

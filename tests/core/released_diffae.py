@@ -1,6 +1,8 @@
-"""Names and shapes of the released DiffAE files, written from the description of their layout and not from the network in core/.
+"""Names and shapes of the released DiffAE files, written from the description of their layout and not from the network
+in core/.
 
-And small files of that layout, with what Lightning pickles into them. tests/host runs this file in a process of its own: it imports no sibling.
+And small files of that layout, with what Lightning pickles into them. tests/host runs this file in a process of its
+own: it imports no sibling.
 """
 
 import sys
@@ -117,12 +119,17 @@ def lightning(state, **beside):
     ema = {f"ema_model.{k}": v for k, v in state.items()}
     raw = {f"model.{k}": v + 1 for k, v in state.items()}
     return {
-        "epoch": 3, "global_step": 1563562, "pytorch-lightning_version": "1.4.5",
+        "epoch": 3,
+        "global_step": 1563562,
+        "pytorch-lightning_version": "1.4.5",
         "state_dict": OrderedDict(raw | ema | {"x_T": torch.randn(32, 3, 8, 8)} | beside),
         "callbacks": {ModelCheckpoint: {"best_model_score": None, "dirpath": "checkpoints"}},
-        "optimizer_states": [{"state": {0: {"step": 5, "exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 1e-4, "params": [0]}]}],
-        "hyper_parameters": {"beatgans_loss_type": "mse", "path": defaultdict(list, a=[1])}, "lr_schedulers": [],
-    }  # fmt: skip
+        "optimizer_states": [
+            {"state": {0: {"step": 5, "exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 1e-4, "params": [0]}]}
+        ],
+        "hyper_parameters": {"beatgans_loss_type": "mse", "path": defaultdict(list, a=[1])},
+        "lr_schedulers": [],
+    }
 
 
 def saved(path, content, **kw):

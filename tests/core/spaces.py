@@ -5,7 +5,7 @@ import math
 import torch
 
 from core.codes import CodeSpace
-from core.edit.heads import Heads
+from core.networks.heads import Heads
 
 FINGERPRINT = "0123456789ab"
 
@@ -19,7 +19,9 @@ def space_of(*shape, seed=1):
 def heads_of(space, k=5, seed=2):
     g = torch.Generator().manual_seed(seed)
     names = tuple("smile Black_Hair glasses young beard tall".split()[:k])
-    return Heads(names, torch.randn(k, space.size, generator=g), torch.randn(k, generator=g), space, ("classifier",) * k)
+    return Heads(
+        names, torch.randn(k, space.size, generator=g), torch.randn(k, generator=g), space, ("classifier",) * k
+    )
 
 
 SPACES = [space_of(16), space_of(3, 8)]

@@ -9,9 +9,31 @@ from hypothesis import strategies as st
 
 from core.paths import MAX_NAME, safe_name, safe_output_path
 
-MODEST = settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MODEST = settings(
+    max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 PIECES = st.sampled_from(
-    ["..", ".", "/", "\\", "a", "CON", "nul", "com1", "C:", "~", " ", "\0", "\n", "é", "%2e%2e", "\u202e", "x" * 40, "$HOME", "*"]
+    [
+        "..",
+        ".",
+        "/",
+        "\\",
+        "a",
+        "CON",
+        "nul",
+        "com1",
+        "C:",
+        "~",
+        " ",
+        "\0",
+        "\n",
+        "é",
+        "%2e%2e",
+        "\u202e",
+        "x" * 40,
+        "$HOME",
+        "*",
+    ]
 )
 NAMES = st.one_of(st.text(max_size=130), st.lists(PIECES, max_size=6).map("".join))
 
@@ -32,17 +54,49 @@ def test_any_name_is_refused_or_becomes_one_file_in_the_folder(tmp_path, name):
 @pytest.mark.parametrize(
     "name",
     [
-        "", ".", "..", "../x", "a/b", "a\\b", "/etc/passwd", "C:x", "C:\\x", "\\\\host\\share", "a\0b", "a\nb", "CON", "con.txt", "NUL",
-        "nul .x", "COM1", "lpt9.tar", "COM\u00b9", "CONIN$", ".hidden", "x.", "x ", " x", "a*b", "a?b", 'a"b', "a|b", "a<b",
-        "x" * (MAX_NAME + 1), "\u202egpj", "a:stream", "~/../x",
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "a\\b",
+        "/etc/passwd",
+        "C:x",
+        "C:\\x",
+        "\\\\host\\share",
+        "a\0b",
+        "a\nb",
+        "CON",
+        "con.txt",
+        "NUL",
+        "nul .x",
+        "COM1",
+        "lpt9.tar",
+        "COM\u00b9",
+        "CONIN$",
+        ".hidden",
+        "x.",
+        "x ",
+        " x",
+        "a*b",
+        "a?b",
+        'a"b',
+        "a|b",
+        "a<b",
+        "x" * (MAX_NAME + 1),
+        "\u202egpj",
+        "a:stream",
+        "~/../x",
     ],
-)  # fmt: skip
+)
 def test_known_attacks_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match="name"):
         safe_output_path(tmp_path, name, ".png")
 
 
-@pytest.mark.parametrize("name", ["mouth", "my smile 2", "café", "微笑", "a.b", "con_fetti", "-5", "mouth.safetensors", "100%"])
+@pytest.mark.parametrize(
+    "name", ["mouth", "my smile 2", "café", "微笑", "a.b", "con_fetti", "-5", "mouth.safetensors", "100%"]
+)
 def test_ordinary_names_are_taken(tmp_path, name):
     target = safe_output_path(tmp_path, name, ".safetensors")
     assert target.name == (name if name.endswith(".safetensors") else f"{name}.safetensors")
@@ -71,13 +125,17 @@ def test_links_do_not_lead_out(tmp_path):
     inner, outside = tmp_path / "in", tmp_path / "out"
     inner.mkdir()
     outside.mkdir()
-    (inner / "mouth.png").symlink_to(outside / "stolen.png")  # dangling: exists() is false, writing would create the target
+    (inner / "mouth.png").symlink_to(
+        outside / "stolen.png"
+    )  # dangling: exists() is false, writing would create the target
     target = safe_output_path(inner, "mouth", ".png")
     assert target.name == "mouth_2.png"
     with pytest.raises(ValueError, match="link"):
         safe_output_path(inner, "mouth", ".png", overwrite=True)
     (tmp_path / "alias").symlink_to(inner, target_is_directory=True)
-    assert safe_output_path(tmp_path / "alias", "eyes", ".png").parent == inner.resolve()  # the folder itself may be a link
+    assert (
+        safe_output_path(tmp_path / "alias", "eyes", ".png").parent == inner.resolve()
+    )  # the folder itself may be a link
 
 
 def test_folder_and_suffix_are_checked(tmp_path):

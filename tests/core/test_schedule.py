@@ -9,19 +9,41 @@ from diffusers import DDIMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.schedule import Schedule, abar_of_sigma, betas, from_vp, grid, grid_sigmas, rescale_sigma, sigma_of_abar, to_vp
+from core.schedule import (
+    Schedule,
+    abar_of_sigma,
+    betas,
+    from_vp,
+    grid,
+    grid_sigmas,
+    rescale_sigma,
+    sigma_of_abar,
+    to_vp,
+)
 
-CHAINS = [Schedule(), Schedule("scaled_linear", 1000, 0.00085, 0.012), Schedule("cosine"), Schedule("linear", 2), Schedule("cosine", 50)]
+CHAINS = [
+    Schedule(),
+    Schedule("scaled_linear", 1000, 0.00085, 0.012),
+    Schedule("cosine"),
+    Schedule("linear", 2),
+    Schedule("cosine", 50),
+]
 
 
 @pytest.mark.parametrize(
     ("kind", "theirs", "start", "end"),
-    [("linear", "linear", 1e-4, 0.02), ("scaled_linear", "scaled_linear", 0.00085, 0.012), ("cosine", "squaredcos_cap_v2", 1e-4, 0.02)],
+    [
+        ("linear", "linear", 1e-4, 0.02),
+        ("scaled_linear", "scaled_linear", 0.00085, 0.012),
+        ("cosine", "squaredcos_cap_v2", 1e-4, 0.02),
+    ],
 )
 def test_betas_equal_diffusers(kind, theirs, start, end):
     other = DDIMScheduler(1000, beta_start=start, beta_end=end, beta_schedule=theirs)
     torch.testing.assert_close(betas(kind, 1000, start, end).float(), other.betas, rtol=2e-5, atol=1e-8)
-    torch.testing.assert_close(Schedule(kind, 1000, start, end).abar.float(), other.alphas_cumprod, rtol=2e-3, atol=1e-7)
+    torch.testing.assert_close(
+        Schedule(kind, 1000, start, end).abar.float(), other.alphas_cumprod, rtol=2e-3, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("schedule", CHAINS, ids=lambda s: f"{s.kind}-{s.steps}")

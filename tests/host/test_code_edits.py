@@ -2,24 +2,21 @@
 
 import subprocess
 import sys
-import threading
-import time
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from devtools.client import Interrupted
 from devtools.console import ROOT
 
-from .graphs import FACE, face, node, refused, save
-from .test_pipeline import pictures
+from .code_graphs import FILE, age, codes, delta_edit, drawn, empty, inverted_codes, mapper, pada, sampled, shown
+from .graphs import cancelled, face, node, refused, save
+from .trained_graphs import rectifier, tuned
 
-FILE = "tiny_diffae.safetensors"
 MAKE = """
 import json, sys, torch
 from safetensors.torch import save_file
-from core.faces.train_diffae import config
+from scripts.train_face_diffae import config
 from core.networks.diffae import DiffAENet
 
 torch.manual_seed(0)
@@ -42,67 +39,15 @@ def autoencoder(server):
     file.unlink()
 
 
-def codes(count: int = 12) -> dict[str, dict]:
-    """Faces, their codes and the embedder."""
-    prompt = {"model": node("HSpaceLoadDiffAE", checkpoint=FILE), FACE: face(), "embedder": node("HSpaceLoadFaceEmbedder")}
-    prompt[FACE]["inputs"]["count"] = count
-    return {**prompt, "code": node("HSpaceEncodeCode", model=["model", 0], image=[FACE, 0])}
-
-
-def mapper(**options) -> dict:
-    inputs = {"steps": 30, "batch": 8, "lr": 0.001, **options}
-    return node("HSpaceTrainDeltaMapper", code=["code", 0], image=[FACE, 0], embedder=["embedder", 0], **inputs)
-
-
-def pada(**options) -> dict:
-    inputs = {
-        "steps": 30,
-        "batch": 8,
-        "lr": 0.001,
-        "young": "face with brown hair\nface with red hair",
-        "old": "face with grey hair",
-        **options,
-    }
-    return node("HSpaceTrainPada", code=["code", 0], image=[FACE, 0], embedder=["embedder", 0], **inputs)
-
-
-def delta_edit(strength: float = 1.0, trained: str = "train", image: bool = True, **options) -> dict:
-    inputs = {"target": "face with glasses", "neutral": "face", "strength": strength, "relevance": 0.0, **options}
-    links = {"code": ["code", 0], "mapper": [trained, 0], "embedder": ["embedder", 0], **({"image": [FACE, 0]} if image else {})}
-    return node("HSpaceDeltaEdit", **links, **inputs)
-
-
-def age(trained: str = "train", **options) -> dict:
-    inputs = {"text": "face with grey hair", "strength": 1.0, "tau": 1.0, "variants": 2, "seed": 0, **options}
-    return node("HSpacePadaAge", code=["code", 0], pada=[trained, 0], embedder=["embedder", 0], **inputs)
-
-
-def drawn(name: str, latent: list, code: list | None = None) -> dict:
-    """A stock sampler on a code; saved as ``keep <name>``."""
-    code = code or [name, 0]
-    inputs = {"seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "karras", "denoise": 1.0}
-    return {
-        f"s {name}": node("KSampler", model=["model", 0], positive=code, negative=code, latent_image=latent, **inputs),
-        f"d {name}": node("VAEDecode", samples=[f"s {name}", 0], vae=["model", 1]),
-        f"keep {name}": save([f"d {name}", 0]),
-    }
-
-
-def empty(count: int) -> dict:
-    return {
-        "empty": node("EmptyImage", width=64, height=64, batch_size=count, color=0),
-        "latent": node("VAEEncode", pixels=["empty", 0], vae=["model", 1]),
-    }
-
-
-def shown(server, result, name: str) -> np.ndarray:
-    return np.stack(pictures(server, result, f"keep {name}")).astype(int)
-
-
 def test_delta_edit_from_training_to_file(server):
     prompt = {**codes(), **empty(12), "train": mapper(), "report": node("PreviewAny", source=["train", 2])}
     prompt |= {"file": node("HSpaceSaveTrained", trained=["train", 0], name="words")}
-    prompt |= {"on": delta_edit(), "off": delta_edit(0.0), "some": delta_edit(relevance=0.9), "blind": delta_edit(image=False)}
+    prompt |= {
+        "on": delta_edit(),
+        "off": delta_edit(0.0),
+        "some": delta_edit(relevance=0.9),
+        "blind": delta_edit(image=False),
+    }
     for name in ("on", "off", "some", "blind"):
         prompt |= drawn(name, ["latent", 0])
     prompt |= drawn("plain", ["latent", 0], ["code", 0])
@@ -114,14 +59,26 @@ def test_delta_edit_from_training_to_file(server):
     assert "face > face with glasses" in result.outputs["on"]["text"][0]
     assert result.outputs["train"]["images"], "no curve is shown"
     assert (server.process.models / "hspace_edits" / "delta_mapper" / "words.safetensors").is_file()
-    assert not list((server.process.models / "hspace_edits" / "training").glob("*")), "the state of a finished run is gone"
-    again = {**codes(), **empty(12), "load": node("HSpaceLoadDeltaMapper", file="words.safetensors"), "on": delta_edit(trained="load")}
+    assert not list((server.process.models / "hspace_edits" / "training").glob("*")), (
+        "the state of a finished run is gone"
+    )
+    again = {
+        **codes(),
+        **empty(12),
+        "load": node("HSpaceLoadDeltaMapper", file="words.safetensors"),
+        "on": delta_edit(trained="load"),
+    }
     second = server.queue({**again, **drawn("on", ["latent", 0])}, timeout=600)
     assert np.abs(shown(server, second, "on") - on).max() <= 6  # stored in half precision
 
 
 def test_pada_gives_a_batch_of_variants(server):
-    prompt = {**codes(8), **empty(1), "train": pada(), "file": node("HSpaceSaveTrained", trained=["train", 0], name="older")}
+    prompt = {
+        **codes(8),
+        **empty(1),
+        "train": pada(),
+        "file": node("HSpaceSaveTrained", trained=["train", 0], name="older"),
+    }
     prompt |= {"one": face(), "code one": node("HSpaceEncodeCode", model=["model", 0], image=["one", 0])}
     prompt |= {"noise": node("HSpaceVaryNoise", noise=["latent", 0], amount=0.0, variants=2, seed=0)}
     options = {"spread": {"tau": 5.0}, "equal": {"tau": 0.0}, "off": {"strength": 0.0}}
@@ -134,10 +91,7 @@ def test_pada_gives_a_batch_of_variants(server):
         prompt |= drawn(name, ["noise", 0])
     # The host's noise differs over a batch: the same picture twice would not be the same otherwise.
     for name in (*options, "reference"):
-        prompt[f"s {name}"] = node(
-            "SamplerCustom", model=["model", 0], add_noise=False, noise_seed=0, cfg=1.0, positive=[name, 0], negative=[name, 0], sampler=["euler", 0],
-            sigmas=["sigmas", 0], latent_image=["noise", 0],
-        )  # fmt: skip
+        prompt[f"s {name}"] = sampled(name, ["noise", 0])
     prompt |= {"euler": node("KSamplerSelect", sampler_name="euler")}
     prompt |= {"sigmas": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=4, denoise=1.0)}
     result = server.queue(prompt, timeout=600)
@@ -146,37 +100,43 @@ def test_pada_gives_a_batch_of_variants(server):
     assert (equal[0] == equal[1]).all() and (spread[0] != spread[1]).any() and (off[0] == off[1]).all()
     assert (equal[0] != off[0]).any() and (reference != spread).any()
     assert "from face with brown hair to face with grey hair" in result.outputs["spread"]["text"][0]
-    again = {**codes(8), "load": node("HSpaceLoadPada", file="older.safetensors"), "text": node("PreviewAny", source=["load", 1])}
+    again = {
+        **codes(8),
+        "load": node("HSpaceLoadPada", file="older.safetensors"),
+        "text": node("PreviewAny", source=["load", 1]),
+    }
     assert "grey hair" in server.queue(again, timeout=300).outputs["text"]["text"][0]
 
 
 def test_pada_is_judged_on_pictures_too(server):
     prompt = {**codes(8), "other": node("HSpaceLoadFaceDiffAE", variant="DiffAE (one code)")}
-    asked = {"plain": {}, "unseen": {"model": ["model", 0], "image_weight": 0.0}, "seen": {"model": ["model", 0]}}
-    kept = {}
-    for name, more in asked.items():
-        kept |= {name: pada(steps=6, **more), f"file {name}": node("HSpaceSaveTrained", trained=[name, 0], name=name)}
-    server.queue({**prompt, **kept}, timeout=600)
+    cases = {
+        "plain": {},
+        "without pictures": {"model": ["model", 0], "image_weight": 0.0},
+        "with pictures": {"model": ["model", 0]},
+    }
+    training = {}
+    for name, options in cases.items():
+        training[name] = pada(steps=6, **options)
+        training[f"file {name}"] = node("HSpaceSaveTrained", trained=[name, 0], name=name)
+    server.queue({**prompt, **training}, timeout=600)
     folder = server.process.models / "hspace_edits" / "pada"
-    plain, unseen, seen = (load_file(folder / f"{name}.safetensors") for name in asked)
-    assert all((plain[k] == unseen[k]).all() for k in plain) and any((plain[k] != seen[k]).any() for k in plain)
+    plain, without, judged = (load_file(folder / f"{name}.safetensors") for name in cases)
+    assert all((plain[k] == without[k]).all() for k in plain) and any((plain[k] != judged[k]).any() for k in plain)
     wrong = {"train": pada(steps=2, model=["other", 0]), "text": node("PreviewAny", source=["train", 2])}
     refused(server, {**prompt, **wrong}, "made by another model")
 
 
 def test_noise_is_varied(server):
-    prompt = {**codes(1), "sigmas": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=4, denoise=1.0)}
-    prompt["invert"] = node(
-        "HSpaceInvertImage", model=["model", 0], image=[FACE, 0], sigmas=["sigmas", 0], method="ddim B", iterations=1, positive=["code", 0]
-    )
+    prompt = inverted_codes(1)
     prompt |= {"euler": node("KSamplerSelect", sampler_name="euler")}
     for name, amount in (("none", 0.0), ("much", 1.0)):
         prompt[name] = node("HSpaceVaryNoise", noise=["invert", 1], amount=amount, variants=2, seed=1)
-        prompt[f"s {name}"] = node(
-            "SamplerCustom", model=["model", 0], add_noise=False, noise_seed=0, cfg=1.0, positive=["code", 0], negative=["code", 0],
-            sampler=["euler", 0], sigmas=["sigmas", 0], latent_image=[name, 0],
-        )  # fmt: skip
-        prompt |= {f"d {name}": node("VAEDecode", samples=[f"s {name}", 0], vae=["model", 1]), f"keep {name}": save([f"d {name}", 0])}
+        prompt[f"s {name}"] = sampled("code", [name, 0])
+        prompt |= {
+            f"d {name}": node("VAEDecode", samples=[f"s {name}", 0], vae=["model", 1]),
+            f"keep {name}": save([f"d {name}", 0]),
+        }
     result = server.queue(prompt, timeout=300)
     none, much = (shown(server, result, n) for n in ("none", "much"))
     assert (none[0] == none[1]).all() and (much[0] != much[1]).any() and (much[0] != none[0]).any()
@@ -184,55 +144,53 @@ def test_noise_is_varied(server):
 
 @pytest.mark.parametrize("make", [mapper, pada])
 def test_cancelled_training_goes_on(server, make):
-    prompt = {**codes(8), "train": make(steps=100_000), "keep": node("HSpaceSaveTrained", trained=["train", 0], name="never")}
-
-    def cancel():
-        time.sleep(8)
-        server.interrupt()
-
-    threading.Thread(target=cancel, daemon=True).start()
-    with pytest.raises(Interrupted):
-        server.queue(prompt, timeout=300)
+    prompt = {
+        **codes(8),
+        "train": make(steps=100_000),
+        "keep": node("HSpaceSaveTrained", trained=["train", 0], name="never"),
+    }
+    cancelled(server, prompt, "train", 20)
     folder = server.process.models / "hspace_edits"
     kind = "delta_mapper" if make is mapper else "pada"
-    states, kept = list((folder / "training").glob("*.safetensors")), list((folder / kind).glob("*unfinished.safetensors"))
-    assert len(states) == 1 and len(kept) == 1
-    load = node("HSpaceLoadDeltaMapper" if make is mapper else "HSpaceLoadPada", file=kept[0].name)
+    states = list((folder / "training").glob("*.safetensors"))
+    unfinished = list((folder / kind).glob("*unfinished.safetensors"))
+    assert len(states) == 1 and len(unfinished) == 1
+    load = node("HSpaceLoadDeltaMapper" if make is mapper else "HSpaceLoadPada", file=unfinished[0].name)
     apply = (delta_edit if make is mapper else age)(trained="load")
     server.queue({**codes(8), "load": load, "on": apply, "text": node("PreviewAny", source=["on", 1])}, timeout=300)
     states[0].unlink()
-    kept[0].unlink()
+    unfinished[0].unlink()
 
 
 def test_training_of_whole_networks_refuses_an_autoencoder(server):
-    prompt = {**codes(1), "sigmas": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=4, denoise=1.0)}
-    prompt["invert"] = node(
-        "HSpaceInvertImage", model=["model", 0], image=[FACE, 0], sigmas=["sigmas", 0], method="ddim B", iterations=1, positive=["code", 0]
+    prompt = inverted_codes(1)
+    prompt["train"] = tuned(steps=2, batch=1)
+    refused(
+        server,
+        {**prompt, "text": node("PreviewAny", source=["train", 2])},
+        "is a diffusion autoencoder",
+        "Manipulate Code",
     )
-    prompt["train"] = node(
-        "HSpaceTrainDiffusionCLIP", model=["model", 0], trajectory=["invert", 0], embedder=["embedder", 0], source="face",
-        target="face with red hair", steps=2, epochs=1, batch=1, lr=1e-4, efficient=True, rank=2,
-    )  # fmt: skip
-    refused(server, {**prompt, "text": node("PreviewAny", source=["train", 2])}, "is a diffusion autoencoder", "Manipulate Code")
 
 
 def test_training_beside_the_model_refuses_a_code_a_picture(server):
-    prompt = {**codes(2), "sigmas": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=4, denoise=1.0)}
-    prompt["invert"] = node(
-        "HSpaceInvertImage", model=["model", 0], image=[FACE, 0], sigmas=["sigmas", 0], method="ddim B", iterations=1, positive=["code", 0]
+    prompt = inverted_codes(2)
+    prompt["train"] = rectifier(steps=2)
+    refused(
+        server,
+        {**prompt, "text": node("PreviewAny", source=["train", 2])},
+        "one prompt or semantic code for all, got 2",
     )
-    prompt["train"] = node("HSpaceTrainRectifier", model=["model", 0], trajectory=["invert", 0], steps=2, batch=2, lr=0.01, code=8)
-    refused(server, {**prompt, "text": node("PreviewAny", source=["train", 2])}, "one prompt or semantic code for all, got 2")
 
 
 def test_what_is_refused(server):
     trained = {**codes(8), "train": mapper(steps=2), "old": pada(steps=2)}
 
-    def edit(made: dict, *words, **nodes):
-        refused(server, {**trained, **nodes, "on": made, "text": node("PreviewAny", source=["on", 1])}, *words)
+    def edit(entry: dict, *words, **nodes):
+        refused(server, {**trained, **nodes, "on": entry, "text": node("PreviewAny", source=["on", 1])}, *words)
 
     edit(delta_edit(target="face"), "mean the same")
-    edit(delta_edit(neutral=" "), "source prompt is empty")
+    edit(delta_edit(neutral=" "), "neutral prompt is empty")
     edit(delta_edit(target="face with a moustache"), "knows not")
     edit(age(trained="old", text=" "), "text is empty")
     text = delta_edit()
@@ -241,10 +199,24 @@ def test_what_is_refused(server):
     other["inputs"]["count"] = 3
     wrong = delta_edit()
     wrong["inputs"]["image"] = ["other", 0]
-    edit(wrong, "8 codes need as many source pictures", other=other)
-    refused(server, {**codes(3), **empty(2), **drawn("few", ["latent", 0], ["code", 0])}, "3 semantic codes need as many latents, got 2")
+    edit(wrong, "8 codes need one 'image', or as many, got 3", other=other)
+    refused(
+        server,
+        {**codes(3), **empty(2), **drawn("few", ["latent", 0], ["code", 0])},
+        "3 semantic codes need as many latents, got 2",
+    )
     fewer = mapper(steps=2)
     fewer["inputs"]["image"] = ["other", 0]
-    refused(server, {**trained, "other": other, "few": fewer, "text": node("PreviewAny", source=["few", 2])}, "8 pictures, image 3")
-    refused(server, {**codes(4), "train": mapper(steps=2), "text": node("PreviewAny", source=["train", 2])}, "at least 8")
-    refused(server, {**codes(8), "train": pada(steps=2, young=" "), "text": node("PreviewAny", source=["train", 2])}, "at least one text")
+    refused(
+        server,
+        {**trained, "other": other, "few": fewer, "text": node("PreviewAny", source=["few", 2])},
+        "8 pictures, image 3",
+    )
+    refused(
+        server, {**codes(4), "train": mapper(steps=2), "text": node("PreviewAny", source=["train", 2])}, "at least 8"
+    )
+    refused(
+        server,
+        {**codes(8), "train": pada(steps=2, young=" "), "text": node("PreviewAny", source=["train", 2])},
+        "at least one text",
+    )

@@ -24,10 +24,10 @@ def metrics(source: list, edited: list, **options) -> dict[str, dict]:
 
 def measured(server, prompt) -> tuple[str, dict, list[float]]:
     """Table, JSON and floats."""
-    found = server.queue(prompt, timeout=300).outputs
+    shown = server.queue(prompt, timeout=300).outputs
 
     def text(name):
-        return found[name]["text"][0]
+        return shown[name]["text"][0]
 
     return text("table"), json.loads(text("json")), [float(text(f"float {i}")) for i in range(2, 6)]
 
@@ -44,7 +44,9 @@ def two(count: int = 1) -> dict[str, dict]:
 
 def test_an_edit_of_the_mouth(server):
     prompt = {**two(), "embedder": node("HSpaceLoadFaceEmbedder")}
-    prompt |= metrics([FACE, 0], ["other", 0], mask=[FACE, 1], embedder=["embedder", 0], source_prompt=FROWN, target_prompt=SMILE)
+    prompt |= metrics(
+        [FACE, 0], ["other", 0], mask=[FACE, 1], embedder=["embedder", 0], source_prompt=FROWN, target_prompt=SMILE
+    )
     table, facts, floats = measured(server, prompt)
     mean = facts["mean"]
     assert facts["images"] == 1 and "face regressor" in facts["structure seen by"] and "face regressor" in table
@@ -63,8 +65,14 @@ def test_batches_masks_and_a_whole_mask(server):
     table, facts, _ = measured(server, {**prompt, **metrics([FACE, 0], ["other", 0], mask=["other", 3])})
     assert facts["images"] == 3 and len(facts["each"]["psnr_outside"]) == 3 and "| 3 |" in table
     assert math.isclose(facts["mean"]["mse_outside"], sum(facts["each"]["mse_outside"]) / 3, rel_tol=1e-5)
-    _, facts, floats = measured(server, {**prompt, **metrics([FACE, 0], ["other", 0], mask=["whole", 0], structure="off")})
-    assert facts["mean"]["psnr_outside"] is None and facts["each"]["psnr_unedit_part"] == [None] * 3 and floats[:3] == [-1, -1, -1]
+    _, facts, floats = measured(
+        server, {**prompt, **metrics([FACE, 0], ["other", 0], mask=["whole", 0], structure="off")}
+    )
+    assert (
+        facts["mean"]["psnr_outside"] is None
+        and facts["each"]["psnr_unedit_part"] == [None] * 3
+        and floats[:3] == [-1, -1, -1]
+    )
 
 
 def test_local_files_of_dino_and_lpips(server):
@@ -73,10 +81,19 @@ def test_local_files_of_dino_and_lpips(server):
     folder.mkdir(parents=True, exist_ok=True)
     dim = 64
     block = {
-        "norm1.weight": (dim,), "norm1.bias": (dim,), "norm2.weight": (dim,), "norm2.bias": (dim,), "attn.qkv.weight": (3 * dim, dim),
-        "attn.qkv.bias": (3 * dim,), "attn.proj.weight": (dim, dim), "attn.proj.bias": (dim,), "mlp.fc1.weight": (4 * dim, dim),
-        "mlp.fc1.bias": (4 * dim,), "mlp.fc2.weight": (dim, 4 * dim), "mlp.fc2.bias": (dim,),
-    }  # fmt: skip
+        "norm1.weight": (dim,),
+        "norm1.bias": (dim,),
+        "norm2.weight": (dim,),
+        "norm2.bias": (dim,),
+        "attn.qkv.weight": (3 * dim, dim),
+        "attn.qkv.bias": (3 * dim,),
+        "attn.proj.weight": (dim, dim),
+        "attn.proj.bias": (dim,),
+        "mlp.fc1.weight": (4 * dim, dim),
+        "mlp.fc1.bias": (4 * dim,),
+        "mlp.fc2.weight": (dim, 4 * dim),
+        "mlp.fc2.bias": (dim,),
+    }
     shapes = {
         "cls_token": (1, 1, dim),
         "pos_embed": (1, 785, dim),
@@ -91,16 +108,31 @@ def test_local_files_of_dino_and_lpips(server):
     _, facts, _ = measured(server, prompt)
     assert "DINO ViT 64/8" in facts["structure seen by"] and facts["mean"]["structure_distance"] > 0
     assert facts["mean"]["lpips_unedit_part"] >= 0 and facts["mean"]["lpips_outside"] >= 0
-    refused(server, {**two(), **metrics([FACE, 0], ["other", 0], structure="lpips.pth")}, "lpips.pth is no vision transformer of DINO")
+    refused(
+        server,
+        {**two(), **metrics([FACE, 0], ["other", 0], structure="lpips.pth")},
+        "lpips.pth is no vision transformer of DINO",
+    )
     refused(server, {**two(), **metrics([FACE, 0], ["other", 0], lpips="dino_tiny.pth")}, "dino_tiny.pth is not LPIPS")
 
 
 def test_what_does_not_fit(server):
-    prompt = {**two(), "scaled": node("ImageScale", image=["other", 0], upscale_method="area", width=32, height=64, crop="disabled")}
+    prompt = {
+        **two(),
+        "scaled": node("ImageScale", image=["other", 0], upscale_method="area", width=32, height=64, crop="disabled"),
+    }
     prompt |= {"wide": node("SolidMask", value=1.0, width=64, height=32)}
-    refused(server, {**prompt, **metrics([FACE, 0], ["scaled", 0])}, "'source' and 'edited'", "1 of 64x64", "1 of 32x64")
-    refused(server, {**prompt, **metrics([FACE, 0], ["other", 0], mask=["wide", 0])}, "aspect of the pictures (64x64)", "64x32")
-    refused(server, {**two(3), **metrics([FACE, 0], ["other", 0], target_prompt="a\nb")}, "one for each of the 3 pictures, got 2")
+    refused(
+        server, {**prompt, **metrics([FACE, 0], ["scaled", 0])}, "'source' is 64x64", "'edited' 32x64", "Upscale Image"
+    )
+    refused(
+        server, {**prompt, **metrics([FACE, 0], ["other", 0], mask=["wide", 0])}, "aspect of source (64x64)", "64x32"
+    )
+    prompt = {**two(3), "embedder": node("HSpaceLoadFaceEmbedder")}
+    prompt |= metrics([FACE, 0], ["other", 0], embedder=["embedder", 0], target_prompt="a\nb")
+    refused(server, prompt, "one for each of the 3 pictures, got 2")
     three = {**two(), "more": two(3)["other"]}
-    refused(server, {**three, **metrics([FACE, 0], ["more", 0])}, "1 of 64x64 and 3 of 64x64")
-    refused(server, {**three, **metrics([FACE, 0], ["other", 0], mask=["more", 1])}, "one for each of the 1 pictures, got 3")
+    refused(server, {**three, **metrics([FACE, 0], ["more", 0])}, "'source' holds 1 pictures", "'edited' 3")
+    refused(
+        server, {**three, **metrics([FACE, 0], ["other", 0], mask=["more", 1])}, "one for each of the 1 pictures, got 3"
+    )

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from .graphs import node, refused, save
-from .test_pipeline import pictures
-from .test_text_model import text_model
+from .graphs import custom_sampler, node, pictures, refused, save
+from .text_graphs import text_model
 
 STEPS, LEFT = 6, 4
 
@@ -22,11 +21,8 @@ def halves(network: str = "") -> dict:
         prompt |= {
             f"split {name}": node("SplitSigmas", sigmas=["sigmas", 0], step=STEPS - left),
             f"guide {name}": node("BasicGuider", model=["model", 0], conditioning=text),
-            name: node(
-                "SamplerCustomAdvanced", noise=["noise", 0], guider=[f"guide {name}", 0], sampler=["euler", 0], sigmas=[f"split {name}", 0],
-                latent_image=["latent", 0],
-            ),
-        }  # fmt: skip
+            name: custom_sampler("noise", f"guide {name}", "euler", f"split {name}", "latent"),
+        }
     return prompt
 
 
@@ -42,20 +38,21 @@ def stand_in(network: str) -> dict:
 
 def both() -> dict:
     return {
-        "model": ["model", 0], "source": ["source", 0], "target": ["target", 0], "source_sigmas": ["split source", 1],
+        "model": ["model", 0],
+        "source": ["source", 0],
+        "target": ["target", 0],
+        "source_sigmas": ["split source", 1],
         "target_sigmas": ["split target", 1],
-    }  # fmt: skip
+    }
 
 
 def onward(name: str, latent: list, vae: list) -> dict:
     """Sample on with the source's prompt."""
     return {
-        f"on {name}": node(
-            "SamplerCustomAdvanced", noise=["none", 0], guider=["guide source", 0], sampler=["euler", 0], sigmas=["split source", 1], latent_image=latent
-        ),
+        f"on {name}": custom_sampler("none", "guide source", "euler", ["split source", 1], latent),
         f"decode {name}": node("VAEDecode", samples=[f"on {name}", 0], vae=vae),
         f"keep {name}": save([f"decode {name}", 0]),
-    }  # fmt: skip
+    }
 
 
 def looked_at(**options) -> dict:
@@ -70,21 +67,30 @@ def fitted(**options) -> dict:
 
 def check(server, prompt: dict, vae: list) -> None:
     prompt |= onward("plain", ["source", 0], vae)
-    for name, made in {
-        "same": looked_at(), "scaled": looked_at(factor=1.3), "alone": looked_at(others=0.0), "mix 0": node("HSpaceMixLatentSVD", **both(), leading=4, gain=0.0),
-        "mix": node("HSpaceMixLatentSVD", **both(), leading=4, gain=0.5), "fit 0": fitted(strength=0.0), "fit": fitted(),
-    }.items():  # fmt: skip
-        prompt |= {name: made, **onward(name, [name, 0], vae)}
-    prompt |= {"said": node("PreviewAny", source=["fit", 3]), "keep curve": save(["same", 1]), "keep spectrum": save(["fit", 2])}
+    for name, entry in {
+        "same": looked_at(),
+        "scaled": looked_at(factor=1.3),
+        "alone": looked_at(others=0.0),
+        "mix 0": node("HSpaceMixLatentSVD", **both(), leading=4, gain=0.0),
+        "mix": node("HSpaceMixLatentSVD", **both(), leading=4, gain=0.5),
+        "fit 0": fitted(strength=0.0),
+        "fit": fitted(),
+    }.items():
+        prompt |= {name: entry, **onward(name, [name, 0], vae)}
+    prompt |= {
+        "said": node("PreviewAny", source=["fit", 3]),
+        "keep curve": save(["same", 1]),
+        "keep spectrum": save(["fit", 2]),
+    }
     result = server.queue(prompt, timeout=600)
-    found = {
+    images = {
         n: np.stack(pictures(server, result, f"keep {n}")).astype(int)
         for n in ("plain", "same", "scaled", "alone", "mix 0", "mix", "fit 0", "fit")
     }
     for name in ("same", "mix 0", "fit 0"):
-        assert np.array_equal(found[name], found["plain"]), f"{name} changes the picture"
+        assert np.array_equal(images[name], images["plain"]), f"{name} changes the picture"
     for name in ("scaled", "alone", "mix", "fit"):
-        assert np.abs(found[name] - found["plain"]).mean() > 0.3, f"{name} changes nothing"
+        assert np.abs(images[name] - images["plain"]).mean() > 0.3, f"{name} changes nothing"
     before, after = result.outputs["said"]["text"][0].removeprefix("loss ").split(" in ")[0].split(" > ")
     assert float(after) < 0.95 * float(before)
     assert result.outputs["fit"]["images"] and result.outputs["same"]["images"]
@@ -105,13 +111,23 @@ def test_what_does_not_fit_is_refused(server):
     refused(server, {**prompt, **end, "made": looked_at(first=60, count=8)}, "64 singular values", "60 to 67")
     refused(server, {**prompt, **end, "made": node("HSpaceMixLatentSVD", **both(), leading=65, gain=0.5)}, "1..64")
     small = {**prompt, **end, "small": node("LatentCrop", samples=["target", 0], width=256, height=512, x=0, y=0)}
-    refused(server, {**small, "made": node("HSpaceMixLatentSVD", **{**both(), "target": ["small", 0]}, leading=4, gain=0.5)}, "one shape")
+    refused(
+        server,
+        {**small, "made": node("HSpaceMixLatentSVD", **{**both(), "target": ["small", 0]}, leading=4, gain=0.5)},
+        "one shape",
+    )
 
 
 def test_flow_models_are_refused(server):
     """Their states are mixed otherwise; the noise level of a latent means something else."""
     prompt = {"model": node("HSpaceTestDiT"), "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1)}
     svd = node("HSpaceLatentSVD", model=["model", 0], latent=["latent", 0], first=1, count=1, factor=2.0)
-    mix = node("HSpaceMixLatentSVD", model=["model", 0], source=["latent", 0], target=["latent", 0], leading=2, gain=0.5)
-    for made in (svd, mix):
-        refused(server, prompt | {"made": made, "end": node("SaveLatent", samples=["made", 0], filename_prefix="x")}, "flow model")
+    mix = node(
+        "HSpaceMixLatentSVD", model=["model", 0], source=["latent", 0], target=["latent", 0], leading=2, gain=0.5
+    )
+    for entry in (svd, mix):
+        refused(
+            server,
+            prompt | {"made": entry, "end": node("SaveLatent", samples=["made", 0], filename_prefix="x")},
+            "flow model",
+        )

@@ -2,75 +2,46 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from .graphs import node, refused, save
-from .test_pipeline import pictures
-from .test_text_model import text_model
-from .test_unets import lora
-
-SOURCE, TARGET = "a smiling person with red hair", "a smiling person with blond hair"
-
-
-def faces(targets: str = TARGET, source: str = SOURCE, rows: int = 2, width: int = 64, height: int = 64, batch: int = 1) -> dict:
-    """The face text model with a pair."""
-    prompt = text_model()
-    prompt["empty"]["inputs"] |= {"width": width, "height": height, "batch_size": batch}
-    return prompt | {
-        "pair": node("HSpacePairConditioning", clip=["model", 1], source=source, targets=targets),
-        "rows": node("HSpacePairLatent", latent=["latent", 0], rows=rows),
-    }
-
-
-def p2p(model=("model", 0), tokens=("pair", 1), **options) -> dict:
-    inputs = {"mode": "auto", "cross_end": 0.8, "self_end": 0.5, "reweights": "", "windows": "", "self_resolution": "half", **options}
-    return node("HSpacePromptToPrompt", model=list(model), tokens=list(tokens), **inputs)
-
-
-def sample(model, positive=("pair", 0), latent=("rows", 0), negative=("negative", 0), **options) -> dict:
-    inputs = {"seed": 5, "steps": 6, "cfg": 3.0, "sampler_name": "euler", "scheduler": "karras", "denoise": 1.0, **options}
-    links = {"model": list(model), "positive": list(positive), "negative": list(negative), "latent_image": list(latent)}
-    return node("KSampler", **inputs, **links)
-
-
-def differences(server, prompt: dict, *pairs: tuple[str, str]) -> list[dict]:
-    """How far samplers' results are apart."""
-    prompt = dict(prompt)
-    for a, b in pairs:
-        prompt[f"{a} / {b}"] = node("HSpaceTestDifference", a=[a, 0], b=[b, 0])
-    result = server.queue(prompt, timeout=300)
-    found = [json.loads(result.outputs[f"{a} / {b}"]["text"][0]) for a, b in pairs]
-    assert all(f["finite"] for f in found)
-    return found
-
-
-def small(network: str = "sd15", targets: int = 1, width: int = 128, height: int = 128) -> dict:
-    """A small random U-Net with a random pair."""
-    return {
-        "model": node("HSpaceTestUNet", network=network, dtype="fp32", seed=0),
-        "pair": node("HSpaceTestPair", network=network, targets=targets),
-        "latent": node("EmptyLatentImage", width=width, height=height, batch_size=1),
-        "rows": node("HSpacePairLatent", latent=["latent", 0], rows=1 + targets),
-    }
+from .graphs import node, pictures, refused, save
+from .pair_graphs import SOURCE, TARGET, TEXTS, differences, faces, p2p, sample, small
+from .unet_graphs import lora
 
 
 @pytest.mark.parametrize(
     ("network", "mode", "targets", "cfg", "size"),
-    [("sd15", "replace", 1, 5.0, (128, 128)), ("sd15", "refine", 2, 1.0, (128, 128)), ("sd2 v", "replace", 2, 4.0, (192, 128)), ("sdxl", "refine", 2, 4.0, (128, 160))],
-)  # fmt: skip
+    [
+        ("sd15", "replace", 1, 5.0, (128, 128)),
+        ("sd15", "refine", 2, 1.0, (128, 128)),
+        ("sd2 v", "replace", 2, 4.0, (192, 128)),
+        ("sdxl", "refine", 2, 4.0, (128, 160)),
+    ],
+)
 def test_equals_maps_written_out(server, network, mode, targets, cfg, size):
     prompt = small(network, targets, *size)
     dials = {"mode": mode, "cross_end": 0.8, "self_end": 0.5}
     prompt |= {
         "edited": p2p(**dials, reweights="sat: 2.5", self_resolution="half"),
-        "dense": node("HSpaceTestDense", model=["model", 0], tokens=["pair", 1], **dials, word="sat", weight=2.5, largest=size[0] * size[1] // 64 // 4),
+        "dense": node(
+            "HSpaceTestDense",
+            model=["model", 0],
+            tokens=["pair", 1],
+            **dials,
+            word="sat",
+            weight=2.5,
+            largest=size[0] * size[1] // 64 // 4,
+        ),
         "alone": node("HSpaceTestAlone", model=["edited", 0]),
-    }  # fmt: skip
+    }
     for name in ("model", "edited", "dense", "alone"):
         prompt[f"sample {name}"] = sample((name, 0), negative=("model", 2), cfg=cfg)
     dense, split, plain = differences(
-        server, prompt, ("sample dense", "sample edited"), ("sample edited", "sample alone"), ("sample model", "sample edited")
+        server,
+        prompt,
+        ("sample dense", "sample edited"),
+        ("sample edited", "sample alone"),
+        ("sample model", "sample edited"),
     )
     assert max(dense["rows"]) < 2e-5 and max(split["rows"]) < 2e-5
     assert plain["rows"][0] < 1e-6 and min(plain["rows"][1:]) > 1e-3  # the source is not edited
@@ -78,8 +49,13 @@ def test_equals_maps_written_out(server, network, mode, targets, cfg, size):
 
 @pytest.mark.parametrize("beside", ["window", "lora", "controlnet", "owner"])
 def test_equals_maps_written_out_beside(server, beside):
-    """A word's own window, and whatever else may be in the graph, in prompts that run together and one by one, on a picture that is not square."""
-    prompt, model, positive = small("sdxl" if beside == "controlnet" else "sd15", 2, 160, 128), ("model", 0), ("pair", 0)
+    """A word's own window, and whatever else may be in the graph, in prompts that run together and one by one, on a
+    picture that is not square."""
+    prompt, model, positive = (
+        small("sdxl" if beside == "controlnet" else "sd15", 2, 160, 128),
+        ("model", 0),
+        ("pair", 0),
+    )
     if beside == "lora":
         prompt |= lora(server)
         model = ("lora", 0)
@@ -91,8 +67,17 @@ def test_equals_maps_written_out_beside(server, beside):
     prompt |= {
         "edited": p2p(model, **dials, reweights="sat: 2.5", windows="sat: 0-0.4" if beside == "window" else ""),
         "wide": p2p(model, **dials, reweights="sat: 2.5"),
-        "dense": node("HSpaceTestDense", model=list(model), tokens=["pair", 1], **dials, word="sat", weight=2.5, word_end=end, largest=80),
-    }  # fmt: skip
+        "dense": node(
+            "HSpaceTestDense",
+            model=list(model),
+            tokens=["pair", 1],
+            **dials,
+            word="sat",
+            weight=2.5,
+            word_end=end,
+            largest=80,
+        ),
+    }
     plain, ends = {"model": "model", "lora": "lora"}[model[0]], {"edited": "edited", "dense": "dense"}
     if beside == "owner":
         for name in ("edited", "dense"):
@@ -114,7 +99,9 @@ def test_half_precision(server, dtype):
     dials = {"mode": "refine", "cross_end": 0.8, "self_end": 0.5}
     prompt |= {
         "edited": p2p(**dials),
-        "dense": node("HSpaceTestDense", model=["model", 0], tokens=["pair", 1], **dials, word="", weight=1.0, largest=64),
+        "dense": node(
+            "HSpaceTestDense", model=["model", 0], tokens=["pair", 1], **dials, word="", weight=1.0, largest=64
+        ),
     }
     prompt |= {f"sample {n}": sample((n, 0), negative=("model", 2)) for n in ("model", "edited", "dense")}
     dense, acts = differences(server, prompt, ("sample dense", "sample edited"), ("sample model", "sample edited"))
@@ -123,12 +110,15 @@ def test_half_precision(server, dtype):
 
 def test_nothing_asked_is_the_plain_sampler_bit_for_bit(server):
     prompt = faces() | {
-        "off": p2p(cross_end=0.0, self_end=0.0, reweights="hair: 3"),
+        "off": p2p(cross_end=0.0, self_end=0.0),
         "same": node("HSpacePairConditioning", clip=["model", 1], source=SOURCE, targets=SOURCE),
         "itself": p2p(tokens=("same", 1), cross_end=1.0, self_end=1.0),
     }
     prompt |= {"plain": sample(("model", 0)), "none": sample(("off", 0))}
-    prompt |= {"twice": sample(("itself", 0), positive=("same", 0)), "twice plain": sample(("model", 0), positive=("same", 0))}
+    prompt |= {
+        "twice": sample(("itself", 0), positive=("same", 0)),
+        "twice plain": sample(("model", 0), positive=("same", 0)),
+    }
     none, itself = differences(server, prompt, ("plain", "none"), ("twice plain", "twice"))
     assert none["same"]
     assert max(itself["rows"]) < 1e-5  # a prompt edited into itself
@@ -137,11 +127,16 @@ def test_nothing_asked_is_the_plain_sampler_bit_for_bit(server):
 def test_rows_have_one_noise_and_split_again(server):
     prompt = faces(targets=f"{TARGET}\na sad person with glasses", rows=3, batch=2)
     prompt |= {"plain": sample(("model", 0)), "split": node("HSpaceSplitPair", rows=["pair", 2], latent=["plain", 0])}
-    single = {"one": node("CLIPTextEncode", clip=["model", 1], text=SOURCE), "alone": sample(("model", 0), ("one", 0), ("latent", 0))}
-    (found,) = differences(
-        server, {**prompt, **single, "sources": node("HSpaceSplitPair", rows=3, latent=["plain", 0])}, ("plain", "plain")
+    single = {
+        "one": node("CLIPTextEncode", clip=["model", 1], text=SOURCE),
+        "alone": sample(("model", 0), ("one", 0), ("latent", 0)),
+    }
+    (difference,) = differences(
+        server,
+        {**prompt, **single, "sources": node("HSpaceSplitPair", rows=3, latent=["plain", 0])},
+        ("plain", "plain"),
     )
-    assert found["count"] == 6
+    assert difference["count"] == 6
     prompt["images"] = node("VAEDecode", samples=["plain", 0], vae=["model", 2])
     prompt["parts"] = node("HSpaceSplitPair", rows=3, image=["images", 0])
     result = server.queue({**prompt, "a": save(["parts", 0]), "b": save(["parts", 1])}, timeout=300)
@@ -150,20 +145,27 @@ def test_rows_have_one_noise_and_split_again(server):
 
 def test_a_source_row_is_what_its_prompt_gives_alone(server):
     prompt = faces() | {"edited": p2p(), "pair sample": sample(("edited", 0))}
-    prompt |= {"one": node("CLIPTextEncode", clip=["model", 1], text=SOURCE), "alone": sample(("model", 0), ("one", 0), ("latent", 0))}
-    prompt |= {"split": node("HSpaceSplitPair", rows=2, latent=["pair sample", 0]), "picked": node("LatentFromBatch", samples=["split", 2], batch_index=0, length=1)}  # fmt: skip
+    prompt |= {
+        "one": node("CLIPTextEncode", clip=["model", 1], text=SOURCE),
+        "alone": sample(("model", 0), ("one", 0), ("latent", 0)),
+    }
+    prompt |= {
+        "split": node("HSpaceSplitPair", rows=2, latent=["pair sample", 0]),
+        "picked": node("LatentFromBatch", samples=["split", 2], batch_index=0, length=1),
+    }
     prompt["source output"] = sample(("model", 0), ("pair", 3), ("latent", 0))
-    found, output = differences(server, prompt, ("alone", "picked"), ("alone", "source output"))
-    assert max(found["rows"]) < 1e-4 and output["same"]
+    split, output = differences(server, prompt, ("alone", "picked"), ("alone", "source output"))
+    assert max(split["rows"]) < 1e-4 and output["same"]
 
 
 @pytest.mark.parametrize("network", ["sd15", "sdxl"])
 def test_rows_of_encoded_prompts_are_the_prompts_alone(server, network):
     """Pooled text of SDXL included; and the source output is the first of them."""
     prompt = small(network) | {
-        "pair": node("HSpacePairConditioning", source="a", targets="b", source_encoded=["model", 1], targets_encoded=["model", 2]),
-        "both": sample(("model", 0), negative=("model", 2)), "source": sample(("model", 0), ("pair", 3), ("latent", 0), ("model", 2)),
-    }  # fmt: skip
+        "pair": node("HSpacePairConditioning", **TEXTS, source_encoded=["model", 1], targets_encoded=["model", 2]),
+        "both": sample(("model", 0), negative=("model", 2)),
+        "source": sample(("model", 0), ("pair", 3), ("latent", 0), ("model", 2)),
+    }
     for row in (0, 1):
         prompt[f"row {row}"] = node("LatentFromBatch", samples=["both", 0], batch_index=row, length=1)
         prompt[f"alone {row}"] = sample(("model", 0), ("model", 1 + row), ("latent", 0), ("model", 2))
@@ -176,9 +178,10 @@ def test_rows_of_encoded_prompts_are_the_prompts_alone(server, network):
 def test_a_negative_prompt_that_is_longer(server):
     """The host then repeats the pair's tokens in a common call, and does not when prompts come alone."""
     prompt = small(targets=2) | {
-        "edited": p2p(mode="refine", reweights="sat: 2"), "alone": node("HSpaceTestAlone", model=["edited", 0]),
+        "edited": p2p(mode="refine", reweights="sat: 2"),
+        "alone": node("HSpaceTestAlone", model=["edited", 0]),
         "long": node("ConditioningConcat", conditioning_to=["model", 1], conditioning_from=["model", 2]),
-    }  # fmt: skip
+    }
     prompt |= {n: sample((m, 0), negative=("long", 0)) for n, m in (("a", "edited"), ("b", "alone"), ("c", "model"))}
     split, acts = differences(server, prompt, ("a", "b"), ("a", "c"))
     assert max(split["rows"]) < 1e-5 and min(acts["rows"][1:]) > 1e-3
@@ -188,19 +191,34 @@ def test_a_negative_prompt_that_is_longer(server):
 def test_words_of_the_stock_tokenizers(server, family):
     long = ", ".join(["an (astronaut:1.3) riding a bioluminescent jellyfish-like creature"] * 8)
     texts = "a (smiling:1.2) person with strawberry-blond hair, 85mm\n" + long
-    found = json.loads(server.queue({"w": node("HSpaceTestWords", family=family, texts=texts)}).outputs["w"]["text"][0])
-    assert found["words"][0] == ["a", "smiling", "person", "with", "strawberry", "-", "blond", "hair", ",", "8", "5", "mm"]
-    assert "bioluminescent" in found["words"][1] and found["words"][1].count("astronaut") == 8
-    assert len(set(found["tokens"])) == 1 and found["tokens"][0] == 154
-    for ids, content in zip(found["ids"], found["content"], strict=True):
+    figures = json.loads(
+        server.queue({"w": node("HSpaceTestWords", family=family, texts=texts)}).outputs["w"]["text"][0]
+    )
+    assert figures["words"][0] == [
+        "a",
+        "smiling",
+        "person",
+        "with",
+        "strawberry",
+        "-",
+        "blond",
+        "hair",
+        ",",
+        "8",
+        "5",
+        "mm",
+    ]
+    assert "bioluminescent" in figures["words"][1] and figures["words"][1].count("astronaut") == 8
+    assert len(set(figures["tokens"])) == 1 and figures["tokens"][0] == 154
+    for ids, content in zip(figures["ids"], figures["content"], strict=True):
         assert not {49406, 49407} & {ids[i] for i in content} and all(
             ids[i] in (49406, 49407, 0) for i in range(len(ids)) if i not in content
         )
-    for ids in found["towers"].values():  # both towers of SDXL cut alike: one map serves both
-        assert [[row[i] for i in at] for row, at in zip(ids, found["content"], strict=True)] == [
-            [row[i] for i in at] for row, at in zip(found["ids"], found["content"], strict=True)
+    for ids in figures["towers"].values():  # both towers of SDXL cut alike: one map serves both
+        assert [[row[i] for i in at] for row, at in zip(ids, figures["content"], strict=True)] == [
+            [row[i] for i in at] for row, at in zip(figures["ids"], figures["content"], strict=True)
         ]
-    assert 1.2 in found["weights"][0] and found["weights"][0].count(1.2) == 1
+    assert 1.2 in figures["weights"][0] and figures["weights"][0].count(1.2) == 1
 
 
 def test_long_weighted_prompts_and_words(server):
@@ -208,22 +226,29 @@ def test_long_weighted_prompts_and_words(server):
     prompt = faces(targets=TARGET, source=long)
     prompt |= {"edited": p2p(reweights="blond: 2, hair: 1.5", windows="blond: 0-0.5, smiling person: 0.7")}
     prompt |= {"plain": sample(("model", 0)), "long": sample(("edited", 0), sampler_name="dpmpp_2m", steps=5)}
-    (found,) = differences(server, prompt, ("plain", "long"))
-    assert not found["same"]
+    (difference,) = differences(server, prompt, ("plain", "long"))
+    assert not difference["same"]
 
 
 def test_another_owner_of_cross_attention_in_either_order(server):
     prompt = small(targets=2)
     prompt |= {
-        "owner": node("HSpaceTestOwner", model=["model", 0], scale=0.5), "after": p2p(("owner", 0), mode="refine"),
-        "before": p2p(mode="refine"), "joined": node("HSpaceTestOwner", model=["before", 0], scale=0.5),
-    }  # fmt: skip
+        "owner": node("HSpaceTestOwner", model=["model", 0], scale=0.5),
+        "after": p2p(("owner", 0), mode="refine"),
+        "before": p2p(mode="refine"),
+        "joined": node("HSpaceTestOwner", model=["before", 0], scale=0.5),
+    }
     prompt["late"] = node("HSpaceTestOwner", model=["before", 0], scale=0.5, late=True)
     for name in ("owner", "after", "before", "joined", "late"):
         prompt[f"sample {name}"] = sample((name, 0), negative=("model", 2))
     order, acts, owns, late = differences(
-        server, prompt, ("sample after", "sample joined"), ("sample owner", "sample after"), ("sample before", "sample after"), ("sample after", "sample late")
-    )  # fmt: skip
+        server,
+        prompt,
+        ("sample after", "sample joined"),
+        ("sample owner", "sample after"),
+        ("sample before", "sample after"),
+        ("sample after", "sample late"),
+    )
     assert order["same"] and late["same"]
     assert acts["rows"][0] < 1e-6 and min(acts["rows"][1:]) > 1e-3 and min(owns["rows"]) > 1e-3
 
@@ -233,7 +258,11 @@ def test_a_lora_before_or_after_is_the_same(server):
     prompt["joined"] = {**prompt["lora"], "inputs": {**prompt["lora"]["inputs"], "model": ["before", 0]}}
     prompt |= {f"sample {n}": sample((n, 0), negative=("model", 2)) for n in ("lora", "after", "before", "joined")}
     order, acts, weights = differences(
-        server, prompt, ("sample after", "sample joined"), ("sample lora", "sample after"), ("sample before", "sample after")
+        server,
+        prompt,
+        ("sample after", "sample joined"),
+        ("sample lora", "sample after"),
+        ("sample before", "sample after"),
     )
     assert order["same"]
     assert acts["rows"][0] < 1e-6 and min(acts["rows"][1:]) > 1e-3 and min(weights["rows"]) > 1e-3
@@ -253,89 +282,51 @@ def test_attention_kernels_of_other_nodes_stay(server):
     """FreeU, whose levels are those of SD's widths, runs beside it."""
     prompt, negative = small(width=192) | {"edited": p2p()}, {"negative": ("model", 2)}
     prompt |= {"freeu": node("FreeU_V2", model=["edited", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2)}
-    prompt |= {"a": sample(("edited", 0), **negative), "b": sample(("freeu", 0), **negative), "c": sample(("model", 0), **negative)}
+    prompt |= {
+        "a": sample(("edited", 0), **negative),
+        "b": sample(("freeu", 0), **negative),
+        "c": sample(("model", 0), **negative),
+    }
     one, two = differences(server, prompt, ("a", "b"), ("a", "c"))
     assert one["count"] == 2 and not one["same"] and two["rows"][0] < 1e-5 < two["rows"][1]
 
 
-@pytest.mark.parametrize(("sampler", "without"), [("euler", ""), ("dpmpp_2m", "sat"), ("heun", "")])
-def test_local_blend_is_the_source_outside_of_the_words(server, sampler, without):
-    prompt = small("sdxl", 2, 128, 192) | {"edited": p2p(mode="refine")}
-    blend = {"tokens": ["pair", 1], "words": "cat", "threshold": 0.85, "start": 0.2, "without": without}
-    prompt |= {
-        "blended": node("HSpaceP2PLocalBlend", model=["edited", 0], **blend), "alone": node("HSpaceTestAlone", model=["blended", 0]),
-        "out": sample(("blended", 0), negative=("model", 2), sampler_name=sampler), "split": sample(("alone", 0), negative=("model", 2), sampler_name=sampler),
-        "mask": node("HSpaceP2PBlendMask", model=["blended", 0], latent=["out", 0]),
-        "figures": node("HSpaceTestOutside", latent=["out", 0], mask=["mask", 0]),
-    }  # fmt: skip
-    found = json.loads(server.queue(prompt, timeout=300).outputs["figures"]["text"][0])
-    assert all(0.02 < area < 0.98 for area in found["area"]), found
-    assert found["outside"] < 1e-6 and min(found["inside"]) > 1e-2
-    (same,) = differences(server, prompt, ("out", "split"))
-    assert max(same["rows"]) < 1e-4
-
-
-def blended(network: str = "sd15", **dials) -> dict:
-    blend = {"tokens": ["pair", 1], "words": "cat", "threshold": 0.85, "start": 0.2, "without": "", **dials}
-    return small(network) | {"edited": p2p(), "blended": node("HSpaceP2PLocalBlend", model=["edited", 0], **blend)}
-
-
-def test_a_blend_mask_is_of_the_latent_that_is_connected(server):
-    prompt = blended() | {"out": sample(("blended", 0), negative=("model", 2))}
-    prompt |= {"mask": node("HSpaceP2PBlendMask", model=["blended", 0], latent=["out", 0]), "figures": node("HSpaceTestOutside", latent=["out", 0], mask=["mask", 0])}  # fmt: skip
-    server.queue(prompt, timeout=300)
-    refused(server, prompt | {"mask": node("HSpaceP2PBlendMask", model=["blended", 0], latent=["rows", 0])}, "did not give this latent", "P2P Local Blend of its own")  # fmt: skip
-    refused(server, prompt | {"mask": node("HSpaceP2PBlendMask", model=["edited", 0], latent=["out", 0])}, "has no P2P Local Blend")
-
-
-def test_local_blend_with_several_positives(server):
-    """Each in a call of its own or all in one: the words are looked for in all of them, in the same picture."""
-    prompt = blended() | {"both": node("ConditioningCombine", conditioning_1=["pair", 0], conditioning_2=["other", 0])}
-    prompt |= {
-        "other": node("ConditioningAverage", conditioning_to=["pair", 0], conditioning_from=["model", 2], conditioning_to_strength=0.7),
-        "alone": node("HSpaceTestAlone", model=["blended", 0]), "figures": node("HSpaceTestOutside", latent=["one", 0], mask=["mask", 0]),
-        "mask": node("HSpaceP2PBlendMask", model=["blended", 0], latent=["one", 0]),
-        "corner": node("ConditioningSetArea", conditioning=["pair", 0], width=64, height=64, x=0, y=0, strength=1.0),
-    }  # fmt: skip
-    prompt["one"] = sample(("blended", 0), ("both", 0), negative=("model", 2))
-    found = json.loads(server.queue(prompt, timeout=300).outputs["figures"]["text"][0])
-    assert 0.02 < found["area"][0] < 0.98 and found["outside"] < 1e-6 < found["inside"][0]
-    split = {k: v for k, v in prompt.items() if k not in ("mask", "figures")} | {"two": sample(("alone", 0), ("both", 0), negative=("model", 2))}  # fmt: skip
-    (same,) = differences(server, split, ("one", "two"))
-    assert max(same["rows"]) < 1e-4
-    refused(server, prompt | {"one": sample(("blended", 0), ("corner", 0), negative=("model", 2))}, "area of [8, 8]", "Set Mask")
-
-
-def test_local_blend_with_a_painted_mask(server):
-    prompt = faces(targets=f"{TARGET}\na sad person with red hair", rows=3, width=96) | {
-        "half": node("SolidMask", value=1.0, width=48, height=64), "canvas": node("SolidMask", value=0.0, width=96, height=64),
-        "painted": node("MaskComposite", destination=["canvas", 0], source=["half", 0], x=0, y=0, operation="add"),
-        "edited": p2p(),
-        "blended": node("HSpaceP2PLocalBlend", model=["edited", 0], tokens=["pair", 1], words="", threshold=0.3, start=0.0, mask=["painted", 0], without=""),
-        "out": sample(("blended", 0), sampler_name="dpmpp_2m"), "image": node("VAEDecode", samples=["out", 0], vae=["model", 2]),
-    }  # fmt: skip
-    source, one, two = pictures(server, server.queue({**prompt, "keep": save(["image", 0])}, timeout=300), "keep")
-    assert np.array_equal(source[:, 48:], one[:, 48:]) and np.array_equal(source[:, 48:], two[:, 48:])
-    assert not np.array_equal(source[:, :48], one[:, :48])
-
-
 def test_bad_input(server):
     prompt = faces()
-    run = {"s": sample(("edited", 0)), "image": node("VAEDecode", samples=["s", 0], vae=["model", 2]), "save": save(["image", 0])}
+    run = {
+        "s": sample(("edited", 0)),
+        "image": node("VAEDecode", samples=["s", 0], vae=["model", 2]),
+        "save": save(["image", 0]),
+    }
     refused(server, {**prompt, "edited": p2p(reweights="moustache: 2"), **run}, "moustache", "smiling")
     refused(server, {**prompt, "edited": p2p(reweights="blond = 2"), **run}, "must read like")
     refused(server, {**prompt, "once": p2p(), "edited": p2p(("once", 0)), **run}, "already carries")
     alone = {**prompt, "edited": p2p(), **run, "s": sample(("edited", 0), latent=("latent", 0))}
     refused(server, alone, "multiple of 2", "Pair Latent")
     encoded = {
-        "pair": node("HSpacePairConditioning", source="a", targets="b", source_encoded=["positive", 0], targets_encoded=["negative", 0])
+        "pair": node("HSpacePairConditioning", **TEXTS, source_encoded=["positive", 0], targets_encoded=["negative", 0])
     }
     refused(server, {**prompt, **encoded, "edited": p2p(), **run}, "no map between words", "connect CLIP")
     more = node("HSpacePairConditioning", clip=["model", 1], source="a", targets=", ".join(["word"] * 60))
-    refused(server, {**prompt, "more": more, "edited": p2p(tokens=("more", 1)), **run}, "154 tokens", "Pair Conditioning itself")
-    refused(server, {**prompt, "other": node("HSpaceLoadFaceModel"), "edited": p2p(("other", 0)), **run}, "U-Net", "Load Face Text Model")
     refused(
         server,
-        {**prompt, "pair": node("HSpacePairConditioning", clip=["model", 1], source="a", targets="\n"), "edited": p2p(), **run},
+        {**prompt, "more": more, "edited": p2p(tokens=("more", 1)), **run},
+        "154 tokens",
+        "Pair Conditioning itself",
+    )
+    refused(
+        server,
+        {**prompt, "other": node("HSpaceLoadFaceModel"), "edited": p2p(("other", 0)), **run},
+        "U-Net",
+        "Load Face Text Model",
+    )
+    refused(
+        server,
+        {
+            **prompt,
+            "pair": node("HSpacePairConditioning", clip=["model", 1], source="a", targets="\n"),
+            "edited": p2p(),
+            **run,
+        },
         "targets",
     )

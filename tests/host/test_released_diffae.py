@@ -1,4 +1,5 @@
-"""Files of the layout that the DiffAE authors released: loaded, moved along CelebA's attributes, and what is missing in them said."""
+"""Files of the layout that the DiffAE authors released: loaded, moved along CelebA's attributes, and what is missing in
+them said."""
 
 import subprocess
 import sys
@@ -8,8 +9,7 @@ import pytest
 
 from devtools.console import ROOT
 
-from .graphs import FACE, face, node, refused, save
-from .test_pipeline import pictures
+from .graphs import FACE, face, node, pictures, refused, save
 
 AUTOENC, LATENT, CLS = "ffhq64_autoenc.ckpt", "ffhq64_autoenc_latent.ckpt", "ffhq64_autoenc_cls.ckpt"
 MAKE = """
@@ -36,7 +36,11 @@ def slope(server):
     folder = server.process.models / "hspace"
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-c", MAKE, str(folder), AUTOENC, LATENT, CLS], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", MAKE, str(folder), AUTOENC, LATENT, CLS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     yield float(done.stdout)
@@ -48,32 +52,56 @@ def loaded(checkpoint: str = AUTOENC, statistics: str = CLS) -> dict[str, dict]:
     """Model, attributes of the classifier, and the code of a face."""
     return {
         "model": node("HSpaceLoadDiffAE", checkpoint=checkpoint, statistics=statistics),
-        "about": node("PreviewAny", source=["model", 2]), FACE: face(),
-        "heads": node("HSpaceLoadHeads", model=["model", 0], file=CLS), "names": node("PreviewAny", source=["heads", 1]),
+        "about": node("PreviewAny", source=["model", 2]),
+        FACE: face(),
+        "heads": node("HSpaceLoadHeads", model=["model", 0], file=CLS),
+        "names": node("PreviewAny", source=["heads", 1]),
         "code": node("HSpaceEncodeCode", model=["model", 0], image=[FACE, 0]),
-    }  # fmt: skip
+    }
 
 
 def moved(name: str, strength: float, attribute: str = "Smiling") -> dict[str, dict]:
     """The face drawn with its code moved."""
-    code = node("HSpaceManipulateCode", code=["code", 0], attributes=["heads", 0], attribute=attribute, strength=strength, top_k=100.0)
-    links = {"model": ["model", 0], "positive": [name, 0], "negative": [name, 0], "sampler": ["euler", 0], "sigmas": ["steps", 0]}
+    code = node(
+        "HSpaceManipulateCode",
+        code=["code", 0],
+        attributes=["heads", 0],
+        attribute=attribute,
+        strength=strength,
+        top_k=100.0,
+    )
+    links = {
+        "model": ["model", 0],
+        "positive": [name, 0],
+        "negative": [name, 0],
+        "sampler": ["euler", 0],
+        "sigmas": ["steps", 0],
+    }
     return {
-        name: code, f"s {name}": node("SamplerCustom", add_noise=True, noise_seed=1, cfg=1.0, latent_image=["empty", 0], **links),
-        f"d {name}": node("VAEDecode", samples=[f"s {name}", 0], vae=["model", 1]), f"keep {name}": save([f"d {name}", 0]),
-    }  # fmt: skip
+        name: code,
+        f"s {name}": node("SamplerCustom", add_noise=True, noise_seed=1, cfg=1.0, latent_image=["empty", 0], **links),
+        f"d {name}": node("VAEDecode", samples=[f"s {name}", 0], vae=["model", 1]),
+        f"keep {name}": save([f"d {name}", 0]),
+    }
 
 
 def test_a_released_file_and_its_classifier(server, slope):
     prompt = loaded() | moved("off", 0.0) | moved("more", 0.4) | moved("less", -0.4, "smiling")
-    prompt |= {"steps": node("HSpaceDiffAESteps", model=["model", 0], steps=4), "euler": node("KSamplerSelect", sampler_name="euler")}
+    prompt |= {
+        "steps": node("HSpaceDiffAESteps", model=["model", 0], steps=4),
+        "euler": node("KSamplerSelect", sampler_name="euler"),
+    }
     prompt |= {"empty": node("VAEEncode", pixels=[FACE, 0], vae=["model", 1])}
     result = server.queue(prompt, timeout=300)
     about = result.outputs["about"]["text"][0]
-    assert "DiffAE, 64 pixels, code of 32" in about and "codes: known" in about and "Sample Codes does not work" in about
+    assert (
+        "DiffAE, 64 pixels, code of 32" in about and "codes: known" in about and "Sample Codes does not work" in about
+    )
     names = result.outputs["names"]["text"][0].split(", ")
     assert len(names) == 40 and (names[0], names[31], names[39]) == ("5_o_Clock_Shadow", "Smiling", "Young")
-    off, more, less = (np.stack(pictures(server, result, f"keep {name}")).astype(int) for name in ("off", "more", "less"))
+    off, more, less = (
+        np.stack(pictures(server, result, f"keep {name}")).astype(int) for name in ("off", "more", "less")
+    )
     assert off.shape == (1, 64, 64, 3) and (more != off).any() and (less != off).any() and (less != more).any()
     for name, strength in (("off", 0.0), ("more", 0.4), ("less", -0.4)):
         before, after = result.outputs[name]["text"][0].removeprefix("Smiling: ").split(" > ")
@@ -88,12 +116,24 @@ def test_what_a_released_file_lacks_is_said(server, slope):
         "codes": node("HSpaceSampleCodes", model=["model", 0], count=1, seed=0, steps=5),
         "text": node("PreviewAny", source=["codes", 0]),
     }
-    refused(server, {"model": plain["model"], **codes}, "no latent network", "load the checkpoint of its latent network")
+    refused(
+        server, {"model": plain["model"], **codes}, "no latent network", "load the checkpoint of its latent network"
+    )
     # A latent network works on normalised codes.
     latent = loaded(LATENT, "none")
-    refused(server, {"model": latent["model"], **codes}, "standard deviation of this model's codes are unknown", "as 'statistics'")
+    refused(
+        server,
+        {"model": latent["model"], **codes},
+        "standard deviation of this model's codes are unknown",
+        "as 'statistics'",
+    )
     server.queue({"model": loaded(LATENT)["model"], **codes}, timeout=300)
-    refused(server, loaded(statistics=LATENT), "no conds_mean and conds_std", "take the file of the latent network or of the classifier")
+    refused(
+        server,
+        loaded(statistics=LATENT),
+        "no conds_mean and conds_std",
+        "take the file of the latent network or of the classifier",
+    )
     refused(server, loaded(CLS, "none"), "load the autoencoder's file, and this one as its statistics")
     heads = {**plain, "heads": node("HSpaceLoadHeads", model=["model", 0], file=AUTOENC)}
     refused(server, heads, "it is no classifier of DiffAE")

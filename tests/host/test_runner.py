@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from devtools import testing
+from devtools import server, testing
 
 MEETS = """
 import os, time
@@ -29,12 +29,12 @@ def runner(tmp_path, monkeypatch):
     monkeypatch.setattr(testing, "prepare", lambda: None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
-    def run(core: str, host: str, arguments=(), folders=("core", "host")) -> int:
+    def run(core: str, host: str, arguments=(), lanes=("core", "host")) -> int:
         for folder, content in (("core", core), ("host", host)):
             file = tmp_path / "tests" / folder / f"test_{folder}.py"
             file.parent.mkdir(parents=True)
             file.write_text(content)
-        return testing.run(arguments, folders)
+        return testing.run(arguments, lanes)
 
     return run
 
@@ -53,15 +53,29 @@ def test_a_failure_in_either_folder_is_shown_and_returned(runner, capfd, core, h
     assert "'said' == 'meant'" in said and said.splitlines()[-1].startswith("1 passed, 1 failed in")
 
 
-def test_the_browser_comes_after_the_maths_beside_the_host(runner, capfd, tmp_path, monkeypatch):
+def test_a_third_lane_starts_when_one_of_two_is_over(runner, capfd, tmp_path, monkeypatch):
     monkeypatch.setattr(testing.browser, "ensure_chromium", lambda: "chromium")
+    monkeypatch.setattr(testing.os, "cpu_count", lambda: 2)
+    ends = {name: tmp_path / name for name in ("host", "maths", "browser")}
     page = tmp_path / "tests" / "browser" / "test_browser.py"
     page.parent.mkdir(parents=True)
-    page.write_text(f"from pathlib import Path\ndef test_after(): assert Path('{tmp_path / 'maths'}').exists() and 'said' == 'meant'")
-    maths = f"import time\nfrom pathlib import Path\ndef test_one(): time.sleep(0.5); Path('{tmp_path / 'maths'}').touch()"
-    assert runner(maths, PASSES, folders=("core", "host", "browser")) == 1
+    page.write_text(
+        f"from pathlib import Path\ndef test_now(): Path('{ends['browser']}').touch(); assert 'said' == 'meant'"
+    )
+    waits = MEETS.format(threads=1, own=ends["host"], other=ends["maths"])
+    last = f"from pathlib import Path\ndef test_last(): assert Path('{ends['browser']}').exists(); Path('{ends['maths']}').touch()"
+    assert runner(last, waits, lanes=("core", "host", "browser")) == 1
     said = capfd.readouterr().out
     assert "'said' == 'meant'" in said and said.splitlines()[-1].startswith("2 passed, 1 failed in")
+
+
+def test_a_developer_runs_what_a_change_touches(runner, capfd, monkeypatch):
+    monkeypatch.setattr(testing.changed, "tests_touched", lambda root: ["tests/host/test_host.py"])
+    assert runner(FAILS, PASSES, ["--changed"], ("core", "host", "inside")) == 0
+    said = capfd.readouterr().out
+    assert "tests/host/test_host.py" in said and said.splitlines()[-1].startswith("1 passed, 0 failed in")
+    monkeypatch.setattr(testing.changed, "tests_touched", lambda root: [])
+    assert testing.run(["--changed"]) == 0
 
 
 def test_an_empty_folder_fails_a_whole_run_and_not_a_selection(runner, capfd):
@@ -79,3 +93,19 @@ def test_a_process_that_dies_counts_as_a_failure(runner, capfd):
 def test_a_path_restricts_the_run_to_its_folder(runner, capfd):
     assert runner(FAILS, PASSES, ["tests/host/test_host.py"]) == 0
     assert capfd.readouterr().out.splitlines()[-1].startswith("1 passed, 0 failed in")
+
+
+def test_what_needs_no_server_has_a_lane_of_its_own(runner, capfd, tmp_path):
+    marked = "import pytest\n@pytest.mark.inside\ndef test_two(): assert 'said' == 'meant'\ndef test_three(): pass"
+    assert runner(PASSES, marked, lanes=("core", "host")) == 0
+    assert capfd.readouterr().out.splitlines()[-1].startswith("2 passed, 0 failed in")
+    assert testing.run((), ("core", "host", "inside")) == 1
+    assert capfd.readouterr().out.splitlines()[-1].startswith("2 passed, 1 failed in")
+
+
+def test_processes_that_compute_wait_without_spinning(monkeypatch):
+    """Threads that spin at every barrier double the time of the demo beside a busy core."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert server._environment()["OMP_WAIT_POLICY"] == testing._environment(["core"])["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert server._environment()["OMP_WAIT_POLICY"] == "ACTIVE", "what somebody chose stays"

@@ -12,6 +12,24 @@ from devtools.host import LINK
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "ComfyUI-HSpace"
+NODE_IDS = {
+    f"HSpace{name}"
+    for name in """
+    ApplyRectifier AsyrpLevels BaselineDirections BasisDirections ClipEmbedder CombineDirections
+    ConceptEditGuider DeltaEdit DemoFace DiffAESteps DirectionAtlas DiscoverRegion EditConcept
+    EditFriendlyInversion EditMetrics EditState EncodeCode FitImageLora FitLatentSVD GlobalDirections
+    InjectFeatures InterpolateCodes IntoDomain InvertImage LatentSVD LoadAsyrp LoadDeltaMapper LoadDiffAE
+    LoadDiffusionCLIP LoadDirections LoadFaceDiffAE LoadFaceEmbedder LoadFaceModel LoadFaceTextModel
+    LoadFineTuned LoadHeads LoadPada LoadPixelModel LoadRectifier LoadTrained ManipulateCode MeanDifference
+    MeanTrained MeasureEdit MixCodeLevels MixLatentSVD MorphFrames NullTextOptimise P2PBlendMask P2PLocalBlend
+    PadaAge PairConditioning PairLatent PerceptualReschedule PromptToPrompt ProximalCFG RecolourEditFriendly
+    RegionBasis RenderTrajectory ResumeTrajectory SDEditRepeat SDEditSigmas SampleCodes SampleEditFriendly
+    SampleExactInversion SaveDirections SaveTrained SelectDirections SplitPair Steer SteerFineTuned
+    SteerTrained TrackDirections TrainAsyrp TrainDeltaMapper TrainDiffusionCLIP TrainHeads TrainPada
+    TrainRectifier TrainRectifierEdit TransportDirections VaryNoise
+""".split()
+}
+"""Saved workflows name nodes by these: none may go, and a new one is written in here."""
 PICTURE = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 48, "batch_size": 1, "color": 0x336699}},
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "plain"}},
@@ -21,7 +39,9 @@ PICTURE = {
 def declared_ids() -> set[str]:
     """Every literal node_id in the sources of nodes/."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "nodes").rglob("*.py"))]
-    keywords = [word for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call) for word in node.keywords]
+    keywords = [
+        word for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call) for word in node.keywords
+    ]
     return {word.value.value for word in keywords if word.arg == "node_id" and isinstance(word.value, ast.Constant)}
 
 
@@ -38,8 +58,24 @@ def test_pack_is_imported(server):
 
 def test_every_declared_node_is_offered(pack):
     assert declared_ids(), "nodes/ declares no node"
-    assert set(pack) == declared_ids()
+    assert set(pack) == declared_ids() == NODE_IDS
     assert all(name.startswith("HSpace") for name in pack)
+
+
+def test_menus_are_the_folders_and_short():
+    """A person who reads a menu finds the file, and no menu holds more than a dozen nodes."""
+    menus: dict[str, int] = {}
+    for path in sorted((ROOT / "nodes").rglob("*.py")):
+        folder = "HSpace/" + path.parent.relative_to(ROOT / "nodes").as_posix()
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for word in getattr(call, "keywords", ()):
+                if isinstance(call, ast.Call) and word.arg == "category" and isinstance(word.value, ast.Constant):
+                    menu = word.value.value
+                    # What was trained has a menu of its own below that of all loaders.
+                    assert menu in (folder, f"{folder}/trained"), f"{path}: {menu}"
+                    menus[menu] = menus.get(menu, 0) + 1
+    assert sum(menus.values()) == len(declared_ids())
+    assert max(menus.values()) <= 12, menus
 
 
 def test_nodes_explain_themselves(server, pack):

@@ -1,60 +1,12 @@
-"""Inversion with prompts in a real ComfyUI: exact inversions, null text, negative-prompt inversion, proximal guidance, flow models."""
+"""Inversion with prompts in a real ComfyUI: exact inversions, null text, negative prompts, proximal guidance."""
 
 import re
 
 import numpy as np
 import pytest
 
-from .graphs import FACE, SCHEDULE, discover, face, node, refused, save
-from .test_pipeline import pictures
-
-CAPTION = 5  # output of Demo Face
-TARGET = "a smiling person with long red hair and glasses and blue eyes"
-
-
-def source(steps: int = 12, seed: int = 35, **options) -> dict[str, dict]:
-    """The text model, a face with its caption and another prompt, and its inversion."""
-    inputs = {"method": "fixed point", "iterations": 6, "cfg": 1.0, **options}
-    return {
-        "model": node("HSpaceLoadFaceTextModel"),
-        FACE: face(seed),
-        SCHEDULE: node("BasicScheduler", model=["model", 0], scheduler="karras", steps=steps, denoise=0.6),
-        "positive": node("CLIPTextEncode", clip=["model", 1], text=[FACE, CAPTION]),
-        "empty": node("CLIPTextEncode", clip=["model", 1], text=""),
-        "target": node("CLIPTextEncode", clip=["model", 1], text=TARGET),
-        "invert": node(
-            "HSpaceInvertImage", model=["model", 0], image=[FACE, 0], sigmas=[SCHEDULE, 0], vae=["model", 2], positive=["positive", 0],
-            negative=["empty", 0], **inputs,
-        ),
-        "source": save([FACE, 0]),
-    }  # fmt: skip
-
-
-def sampled(
-    name: str, positive="positive", negative="empty", cfg: float = 3.0, model="model", resume: str | None = None
-) -> dict[str, dict]:
-    """SamplerCustomAdvanced from the noisiest state: the stock Euler sampler, or one of the pack's."""
-    sampler, sigmas = ([resume, 0], [resume, 1]) if resume else (["euler", 0], [SCHEDULE, 0])
-    return {
-        "euler": node("KSamplerSelect", sampler_name="euler"),
-        "no noise": node("DisableNoise"),
-        f"guider {name}": node("CFGGuider", model=[model, 0], positive=[positive, 0], negative=[negative, 0], cfg=cfg),
-        f"sample {name}": node(
-            "SamplerCustomAdvanced", noise=["no noise", 0], guider=[f"guider {name}", 0], sampler=sampler, sigmas=sigmas,
-            latent_image=["invert", 1],
-        ),
-        f"decode {name}": node("VAEDecode", samples=[f"sample {name}", 0], vae=["model", 2]),
-        f"keep {name}": save([f"decode {name}", 0], name.replace(" ", "_")),
-    }  # fmt: skip
-
-
-def shown(server, result, name: str) -> np.ndarray:
-    return np.stack(pictures(server, result, name)).astype(float)
-
-
-def error(a: np.ndarray, b: np.ndarray) -> float:
-    """PSNR in dB."""
-    return 10 * np.log10(255**2 / max(float(np.square(a - b).mean()), 1e-9))
+from .graphs import FACE, SCHEDULE, node, refused, render, save
+from .text_inversion_graphs import error, sampled, shown, source
 
 
 @pytest.mark.parametrize("method", ["edict", "bdia"])
@@ -62,8 +14,15 @@ def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(serve
     prompt = source(method=method, cfg=3.0, steps=20)
     prompt[FACE]["inputs"]["count"] = 2
     prompt["positive"]["inputs"]["text"] = "a person"
-    prompt |= {"resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0]), "psnr": node("PreviewAny", source=["invert", 3])}
-    prompt |= {**sampled("back", resume="resume"), **sampled("edit", positive="target", resume="resume"), **sampled("plain")}
+    prompt |= {
+        "resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0]),
+        "psnr": node("PreviewAny", source=["invert", 3]),
+    }
+    prompt |= {
+        **sampled("back", resume="resume"),
+        **sampled("edit", positive="target", resume="resume"),
+        **sampled("plain"),
+    }
     prompt |= {
         "rescaled": node("RescaleCFG", model=["model", 0], multiplier=1.0),
         **sampled("patched", positive="target", model="rescaled", resume="resume"),
@@ -83,19 +42,25 @@ def test_exact_trajectories_do_not_come_back_another_way(server):
     prompt = source(method="edict", steps=4)
     for name, wrong in {
         "resume": node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=False, eta=0.0),
-        "render": node(
-            "HSpaceRenderTrajectory", model=["model", 0], trajectory=["invert", 0], asymmetric=False, vae=["model", 2], protect=0.0
-        ),
+        "render": render("model", vae=["model", 2]),
     }.items():
         graph = {**prompt, name: wrong}
         graph |= sampled("x", resume=name) if name == "resume" else {"keep": save(["render", 0])}
         refused(server, graph, "edict", "Sample Exact Inversion")
-    prompt = source(steps=4) | {"resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0]), **sampled("x", resume="resume")}
+    prompt = source(steps=4) | {
+        "resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0]),
+        **sampled("x", resume="resume"),
+    }
     refused(server, prompt, "fixed point", "no exact way back")
 
 
 def test_a_gamma_that_grows_too_far(server):
-    refused(server, {**source(method="bdia", gamma=0.95, steps=120), "end": save(["invert", 2])}, "1/gamma a step", "set it to 1")
+    refused(
+        server,
+        {**source(method="bdia", gamma=0.95, steps=120), "end": save(["invert", 2])},
+        "1/gamma a step",
+        "set it to 1",
+    )
 
 
 def null_text(**options) -> dict[str, dict]:
@@ -108,17 +73,32 @@ def null_text(**options) -> dict[str, dict]:
 
 
 def test_null_text_in_stock_samplers(server):
-    """The scheduled negative works in SamplerCustomAdvanced and in KSamplerAdvanced, and carries over to another prompt."""
+    """The scheduled negative works in SamplerCustomAdvanced and in KSamplerAdvanced, and carries over to another
+    prompt."""
     prompt = {**source(), **null_text(cfg=5.0)}
     prompt |= {
-        **sampled("plain", cfg=5.0), **sampled("null", negative="null", cfg=5.0),
+        **sampled("plain", cfg=5.0),
+        **sampled("null", negative="null", cfg=5.0),
         **sampled("edit", positive="target", negative="null", cfg=5.0),
         "stock": node(
-            "KSamplerAdvanced", model=["model", 0], positive=["positive", 0], negative=["null", 0], latent_image=["invert", 1], add_noise="disable",
-            noise_seed=0, steps=20, cfg=5.0, sampler_name="euler", scheduler="karras", start_at_step=8, end_at_step=99, return_with_leftover_noise="disable",
+            "KSamplerAdvanced",
+            model=["model", 0],
+            positive=["positive", 0],
+            negative=["null", 0],
+            latent_image=["invert", 1],
+            add_noise="disable",
+            noise_seed=0,
+            steps=20,
+            cfg=5.0,
+            sampler_name="euler",
+            scheduler="karras",
+            start_at_step=8,
+            end_at_step=99,
+            return_with_leftover_noise="disable",
         ),
-        "decode stock": node("VAEDecode", samples=["stock", 0], vae=["model", 2]), "keep stock": save(["decode stock", 0]),
-    }  # fmt: skip
+        "decode stock": node("VAEDecode", samples=["stock", 0], vae=["model", 2]),
+        "keep stock": save(["decode stock", 0]),
+    }
     result = server.queue(prompt, timeout=900)
     original, plain, null, edit, stock = (
         shown(server, result, name) for name in ("source", "keep plain", "keep null", "keep edit", "keep stock")
@@ -149,7 +129,7 @@ def test_null_text_on_other_networks(server, network, dtype):
         "control": node("HSpaceTestControl", conditioning=["model", 1], strength=0.3),
     }
     positive = ["control", 0] if network == "sd15" else ["model", 1]
-    prompt["invert"]["inputs"] |= {"image": ["picture", 0], "vae": ["vae", 0], "positive": positive, "negative": ["model", 2]}
+    prompt["invert"]["inputs"] |= {"image": ["picture", 0], "vae": ["vae", 0], "positive": positive}
     prompt["null"]["inputs"] |= {"positive": positive, "negative": ["model", 2]}
     prompt["guider null"]["inputs"] |= {"positive": positive}
     prompt["decode null"]["inputs"]["vae"] = ["vae", 0]
@@ -165,8 +145,14 @@ def test_what_null_text_refuses(server):
     several = {**base, **null_text(), "both": both}
     several["null"]["inputs"]["negative"] = ["both", 0]
     refused(server, several, "one prompt for all steps")
-    part = {**base, **null_text(), "part": node("ConditioningSetTimestepRange", conditioning=["empty", 0], start=0.0, end=0.5)}
+    part = {
+        **base,
+        **null_text(),
+        "part": node("ConditioningSetTimestepRange", conditioning=["empty", 0], start=0.0, end=0.5),
+    }
     part["null"]["inputs"]["negative"] = ["part", 0]
+    refused(server, part, "'negative' holds for a part of the steps", "ConditioningSetTimestepRange", "a plain prompt")
+    part["part"]["inputs"]["end"] = 1.0  # it holds for all steps, but each step gets an embedding of its own
     refused(server, part, "one prompt for all steps", "timestep range")
     changed = {**base, **null_text(), "rescale": node("RescaleCFG", model=["model", 0], multiplier=0.7)}
     changed["null"]["inputs"]["model"] = ["rescale", 0]
@@ -183,11 +169,11 @@ def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server
     for name, quantile, path in (("zero", 0.0, False), ("most", 0.97, False), ("guided", 0.97, True)):
         links = {"trajectory": ["invert", 0], "sigma_guide": 99.0} if path else {}
         prompt |= {
-            f"proximal {name}": node("HSpaceProximalCFG", model=["model", 0], mode="l0", quantile=quantile, **links),
+            f"proximal {name}": node("HSpaceProximalCFG", model=["model", 0], mode="hard", quantile=quantile, **links),
             **sampled(name, positive="target", negative="positive", model=f"proximal {name}"),
         }
     prompt |= sampled("edit", positive="target", negative="positive")
-    prompt |= {"proximal one": node("HSpaceProximalCFG", model=["model", 0], mode="l1", quantile=1.0)}
+    prompt |= {"proximal one": node("HSpaceProximalCFG", model=["model", 0], mode="soft", quantile=1.0)}
     prompt |= sampled("one", positive="target", negative="positive", model="proximal one")
     result = server.queue(prompt, timeout=600)
     names = ("source", *(f"keep {n}" for n in ("plain", "npi", "zero", "most", "guided", "edit", "one")))
@@ -200,12 +186,13 @@ def test_negative_prompt_inversion_and_proximal_guidance_hold_the_picture(server
 
 
 def test_proximal_guidance_changes_its_share_of_the_entries_and_no_other(server):
-    """In a single step the network sees one state with and without it: each entry is the edit's, or as with equal prompts."""
+    """In a single step the network sees one state with and without it: each entry is the edit's, or as with equal
+    prompts."""
     prompt = {**source(method="ddim B", steps=1), **sampled("npi", negative="positive")}
     prompt[SCHEDULE]["inputs"] |= {"scheduler": "simple", "denoise": 0.4}
     prompt |= {
         **sampled("edit", positive="target", negative="positive"),
-        "proximal": node("HSpaceProximalCFG", model=["model", 0], mode="l0", quantile=0.7),
+        "proximal": node("HSpaceProximalCFG", model=["model", 0], mode="hard", quantile=0.7),
         **sampled("some", positive="target", negative="positive", model="proximal"),
     }
     result = server.queue(prompt, timeout=600)
@@ -213,77 +200,3 @@ def test_proximal_guidance_changes_its_share_of_the_entries_and_no_other(server)
     moved = np.abs(some - npi) > 1
     assert 0.1 < moved.mean() < 0.301 < (np.abs(edit - npi) > 1).mean() - 0.2
     assert np.abs(some - edit)[moved].max() <= 1
-
-
-def flux(**options) -> dict[str, dict]:
-    inputs = {"method": "fixed point", "iterations": 10, "cfg": 1.0, **options}
-    return {
-        "model": node("HSpaceTestDiT"),
-        "vae": node("HSpaceTestVAE", network="wide"),
-        "picture": node("HSpaceTestPicture", case="noise", width=96, height=64),
-        SCHEDULE: node("BasicScheduler", model=["model", 0], scheduler="simple", steps=16, denoise=1.0),
-        "invert": node(
-            "HSpaceInvertImage",
-            model=["model", 0],
-            image=["picture", 0],
-            sigmas=[SCHEDULE, 0],
-            vae=["vae", 0],
-            positive=["model", 1],
-            **inputs,
-        ),
-        "psnr": node("PreviewAny", source=["invert", 3]),
-        "keep": save(["invert", 2]),
-    }
-
-
-@pytest.mark.parametrize("method", ["fixed point", "ddim B", "ddim A", "edict", "bdia"])
-def test_flow_models_are_inverted_up_to_sigma_one_and_resumed(server, method):
-    """The schedule begins at 1, where the host divides by 1 - sigma and multiplies latents by 0."""
-    prompt, exact = flux(method=method), method in ("edict", "bdia")
-    prompt[SCHEDULE]["inputs"]["steps"] = 60 if method == "fixed point" else 16  # the random network is stiff
-    prompt |= {
-        "resume": node("HSpaceSampleExactInversion", trajectory=["invert", 0])
-        if exact
-        else node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=False, eta=0.0),
-        "guider": node("BasicGuider", model=["model", 0], conditioning=["model", 1]),
-        "no noise": node("DisableNoise"),
-        "sample": node(
-            "SamplerCustomAdvanced",
-            noise=["no noise", 0],
-            guider=["guider", 0],
-            sampler=["resume", 0],
-            sigmas=["resume", 1],
-            latent_image=["invert", 1],
-        ),
-        "decode": node("VAEDecode", samples=["sample", 0], vae=["vae", 0]),
-        "resumed": save(["decode", 0]),
-    }
-    if not exact:
-        prompt["render"] = node(
-            "HSpaceRenderTrajectory", model=["model", 0], trajectory=["invert", 0], asymmetric=False, vae=["vae", 0], protect=0.0
-        )
-        prompt["rendered"] = save(["render", 0])
-    result = server.queue(prompt, timeout=300)
-    rebuilt, resumed = shown(server, result, "keep"), shown(server, result, "resumed")
-    (psnr,) = result.outputs["psnr"]["text"]
-    assert rebuilt.std() > 5 and float(psnr) > {"fixed point": 60, "edict": 80, "bdia": 80}.get(method, 10), psnr
-    assert np.abs(rebuilt - resumed).max() <= 1
-    if not exact:
-        assert np.abs(rebuilt - shown(server, result, "rendered")).max() <= 1
-
-
-def test_what_a_flow_model_has_not(server):
-    prompt = {**flux(), "discover": discover(None), "end": save(["discover", 1])}
-    refused(server, prompt, "bottleneck of a U-Net", "Flux")
-    prompt = {
-        **flux(),
-        "resume": node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=False, eta=0.5),
-        "model2": node("PreviewAny", source=["resume", 1]),
-    }
-    refused(server, prompt, "flow model does not know", "set it to 0")
-    links = {"positive": ["model", 1], "negative": ["model", 1]}
-    prompt = {
-        **flux(method="ddim B"),
-        "null": node("HSpaceNullTextOptimise", model=["model", 0], trajectory=["invert", 0], cfg=3.0, inner_steps=1, **links),
-    }
-    refused(server, {**prompt, "end": node("PreviewAny", source=["null", 1])}, "bottleneck of a U-Net")

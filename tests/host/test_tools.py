@@ -30,16 +30,26 @@ class Peer:
 
         self.socket, _ = self.listener.accept()
         head = self.socket.recv(4096)
-        key = next(line.split(b": ")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+        key = next(
+            line.split(b": ")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")
+        )
         accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
         # The first frame follows in the same packet as the handshake.
-        reply = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        reply = (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
         self.socket.sendall(reply + self.frame(0x1, b"hello"))
 
     @staticmethod
     def frame(opcode: int, payload: bytes, final: bool = True) -> bytes:
         size = len(payload)
-        length = bytes([size]) if size < 126 else b"\x7e" + struct.pack("!H", size) if size < 65536 else b"\x7f" + struct.pack("!Q", size)
+        length = (
+            bytes([size])
+            if size < 126
+            else b"\x7e" + struct.pack("!H", size)
+            if size < 65536
+            else b"\x7f" + struct.pack("!Q", size)
+        )
         return bytes([(0x80 if final else 0) | opcode]) + length + payload
 
     def send(self, data: bytes):

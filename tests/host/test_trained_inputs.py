@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from devtools.console import ROOT
 
-from .graphs import FACE, face, node, refused, render, save
-from .test_trained import apart, asyrp, cancelled, faces, rectifier, rectifier_edit, tuned
+from .graphs import FACE, cancelled, face, node, refused, render, save
+from .trained_graphs import apart, asyrp, faces, rectifier, rectifier_edit, tuned
 
 WEIGHTS = ROOT / "weights"
 
@@ -30,10 +30,12 @@ def test_clip_guides_training(server):
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ("apart", ("do not share a space", "clip-vit-large-patch14")), ("no projection", ("no text projection", "clip_l.safetensors")),
-        ("other text tower", ("clip must hold the text tower of CLIP ViT-L/14",)), ("other picture tower", ("hidden size 1280", "clip-vit-large-patch14")),
+        ("apart", ("do not share a space", "clip-vit-large-patch14")),
+        ("no projection", ("no text projection", "clip_l.safetensors")),
+        ("other text tower", ("clip must hold the text tower of CLIP ViT-L/14",)),
+        ("other picture tower", ("hidden size 1280", "clip-vit-large-patch14")),
     ],
-)  # fmt: skip
+)
 def test_towers_that_do_not_fit(server, case, words):
     prompt = {**faces(1, 4), "clip": node("HSpaceTestClip", case=case), "train": asyrp(batch=1)}
     prompt["embedder"] = node("HSpaceClipEmbedder", clip=["clip", 0], clip_vision=["clip", 1])
@@ -43,15 +45,15 @@ def test_towers_that_do_not_fit(server, case, words):
 @pytest.fixture
 def released(server):
     """Writes a file of the layout of released code into models/hspace."""
-    made = []
+    files = []
 
     def write(name: str, content: object):
-        made.append(server.process.models / "hspace" / name)
-        made[-1].parent.mkdir(exist_ok=True)
-        torch.save(content, made[-1])
+        files.append(server.process.models / "hspace" / name)
+        files[-1].parent.mkdir(exist_ok=True)
+        torch.save(content, files[-1])
 
     yield write
-    for file in made:
+    for file in files:
         file.unlink()
 
 
@@ -65,22 +67,34 @@ def test_released_asyrp_checkpoint(server, released):
     optimiser = {"state": {}, "param_groups": [{"lr": 0.5, "params": [0]}]}
     name = "smiling_LC_CelebA_HQ_t999_ninv40_ngen40_0.pth"
     released(name, {"0": block(), "optimizer": optimiser, "scheduler": {"step_size": 20}})
-    prompt = {**faces(1, 8), "load": node("HSpaceLoadAsyrp", model=["model", 0], checkpoint=name, index=1, sigma_edit=0.5, steps=8)}
+    prompt = {
+        **faces(1, 8),
+        "load": node("HSpaceLoadAsyrp", model=["model", 0], checkpoint=name, index=1, sigma_edit=0.5, steps=8),
+    }
     prompt |= {"label": node("PreviewAny", source=["load", 1])}
     prompt |= {"steer": node("HSpaceSteerTrained", model=["model", 0], trained=["load", 0], strength=1.0)}
     prompt |= {"shipped": node("HSpaceLoadTrained", file="hspace/smile.safetensors")}
     for name_of in ("model", "steer"):
-        prompt |= {f"render {name_of}": render(name_of, asymmetric=True), f"keep {name_of}": save([f"render {name_of}", 0])}
+        prompt |= {
+            f"render {name_of}": render(name_of, asymmetric=name_of != "model"),
+            f"keep {name_of}": save([f"render {name_of}", 0]),
+        }
     result = server.queue(prompt, timeout=300)
     assert result.outputs["label"]["text"] == ["smiling"] and apart(server, result, "model", "steer") > 0.3
     prompt["load"]["inputs"]["index"] = 2
     refused(server, prompt, "holds 1 edits", "got index 2")
     prompt["load"]["inputs"] |= {"index": 1, "model": ["unet", 0]}
-    refused(server, {**prompt, "unet": node("HSpaceTestUNet", network="sd15", dtype="fp32", seed=0)}, "belong to pixel models")
+    refused(
+        server,
+        {**prompt, "unet": node("HSpaceTestUNet", network="sd15", dtype="fp32", seed=0)},
+        "belong to pixel models",
+    )
     wide = "wide_LC_CelebA_HQ_t999_ninv40_ngen40_0.pth"
     released(wide, {"0": {k: torch.zeros([n * 2 if n == 160 else n for n in v.shape]) for k, v in block().items()}})
     other = {**faces(1, 8), "load": node("HSpaceLoadAsyrp", model=["model", 0], checkpoint=wide, index=1)}
-    refused(server, {**other, "label": node("PreviewAny", source=["load", 1])}, "320 channels", "h of this model has 160")
+    refused(
+        server, {**other, "label": node("PreviewAny", source=["load", 1])}, "320 channels", "h of this model has 160"
+    )
 
 
 def test_released_diffusionclip_checkpoint(server, released, tmp_path):
@@ -95,7 +109,12 @@ def test_released_diffusionclip_checkpoint(server, released, tmp_path):
     for name in ("model", "tuned", "whole"):
         inputs = {"seed": 3, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler": "karras", "denoise": 1.0}
         prompt[f"sample {name}"] = node(
-            "KSampler", model=[name, 0], positive=["model", 2], negative=["model", 2], latent_image=["latent", 0], **inputs
+            "KSampler",
+            model=[name, 0],
+            positive=["model", 2],
+            negative=["model", 2],
+            latent_image=["latent", 0],
+            **inputs,
         )
         prompt |= {f"decode {name}": node("VAEDecode", samples=[f"sample {name}", 0], vae=["model", 1])}
         prompt[f"keep {name}"] = save([f"decode {name}", 0])
@@ -108,7 +127,8 @@ def test_released_diffusionclip_checkpoint(server, released, tmp_path):
 
 
 def small_ddpm(folder: Path) -> dict[str, torch.Tensor]:
-    """A small network of the DDPM family with the names of celeba_hq.ckpt; made outside, where `core` can be imported."""
+    """A small network of the DDPM family with the names of celeba_hq.ckpt; made outside, where `core` can be
+    imported."""
     code = (
         "import sys, torch; from core.networks.ddpm import DDPMConfig, DDPMUNet; torch.manual_seed(0); "
         "torch.save(DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True))).state_dict(), sys.argv[1])"
@@ -137,7 +157,12 @@ def test_too_little_memory_is_said_before_training(server, kind):
         prompt["free"]["inputs"]["megabytes"] = 1
         server.queue({k: prompt[k] for k in (FACE, "free", "keep")}, timeout=60)
         name = {"asyrp": "train", "tuned": "train", "rectifier": "other", "rectifier edit": "train"}[kind]
-        prompt[name] = {"asyrp": asyrp, "tuned": tuned, "rectifier": lambda: rectifier(batch=1), "rectifier edit": rectifier_edit}[kind]()
+        prompt[name] = {
+            "asyrp": asyrp,
+            "tuned": tuned,
+            "rectifier": lambda: rectifier(batch=1),
+            "rectifier edit": rectifier_edit,
+        }[kind]()
         prompt["save"] = node("HSpaceSaveTrained", trained=[name, 0], name="never")
         refused(server, prompt, "training needs about", "lower the batch")
     finally:
@@ -164,7 +189,9 @@ def test_a_full_disk_while_saving_loses_nothing(server):
     assert not list(folder.glob("full disk*")) and not list(folder.glob(".*")), "a part of a file is left"
     result = server.queue(prompt, timeout=300)
     assert (folder / "full disk.safetensors").is_file()
-    assert not [data for kind, data in result.events if kind == "executed" and data.get("node") == "train"], "it was trained again"
+    assert not [data for kind, data in result.events if kind == "executed" and data.get("node") == "train"], (
+        "it was trained again"
+    )
 
 
 def test_rectifiers_that_do_not_fit(server, released, tmp_path):
@@ -174,7 +201,10 @@ def test_rectifiers_that_do_not_fit(server, released, tmp_path):
     prompt["other"] = node("HSpaceLoadPixelModel", checkpoint="small.pth")
     prompt["invert"]["inputs"]["model"] = ["other", 0]
     links = {"trajectory": ["invert", 0], "rectifier": ["rectifier", 0]}
-    prompt |= {"apply": node("HSpaceApplyRectifier", model=["other", 0], **links, strength=1.0), "render": render("apply")}
+    prompt |= {
+        "apply": node("HSpaceApplyRectifier", model=["other", 0], **links, strength=1.0),
+        "render": render("apply"),
+    }
     prompt["keep"] = save(["render", 0])
     refused(server, prompt, "this rectifier was trained on model", "connect that model")
     folder = server.process.models / "hspace_edits" / "rectifier"
@@ -193,7 +223,7 @@ def test_a_damaged_state_does_not_block_its_node(server):
     folder = server.process.models / "hspace_edits" / "training"
     train = {**faces(2), "train": asyrp(epochs=40, seed=77)}
     prompt = {**train, "report": node("PreviewAny", source=["train", 2])}
-    cancelled(server, prompt, 8)
+    cancelled(server, prompt, "train")
     (file,) = folder.glob("*.safetensors")
     file.write_bytes(b"")
     result = server.queue(prompt, timeout=300)

@@ -1,7 +1,6 @@
 """Training from the command line: one process, and two under torchrun that come to the same weights."""
 
-import subprocess
-import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,16 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from core.edit.delta_io import load_delta
-from core.edit.rectifier_io import load_rectifier, save_rectifier
-from core.edit.weights_io import load_weights
+from core.cli import train as cli
+from core.cli.train import main
 from core.faces.embedder import FaceEmbedder
-from core.networks.delta import new_delta
+from core.files.asyrp import load_asyrp
+from core.files.diffusionclip import load_weights
+from core.files.rectifier import load_rectifier, save_rectifier
+from core.networks.asyrp import new_asyrp
 from core.own_file import write_own
-from core.train.cli import main
 from core.train.clip import ClipEmbedder
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..tiny import run_two_processes
+
 pytest.importorskip("accelerate")
 
 
@@ -40,9 +41,19 @@ def files(small, tmp_path_factory) -> Path:
 
 def options(files: Path, method: str, out: str, **more) -> list[str]:
     found = {
-        "model": files / "model.pth", "pictures": files / "pictures", "embedder": files / "embedder.safetensors", "out": files / out,
-        "source": "face", "target": "smiling face", "size": 16, "grid": 6, "epochs": 2, "batch": 2, "lr": 0.01, **more,
-    }  # fmt: skip
+        "model": files / "model.pth",
+        "pictures": files / "pictures",
+        "embedder": files / "embedder.safetensors",
+        "out": files / out,
+        "source": "face",
+        "target": "smiling face",
+        "size": 16,
+        "grid": 6,
+        "epochs": 2,
+        "batch": 2,
+        "lr": 0.01,
+        **more,
+    }
     return [method, "--cpu", *(str(x) for k, v in found.items() for x in (f"--{k.replace('_', '-')}", v))]
 
 
@@ -50,8 +61,17 @@ def test_every_method_writes_its_file(files, capsys):
     main(options(files, "asyrp", "asyrp.safetensors"))
     main(options(files, "diffusionclip", "tuned.safetensors", steps=2, lr=1e-4, rank=2))
     main(options(files, "rectifier", "rectifier.safetensors", steps=4))
-    main(options(files, "rectifier-edit", "edit.safetensors", steps=4, rectifier=files / "rectifier.safetensors", sigma_edit=3.0))
-    assert load_delta(files / "asyrp.safetensors").label == "face > smiling face"
+    main(
+        options(
+            files,
+            "rectifier-edit",
+            "edit.safetensors",
+            steps=4,
+            rectifier=files / "rectifier.safetensors",
+            sigma_edit=3.0,
+        )
+    )
+    assert load_asyrp(files / "asyrp.safetensors").label == "face > smiling face"
     assert load_weights(files / "tuned.safetensors").thin
     first, second = load_rectifier(files / "rectifier.safetensors"), load_rectifier(files / "edit.safetensors")
     assert not first.edit and second.edit
@@ -60,23 +80,21 @@ def test_every_method_writes_its_file(files, capsys):
 
 def test_two_processes_come_to_the_weights_of_one(small, files):
     main(options(files, "asyrp", "one.safetensors", optimiser="sgd", epochs=1))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "core.train.cli"]
-    done = subprocess.run(
-        command + options(files, "asyrp", "two.safetensors", optimiser="sgd", epochs=1, batch=1),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (load_delta(files / f"{name}.safetensors") for name in ("one", "two"))
-    first = new_delta(small.net, 64, small.schedule.sigmas)
+    run_two_processes("core.cli.train", options(files, "asyrp", "two.safetensors", optimiser="sgd", epochs=1, batch=1))
+    one, two = (load_asyrp(files / f"{name}.safetensors") for name in ("one", "two"))
+    first = new_asyrp(small.net, 64, small.schedule.sigmas)
 
     def apart(a, b) -> float:
-        return sum(float((v - b.delta.state_dict()[k]).square().sum()) for k, v in a.state_dict().items() if k.startswith("block")) ** 0.5
+        return (
+            sum(
+                float((v - b.shift.state_dict()[k]).square().sum())
+                for k, v in a.state_dict().items()
+                if k.startswith("block")
+            )
+            ** 0.5
+        )
 
-    assert apart(two.delta, one) < 0.02 * apart(first, one)
+    assert apart(two.shift, one) < 0.02 * apart(first, one)
 
 
 def test_what_is_missing_is_said(files, tmp_path):
@@ -113,7 +131,12 @@ def test_a_clip_folder_is_an_embedder(tmp_path):
     torch.manual_seed(6)
     model = transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=seen, projection_dim=16))
     model.save_pretrained(tmp_path)
-    letters = ["<|startoftext|>", "<|endoftext|>", *"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz")]
+    letters = [
+        "<|startoftext|>",
+        "<|endoftext|>",
+        *"abcdefghijklmnopqrstuvwxyz",
+        *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz"),
+    ]
     (tmp_path / "vocab.json").write_text(str({c: i for i, c in enumerate(letters)}).replace("'", '"'))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     transformers.CLIPTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt")).save_pretrained(tmp_path)
@@ -145,3 +168,25 @@ def test_an_edit_starts_from_a_rectifier_that_rebuilds(files, tmp_path):
     save_rectifier(tmp_path / "other.safetensors", replace(load_rectifier(plain), fingerprint="0" * 12))
     with pytest.raises(ValueError, match="was trained on model"):
         main(options(files, "rectifier-edit", "never.safetensors", steps=2, rectifier=tmp_path / "other.safetensors"))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(files, monkeypatch):
+    (files / "taken").write_bytes(b"")
+
+    def never(*_, **__):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(cli, "load_denoiser", never)
+    with pytest.raises(SystemExit, match="cannot write into"):
+        main(options(files, "asyrp", "taken/asyrp.safetensors"))
+
+
+def test_a_result_that_cannot_be_written_at_the_end_is_put_aside(files, tmp_path, monkeypatch, capsys):
+    (files / "taken").write_bytes(b"")
+    monkeypatch.setattr(cli, "check_writable", lambda _: None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    main(options(files, "asyrp", "taken/asyrp.safetensors", save_every=0))
+    (aside,) = tmp_path.rglob("asyrp.safetensors")
+    main(options(files, "asyrp", "asyrp.safetensors"))
+    assert aside.read_bytes() == (files / "asyrp.safetensors").read_bytes()
+    assert f"It is {aside} for now" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import torch
 from scipy.sparse.linalg import svds
 from torch.func import jacrev
 
-from core.denoiser import Bottleneck
+from core.denoiser import Bottleneck, NotFinite
 from core.discover.jacobian import DecoderJacobian
 from core.discover.precision import Widened
 from core.networks.ddpm import DDPMConfig, DDPMUNet
@@ -117,7 +117,8 @@ def test_trainable_weights_leave_no_graph_on_the_results(device):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_networks_are_differentiated_in_float32(device, dtype):
-    """Against a float32 network with the same rounded weights, which is handed the same rounded skips and step embedding."""
+    """Against a float32 network with the same rounded weights, which is handed the same rounded skips and step
+    embedding."""
     half, x = tiny(device, dtype), state(device, dtype)
     skips, embeddings = {}, []
 
@@ -126,12 +127,16 @@ def test_half_precision_networks_are_differentiated_in_float32(device, dtype):
         return h, skip
 
     half.net.temb.dense[1].register_forward_hook(lambda module, inputs, out: embeddings.append(out))
-    half.net.split(x / x.new_tensor(2).sqrt(), half.schedule.t(x.new_ones(1)).round(), tap=record)[1](split(device, dtype).h)
+    half.net.split(x / x.new_tensor(2).sqrt(), half.schedule.t(x.new_ones(1)).round(), tap=record)[1](
+        split(device, dtype).h
+    )
     wide = tiny(device, torch.float32)
     wide.net.load_state_dict({name: value.float() for name, value in half.net.state_dict().items()})
     wide.net.temb.dense[1].register_forward_hook(lambda module, inputs, out: embeddings[0].float())
     x32, t = x.float(), wide.schedule.t(x.new_ones(1)).round()
-    decode_net = wide.net.split(x32, t, tap=lambda layer, h, skip: (h, None if skip is None else skips[layer].float()))[1]
+    decode_net = wide.net.split(x32, t, tap=lambda layer, h, skip: (h, None if skip is None else skips[layer].float()))[
+        1
+    ]
 
     J = DecoderJacobian(half.split(x, x.new_ones(1)))
     exact = DecoderJacobian(Bottleneck(J.h0, lambda h: x32 / 2 - decode_net(h) / 2**0.5, "middle"))
@@ -139,7 +144,9 @@ def test_half_precision_networks_are_differentiated_in_float32(device, dtype):
     assert J.y0.dtype == torch.float32
     for got, expected in ((J.jvp(v), exact.jvp(v)), (J.vjp(u), exact.vjp(u))):
         assert got.dtype == torch.float32
-        assert float((got - expected).norm() / expected.norm()) < 1e-5  # products in half precision would be off by 1e-3 to 1e-2
+        assert (
+            float((got - expected).norm() / expected.norm()) < 1e-5
+        )  # products in half precision would be off by 1e-3 to 1e-2
 
 
 def test_half_precision_is_exactly_float32_arithmetic_on_the_rounded_numbers(device):
@@ -210,14 +217,17 @@ def failing_above(bottleneck: Bottleneck, batch: int, error: Exception, seen: li
     return replace(bottleneck, decode=lambda h: bottleneck.decode(Limited.apply(h)))
 
 
-ERRORS = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+]
 
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("direction", ["jvp", "vjp"])
-def test_out_of_memory_halves_the_chunk_once(device, direction, error):
+def test_out_of_memory_halves_the_chunk(device, direction, error):
     bottleneck, seen = split(device), []
-    J, plain = DecoderJacobian(failing_above(bottleneck, 4, error, seen), chunk=8), DecoderJacobian(bottleneck)
+    J, plain = DecoderJacobian(failing_above(bottleneck, 4, error, seen), 8), DecoderJacobian(bottleneck)
     v = rows(8, J.shape[direction == "jvp"], device)
     torch.testing.assert_close(getattr(J, direction)(v), getattr(plain, direction)(v), rtol=1e-12, atol=1e-12)
     assert seen == [8, 4, 4] and J.chunk == 4
@@ -225,19 +235,23 @@ def test_out_of_memory_halves_the_chunk_once(device, direction, error):
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_out_of_memory_again_is_an_error_with_the_remedy(device, error):
-    seen = []
-    J = DecoderJacobian(failing_above(split(device), 1, error, seen), chunk=16)
-    with pytest.raises(RuntimeError, match=r"out of memory with 3 Jacobian vectors.*smaller picture"):
-        J.jvp(rows(6, J.shape[1], device))  # the block is 6 although the chunk could be 16: its half is what counts
-    assert seen == [6, 3]
+def test_out_of_memory_halves_as_often_as_needed_and_is_an_error_with_a_single_vector(device, error):
+    bottleneck, seen = split(device), []
+    J, plain = DecoderJacobian(failing_above(bottleneck, 1, error, seen), 16), DecoderJacobian(bottleneck)
+    v = rows(6, J.shape[1], device)
+    torch.testing.assert_close(J.jvp(v), plain.jvp(v), rtol=1e-12, atol=1e-12)
+    # The block is 6 although the chunk could be 16: its half is what counts.
+    assert seen == [6, 3, 1, 1, 1, 1, 1, 1] and J.chunk == 1
+    J = DecoderJacobian(failing_above(bottleneck, 0, error, seen), 4)
+    with pytest.raises(RuntimeError, match=r"out of memory with 1 Jacobian vector .*smaller picture"):
+        J.jvp(v)
 
 
 def test_other_errors_pass_through_and_missing_derivatives_are_explained(device):
-    J = DecoderJacobian(failing_above(split(device), 1, RuntimeError("boom"), []))
+    J = DecoderJacobian(failing_above(split(device), 1, RuntimeError("boom"), []), 2)
     with pytest.raises(RuntimeError, match=r"^boom$"):
         J.jvp(rows(2, J.shape[1], device))
-    J = DecoderJacobian(failing_above(split(device), 1, NotImplementedError("derivative for aten::flash"), []))
+    J = DecoderJacobian(failing_above(split(device), 1, NotImplementedError("derivative for aten::flash"), []), 2)
     with pytest.raises(RuntimeError, match=r"no derivative.*aten::flash.*unquantised"):
         J.jvp(rows(2, J.shape[1], device))
 
@@ -263,8 +277,13 @@ def test_check_refuses_a_jacobian_that_cannot_be_used(device):
     constant = DecoderJacobian(replace(bottleneck, decode=lambda h: bottleneck.decode(bottleneck.h) + 0 * h.sum()))
     with pytest.raises(RuntimeError, match=r"does not depend on h.*bypass"):
         constant.check()
-    with pytest.raises(RuntimeError, match=r"not finite.*float32"):
-        DecoderJacobian(replace(bottleneck, decode=lambda h: bottleneck.decode(h) * float("nan"))).check()
+    with pytest.raises(NotFinite, match=r"network gives NaN.*fp32"):
+        DecoderJacobian(replace(bottleneck, decode=lambda h: bottleneck.decode(h) * float("nan")))
+    steep = DecoderJacobian(
+        replace(bottleneck, decode=lambda h: bottleneck.decode(h) + (h - bottleneck.h).abs().sqrt().sum())
+    )
+    with pytest.raises(NotFinite, match=r"Jacobian is not finite.*fp32"):
+        steep.check()
 
     class Wrong(torch.autograd.Function):
         generate_vmap_rule = True

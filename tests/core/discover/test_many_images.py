@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from core.directions import Directions
 from core.discover.average import average
 from core.discover.find import discover, krylov_basis
+from core.discover.krylov import SolverSettings
 from core.discover.match import match
 from core.discover.track import track
 from core.discover.transport import transport
@@ -62,7 +63,11 @@ def test_the_mean_does_not_depend_on_order_and_sign(how):
     assert float((one * two).sum(1).abs().min()) > 1 - 1e-5
     # Nearer to the truth than the single images are.
     truth = (one.double() @ centre.double().T).abs().diagonal()
-    assert float(truth.min()) > float(torch.stack([(s.vectors[0].flatten(1) @ centre.T).abs().diagonal() for s in sets]).mean()) > 0.9
+    assert (
+        float(truth.min())
+        > float(torch.stack([(s.vectors[0].flatten(1) @ centre.T).abs().diagonal() for s in sets]).mean())
+        > 0.9
+    )
     assert agreement.shape == (12, 3) and float(agreement.min()) > 0.9
     torch.testing.assert_close(mean.gain[0], gain, rtol=0.05, atol=0)
 
@@ -96,7 +101,8 @@ def test_what_cannot_be_averaged():
         average([directions(rows), directions(rows, fingerprint="f" * 12)])
 
 
-# --- with a network ------------------------------------------------------------------------------------------------------------
+# --- with a network
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +129,9 @@ def test_steps_are_followed_with_one_sign_and_fewer_products(model, path, mask):
     print("products", report["products"], "from scratch", cold["products"])
     assert sum(report["products"]) <= sum(cold["products"])
     for i, step in enumerate([1, 2, 3, 4]):
-        alone, _ = discover(model, path.image(0).states[step], float(path.sigmas[step]), mask, k=2, mode="none", tol=1e-3, iterations=40)
+        alone, _ = discover(
+            model, path.image(0).states[step], float(path.sigmas[step]), mask, k=2, mode="none", tol=1e-3, iterations=40
+        )
         assert float((v[i] @ alone.vectors[0].flatten(1).T).abs().amax(1).min()) > 0.99
 
 
@@ -139,13 +147,13 @@ def test_no_steps_is_refused(model, path, mask):
 
 def test_a_direction_carried_to_another_image(model, path, mask):
     mine, _ = discover(model, path.image(0).states[2], float(path.sigmas[2]), mask, k=2)
-    basis = krylov_basis(model, path.image(1).states[2], float(path.sigmas[2]), mask, k=2)
+    basis = krylov_basis(model, path.image(1).states[2], float(path.sigmas[2]), mask, SolverSettings(k=2))
     moved, kept = transport(mine, basis)
     v = moved.vectors[0].flatten(1).double()
     torch.testing.assert_close(v.norm(dim=1), torch.ones(2, dtype=torch.float64))
     assert ((kept > 0) & (kept <= 1 + 1e-9)).all()
     # Back on its own image nothing changes: the directions lie in that basis.
-    own = krylov_basis(model, path.image(0).states[2], float(path.sigmas[2]), mask, k=2)
+    own = krylov_basis(model, path.image(0).states[2], float(path.sigmas[2]), mask, SolverSettings(k=2))
     back, whole = transport(mine, own)
     assert float(whole.min()) > 1 - 1e-5
     torch.testing.assert_close(back.vectors, mine.vectors, rtol=0, atol=1e-5)

@@ -1,4 +1,5 @@
-"""Region modes against the dense Jacobian in float64, what each promises, and discovery in one call with what it refuses."""
+"""Region modes against the dense Jacobian in float64, what each promises, and discovery in one call with what it
+refuses."""
 
 from dataclasses import replace
 
@@ -10,11 +11,11 @@ from torch.func import jacrev
 
 from core.discover.find import discover, krylov_basis, region_result, true_response
 from core.discover.jacobian import DecoderJacobian
-from core.discover.krylov import block_krylov, pencil
+from core.discover.krylov import SolverSettings, block_krylov, pencil
 from core.discover.mask import output_weights
+from core.discover.payload import basis_from_payload, basis_to_payload
 from core.discover.region import MODES, region_directions
 from core.networks.vp import VPDenoiser
-from core.payload import basis_from_payload, basis_to_payload
 
 K, RANK, TAU = 4, 6, 0.01
 
@@ -45,7 +46,7 @@ def dense(model, x):
 @pytest.fixture(scope="module")
 def basis(model, x, dense, weights):
     linear = replace(model.split(x, x.new_ones(1)), decode=lambda h: (h.flatten(1) @ dense.T).view(-1, 3, 16, 16))
-    return block_krylov(DecoderJacobian(linear), weights, K, size=2 * RANK + K, outside_k=K)
+    return block_krylov(DecoderJacobian(linear), weights, SolverSettings(k=K, size=2 * RANK + K, outside_k=K))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,8 @@ def test_constrained_gains_at_least_what_post_keeps(found, dense, weights):
     """Both lie in the same constrained space; ``constrained`` is the optimum there, ``post`` is whatever is left."""
     best, kept = found["constrained"], found["post"]
     assert float(best.gain[0]) >= float(kept.gain.max()) * (1 - 1e-10)
-    # The directions of ``post`` are no longer orthogonal; an orthogonal set of their span gains no more than the optimum.
+    # The directions of ``post`` are no longer orthogonal; an orthogonal set of their span gains no more than the
+    # optimum.
     span = torch.linalg.qr(kept.vectors.T)[0].T
     gain = ((span @ dense.T).square() @ weights).sum()
     assert float(gain) <= float(best.gain.square().sum()) * (1 + 1e-10)
@@ -136,7 +138,9 @@ def test_single_removes_the_matching_outside_direction(found, basis):
 
 def test_rank_zero_is_none(basis, found):
     for mode in ("constrained", "post"):
-        assert torch.allclose(region_directions(basis, K, mode, rank=0).gain, region_directions(basis, K, "none").gain, rtol=1e-3)
+        assert torch.allclose(
+            region_directions(basis, K, mode, rank=0).gain, region_directions(basis, K, "none").gain, rtol=1e-3
+        )
 
 
 def test_another_mask_on_the_same_basis(basis, dense, device):
@@ -150,24 +154,33 @@ def test_another_mask_on_the_same_basis(basis, dense, device):
 @pytest.mark.parametrize(
     "bad, says",
     [
-        ({"mode": "magic"}, "mode must be one of"), ({"tau": 0}, "tau must be above 0"), ({"tau": -1.0}, "tau must be above 0"),
-        ({"k": 0}, "k must lie in"), ({"k": 10_000}, "k must lie in"), ({"mode": "constrained", "rank": 10_000}, "rank must lie in"),
+        ({"mode": "magic"}, "mode must be one of"),
+        ({"tau": 0}, "tau must be above 0"),
+        ({"tau": -1.0}, "tau must be above 0"),
+        ({"k": 0}, "k must lie in"),
+        ({"k": 10_000}, "k must lie in"),
+        ({"mode": "constrained", "rank": 10_000}, "rank must lie in"),
         ({"mode": "post", "rank": -1}, "rank must lie in"),
     ],
-)  # fmt: skip
+)
 def test_refused_out_of_range(basis, bad, says):
     with pytest.raises(ValueError, match=says):
         region_directions(basis, **bad)
 
 
-# --- discovery in one call ---------------------------------------------------------------------------------------------------
+# --- discovery in one call
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_discover_reports_what_it_spent_and_found(model, x, mask, mode):
     directions, report = discover(model, x, 1.0, mask, mode=mode, k=2, rank=3)
     assert directions.vectors.shape[:2] == (1, 2) and torch.isfinite(directions.vectors).all()
-    assert directions.method.startswith(mode) and directions.layer == "middle" and directions.fingerprint == model.fingerprint
+    assert (
+        directions.method.startswith(mode)
+        and directions.layer == "middle"
+        and directions.fingerprint == model.fingerprint
+    )
     assert report["products"] > 0 and f"{report['products']} Jacobian products" in report["text"]
     gain, leak = true_response(model, x, directions)
     torch.testing.assert_close(gain, directions.gain[0], rtol=1e-4, atol=1e-6)
@@ -180,7 +193,7 @@ def test_the_same_seed_gives_the_same_directions(model, x, mask):
 
 
 def test_the_basis_serves_every_mode_without_the_network(model, x, mask):
-    basis = krylov_basis(model, x, 1.0, mask, k=2, size=10)
+    basis = krylov_basis(model, x, 1.0, mask, SolverSettings(k=2, size=10))
     before = basis.products
     for mode in MODES:
         assert len(region_result(basis, mode=mode, k=2, rank=3)) == 2
@@ -197,16 +210,26 @@ def test_a_full_mask_is_allowed_and_says_what_it_means(model, x, given_mask):
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({"k": 0}, "k must lie in 1..64"), ({"k": 65}, "k must lie in 1..64"), ({"mode": "magic"}, "mode must be one of"),
-        ({"rank": -1}, "rank must be 0 or more"), ({"tau": 0.0}, "tau must be above 0"), ({"tau": float("nan")}, "tau must be above 0"),
-        ({"iterations": 0}, "iterations must be at least 1"), ({"solver": "magic"}, "solver must be one of"),
-        ({"layer": "nowhere"}, "no layer 'nowhere'"), ({"sigma": 0.0}, "sigma must be above 0"),
-        ({"sigma": float("inf")}, "sigma must be above 0"), ({"mask": torch.zeros(16, 16)}, "mask is empty"),
-        ({"mask": torch.ones(16, 32)}, "aspect"), ({"mask": torch.full((16, 16), float("nan"))}, "without NaN"),
-        ({"mask": torch.full((16, 16), 2.0)}, "0..1"), ({"mask": torch.ones(2, 16, 16)}, "one picture"),
-        ({"x": torch.zeros(2, 3, 16, 16)}, "one state"), ({"x": torch.full((1, 3, 16, 16), float("nan"))}, "NaN"),
+        ({"k": 0}, "k must lie in 1..64"),
+        ({"k": 65}, "k must lie in 1..64"),
+        ({"mode": "magic"}, "mode must be one of"),
+        ({"rank": -1}, "rank must be 0 or more"),
+        ({"tau": 0.0}, "tau must be above 0"),
+        ({"tau": float("nan")}, "tau must be above 0"),
+        ({"iterations": 0}, "iterations must be at least 1"),
+        ({"solver": "magic"}, "solver must be one of"),
+        ({"layer": "nowhere"}, "no layer 'nowhere'"),
+        ({"sigma": 0.0}, "sigma must be above 0"),
+        ({"sigma": float("inf")}, "sigma must be above 0"),
+        ({"mask": torch.zeros(16, 16)}, "mask is empty"),
+        ({"mask": torch.ones(16, 32)}, "aspect"),
+        ({"mask": torch.full((16, 16), float("nan"))}, "without NaN"),
+        ({"mask": torch.full((16, 16), 2.0)}, "0..1"),
+        ({"mask": torch.ones(2, 16, 16)}, "one picture"),
+        ({"x": torch.zeros(2, 3, 16, 16)}, "one state"),
+        ({"x": torch.full((1, 3, 16, 16), float("nan"))}, "NaN"),
     ],
-)  # fmt: skip
+)
 def test_discover_refuses_bad_input(model, x, mask, change, says):
     call = {"x": x, "sigma": 1.0, "mask": mask, "k": 2, **change}
     call["x"] = call["x"].to(x)
@@ -232,7 +255,8 @@ def test_a_model_that_answers_differently_each_time_is_caught(model, x, mask):
         discover(Noisy(), x, 1.0, mask, k=2)
 
 
-# --- masks ---------------------------------------------------------------------------------------------------------------------
+# --- masks
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -259,12 +283,14 @@ def test_only_the_images_aspect_is_accepted(h, w):
 def test_directions_serve_the_same_weights_with_patches_on_top(model, x, mask):
     directions, _ = discover(model, x, 1.0, mask, k=1)
     directions.check_model(f"{model.fingerprint}+12345678", model.layers)
-    patched = krylov_basis(VPDenoiser(model.net, model.schedule, "v", f"{model.fingerprint}+12345678"), x, 1.0, mask, k=1)
+    patched = krylov_basis(
+        VPDenoiser(model.net, model.schedule, "v", f"{model.fingerprint}+12345678"), x, 1.0, mask, SolverSettings(k=1)
+    )
     assert region_result(patched, k=1).fingerprint == model.fingerprint
 
 
 def test_a_basis_travels_as_a_plain_dict(model, x, mask):
-    basis = krylov_basis(model, x, 1.0, mask, k=2, size=10, outside_k=2)
+    basis = krylov_basis(model, x, 1.0, mask, SolverSettings(k=2, size=10, outside_k=2))
     payload = basis_to_payload(basis)
     assert {type(v) for v in payload.values()} <= {str, int, float, tuple, type(None), torch.Tensor}
     for mode in MODES:
@@ -289,10 +315,11 @@ def test_a_part_of_the_region_on_the_same_basis(model, x, mask, dense, device):
     """What the basis of the whole region knows of a part of it: nearly the part's own optimum."""
     part = mask.clone()
     part[:, 8:] = 0
-    whole, own = (krylov_basis(model, x, 1.0, m, k=3) for m in (mask, part))
+    whole, own = (krylov_basis(model, x, 1.0, m, SolverSettings(k=3)) for m in (mask, part))
     weights = output_weights(part, (3, 16, 16)).double().to(device)
     reused, best = (
-        quotients(dense, weights, region_result(b, k=1, mask=part).vectors.double().flatten(2)[0].to(device)) for b in (whole, own)
+        quotients(dense, weights, region_result(b, k=1, mask=part).vectors.double().flatten(2)[0].to(device))
+        for b in (whole, own)
     )
     assert float(reused[0]) > 0.5 * float(best[0])
     assert torch.equal(region_result(whole, k=1, mask=part).mask, part)

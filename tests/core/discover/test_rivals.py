@@ -1,4 +1,5 @@
-"""The rival methods against dense Jacobians and known answers: LOCO Edit, pullback, PCA, mean difference, and edits of the state."""
+"""The rival methods against dense Jacobians and known answers: LOCO Edit, pullback, PCA, mean difference, and edits of
+the state."""
 
 from dataclasses import replace
 
@@ -7,13 +8,13 @@ import torch
 from torch.func import jacrev
 
 from core.discover.difference import difference
-from core.discover.loco import loco
+from core.discover.loco import PRESETS, loco
 from core.discover.mask import output_weights
 from core.discover.pca import h_of, pca
 from core.discover.pullback import pullback
-from core.edit.sample import reconstruct, sample_ddim
-from core.edit.state import edit_state
+from core.edit.directions.state import edit_state
 from core.invert.ddim import invert_ddim
+from core.sample import reconstruct, sample_ddim
 
 SIGMA = 1.0
 
@@ -39,6 +40,22 @@ def test_layer_x_is_the_whole_model(model, states):
     part = model.split(states[:1], sigma, "x")
     assert torch.equal(part.h, states[:1]) and torch.equal(part.decode(part.h), model(states[:1], sigma))
     assert part.decode(states[:3]).shape == (3, 3, 8, 8)
+
+
+def test_presets_are_those_of_the_unsupervised_scripts():
+    """``edit_t``, ``pca_rank``, ``pca_rank_null`` and scale times steps of the scripts of LOCO-Edit (text models: those
+    named nonsemantic)."""
+    assert {name: (p.t, p.k, p.rank, round(p.strength, 6)) for name, p in PRESETS.items()} == {
+        "CelebA-HQ": (0.6, 1, 5, 8.0),
+        "AFHQ": (0.7, 1, 10, 3.2),
+        "FFHQ": (0.2, 3, 5, 12.0),
+        "Flower": (0.7, 5, 5, 8.0),
+        "MetFaces": (0.7, 1, 0, 6.0),
+        "LSUN Church": (0.6, 5, 5, 4.0),
+        "Stable Diffusion": (0.7, 5, 5, 3.2),
+        "LCM": (0.519, 5, 5, 9.6),
+        "DeepFloyd IF": (0.75, 5, 5, 12.8),
+    }
 
 
 def test_loco_against_the_dense_jacobian(model, states, mask):
@@ -86,7 +103,11 @@ def test_difference_carries_one_mean_onto_the_other(model, states):
     out = pca(model, states, SIGMA, k=2)
     apart = difference(one, two, SIGMA, model.fingerprint, without=out)
     assert float((rows(apart) @ rows(out).T).abs().max()) < 1e-5
-    for bad, says in (((one, one), "do not differ"), ((one, one[:0]), "at least one picture"), ((one, two[..., :1]), "one picture size")):
+    for bad, says in (
+        ((one, one), "do not differ"),
+        ((one, one[:0]), "at least one picture"),
+        ((one, two[..., :1]), "one picture size"),
+    ):
         with pytest.raises(ValueError, match=says):
             difference(*bad, SIGMA, model.fingerprint)
     with pytest.raises(ValueError, match="all steps share"):
@@ -110,7 +131,10 @@ def test_a_step_moves_the_state_by_its_length_in_vp_units(model, path, mask):
     found = loco(model, path.image(0).states[2], SIGMA, mask)
     moved = edit_state(model, path, found, 8.0)
     torch.testing.assert_close(
-        (moved.states[0] - path.states[2]).flatten(1).norm(dim=1), torch.full((2,), 8 * 2**0.5).to(path.states), rtol=1e-5, atol=0
+        (moved.states[0] - path.states[2]).flatten(1).norm(dim=1),
+        torch.full((2,), 8 * 2**0.5).to(path.states),
+        rtol=1e-5,
+        atol=0,
     )
     assert float((sample_ddim(model, moved.noisiest, moved.sigmas) - path.rebuilt).abs().max()) > 1e-3
 

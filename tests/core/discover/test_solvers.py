@@ -1,4 +1,5 @@
-"""Every solver against the dense singular value decomposition in float64, and the Krylov basis against the dense pencil."""
+"""Every solver against the dense singular value decomposition in float64, and the Krylov basis against the dense
+pencil."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -11,7 +12,7 @@ from torch.func import jacrev
 
 from core.discover.davidson import Space, leading_directions, rows_to_begin
 from core.discover.jacobian import DecoderJacobian
-from core.discover.krylov import block_krylov, pencil, shortfall, solved_basis
+from core.discover.krylov import SolverSettings, block_krylov, pencil, shortfall, solved_basis
 from core.discover.power import power_iteration
 from core.discover.subspace import orthonormal, subspace_iteration
 from core.networks.ddpm import DDPMConfig, DDPMUNet
@@ -24,7 +25,12 @@ K = 4
 @pytest.fixture(scope="module")
 def network(device):
     torch.manual_seed(1)
-    net = DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True), patch=2)).to(device, torch.float64).eval().requires_grad_(False)
+    net = (
+        DDPMUNet(DDPMConfig(3, 3, (32, 64), 1, (False, True), patch=2))
+        .to(device, torch.float64)
+        .eval()
+        .requires_grad_(False)
+    )
     x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(device)
     return VPDenoiser(net, Schedule(), "v", "0" * 12).split(x, x.new_ones(1))
 
@@ -36,7 +42,8 @@ def dense(network):
 
 @pytest.fixture(scope="module")
 def bottleneck(network, dense):
-    """A decoder with the very Jacobian of the network, but linear: what the solvers do is the same, in a tenth of the time."""
+    """A decoder with the very Jacobian of the network, but linear: what the solvers do is the same, in a tenth of the
+    time."""
     return replace(network, decode=lambda h: (h.flatten(1) @ dense.T).view(-1, 3, 16, 16))
 
 
@@ -80,7 +87,9 @@ def test_subspace_iteration_and_its_stop_on_the_angle(bottleneck, weights, exact
     torch.testing.assert_close(found.values, exact[0][:K].cpu(), rtol=1e-9, atol=0)
     assert angle(found.vectors, exact[1][:K]) < 1e-5
     assert J.products < 100 * 2 * (2 * K + 5)
-    narrow = subspace_iteration(DecoderJacobian(bottleneck), weights, K, iterations=400, tol=1e-6)  # as wide as in the papers
+    narrow = subspace_iteration(
+        DecoderJacobian(bottleneck), weights, K, iterations=400, tol=1e-6
+    )  # as wide as in the papers
     torch.testing.assert_close(narrow.values, exact[0][:K].cpu(), rtol=1e-4, atol=0)
     loose = DecoderJacobian(bottleneck)
     subspace_iteration(loose, weights, K, block=2 * K + 5, tol=1e-2, iterations=100)
@@ -89,7 +98,7 @@ def test_subspace_iteration_and_its_stop_on_the_angle(bottleneck, weights, exact
 
 def test_krylov_reaches_the_angle_it_claims(bottleneck, weights, exact):
     J = DecoderJacobian(bottleneck)
-    basis = block_krylov(J, weights, K, blocks=30, widen=0, tol=1e-3)
+    basis = block_krylov(J, weights, SolverSettings(k=K, iterations=30, widen=0, tol=1e-3))
     values, turn = torch.linalg.eigh(basis.gram()[0])
     assert basis.residual < 1e-3
     assert angle(turn.flip(1)[:, :K].T @ basis.q, exact[1][:K]) <= basis.residual * 1.01  # the estimate is a bound
@@ -122,7 +131,7 @@ def test_krylov_needs_fewer_products_than_what_the_papers_run(bottleneck, weight
         raise AssertionError("did not converge")
 
     def krylov(J, n):
-        basis = block_krylov(J, weights, K, blocks=n, widen=0, tol=0)
+        basis = block_krylov(J, weights, SolverSettings(k=K, iterations=n, widen=0, tol=0))
         return torch.linalg.eigh(basis.gram()[0])[1].flip(1)[:, :K].T @ basis.q
 
     cheap = cost(krylov)
@@ -135,15 +144,21 @@ def test_scipy_agrees_on_the_masked_operator(bottleneck, weights, exact):
 
     plain, root = DecoderJacobian(bottleneck).to_scipy(), weights.sqrt().cpu().numpy()
     masked = LinearOperator(
-        plain.shape, matvec=lambda v: root * plain.matvec(v), rmatvec=lambda u: plain.rmatvec(root * np.ravel(u)), dtype="float64"
+        plain.shape,
+        matvec=lambda v: root * plain.matvec(v),
+        rmatvec=lambda u: plain.rmatvec(root * np.ravel(u)),
+        dtype="float64",
     )
     found = np.sort(svds(masked, K, return_singular_vectors=False, random_state=0))[::-1]
-    basis = block_krylov(DecoderJacobian(bottleneck), weights, K, blocks=30, widen=0, tol=1e-4)
-    np.testing.assert_allclose(torch.linalg.eigvalsh(basis.gram()[0]).flip(0)[:K].sqrt().cpu().numpy(), found, rtol=1e-6)
+    basis = block_krylov(DecoderJacobian(bottleneck), weights, SolverSettings(k=K, iterations=30, widen=0, tol=1e-4))
+    np.testing.assert_allclose(
+        torch.linalg.eigvalsh(basis.gram()[0]).flip(0)[:K].sqrt().cpu().numpy(), found, rtol=1e-6
+    )
 
 
 def dense_pencil(dense, weights, tau):
-    """Optimal quotients in all of h-space. Outside the row space of J both forms are zero, so the row space holds the optimum."""
+    """Optimal quotients in all of h-space. Outside the row space of J both forms are zero, so the row space holds the
+    optimum."""
     _, size, rows = torch.linalg.svd(dense, full_matrices=False)
     b = (dense @ rows[size > 1e-9 * size[0]].T).T
     return pencil((b * weights) @ b.T, (b * (1 - weights)) @ b.T, tau)[0]
@@ -154,9 +169,11 @@ def dense_pencil(dense, weights, tau):
 def test_generalized_comes_within_two_percent_of_the_dense_optimum(network, dense, weights, tau, k):
     best = dense_pencil(dense, weights, tau)[:k]
     J = DecoderJacobian(network)
-    basis = block_krylov(J, weights, k, tau=tau)
+    basis = block_krylov(J, weights, SolverSettings(k=k, tau=tau))
     found = pencil(*basis.gram(), tau)[0][:k]
-    print(f"k {k}, tau {tau}: {float(found.sum() / best.sum()):.4f} of the optimum, {J.products} products, basis {len(basis.q)}")
+    print(
+        f"k {k}, tau {tau}: {float(found.sum() / best.sum()):.4f} of the optimum, {J.products} products, basis {len(basis.q)}"
+    )
     assert float(found.sum()) >= 0.98 * float(best.sum())
     assert (found <= best * (1 + 1e-2)).all()  # the scale s of the basis may be a little below the true one
     assert J.products <= 400
@@ -165,17 +182,17 @@ def test_generalized_comes_within_two_percent_of_the_dense_optimum(network, dens
 def test_the_shortfall_it_reports_is_about_the_true_one(bottleneck, dense, weights):
     best = float(dense_pencil(dense, weights, 0.01)[:5].sum())
     for widen in (6, 9, 14):
-        basis = block_krylov(DecoderJacobian(bottleneck), weights, 5, widen=widen, tol=0)
+        basis = block_krylov(DecoderJacobian(bottleneck), weights, SolverSettings(k=5, widen=widen, tol=0))
         true = 1 - basis.history[-1][1] / best
         assert true / 4 < basis.shortfall < true * 4
 
 
 def test_history_grows_and_stops_by_itself(bottleneck, weights):
-    basis = block_krylov(DecoderJacobian(bottleneck), weights, 5, tol=5e-2)
+    basis = block_krylov(DecoderJacobian(bottleneck), weights, SolverSettings(k=5, tol=5e-2))
     values = [value for _, value in basis.history]
     assert all(b > a * (1 - 1e-12) for a, b in pairwise(values))
     assert basis.shortfall < 5e-2 and len(values) < 24
-    longer = block_krylov(DecoderJacobian(bottleneck), weights, 5, tol=1e-3)
+    longer = block_krylov(DecoderJacobian(bottleneck), weights, SolverSettings(k=5, tol=1e-3))
     assert longer.products > basis.products and longer.history[-1][1] > values[-1]
 
 
@@ -186,12 +203,14 @@ def test_shortfall_of_a_geometric_series_is_exact():
 
 
 def test_size_wins_over_the_limit_of_blocks(bottleneck, weights):
-    basis = block_krylov(DecoderJacobian(bottleneck), weights, K, blocks=2, size=60, widen=0, tol=1)
+    basis = block_krylov(
+        DecoderJacobian(bottleneck), weights, SolverSettings(k=K, iterations=2, size=60, widen=0, tol=1)
+    )
     assert basis.core == len(basis.q) >= 60
 
 
 def test_outside_directions_for_single(bottleneck, dense, weights):
-    basis = block_krylov(DecoderJacobian(bottleneck), weights, K, outside_k=K, widen=0)
+    basis = block_krylov(DecoderJacobian(bottleneck), weights, SolverSettings(k=K, outside_k=K, widen=0))
     outside = torch.linalg.svdvals((1 - weights).sqrt()[:, None] * dense)
     got = torch.linalg.eigvalsh(basis.gram()[1]).flip(0).sqrt()
     torch.testing.assert_close(got[:K], outside[:K], rtol=2e-2, atol=0)
@@ -205,9 +224,12 @@ def test_a_region_of_fewer_dimensions_than_directions(bottleneck, dense, device,
     weights[:, :pixels] = 1
     weights = weights.reshape(-1)
     J = DecoderJacobian(bottleneck)
-    basis = block_krylov(J, weights, 5)
+    basis = block_krylov(J, weights, SolverSettings(k=5))
     assert off_orthonormal(basis.q) < 1e-10
-    best, got = torch.linalg.svdvals(weights[:, None] * dense)[:5], torch.linalg.eigvalsh(basis.gram()[0]).flip(0)[:5].clamp_min(0).sqrt()
+    best, got = (
+        torch.linalg.svdvals(weights[:, None] * dense)[:5],
+        torch.linalg.eigvalsh(basis.gram()[0]).flip(0)[:5].clamp_min(0).sqrt(),
+    )
     torch.testing.assert_close(got, best, rtol=1e-6, atol=1e-6)
     found = power_iteration(DecoderJacobian(bottleneck), weights, 5, iterations=300, tol=1e-8)
     assert off_orthonormal(found.vectors) < 1e-8
@@ -216,7 +238,9 @@ def test_a_region_of_fewer_dimensions_than_directions(bottleneck, dense, device,
 
 def test_a_basis_never_outgrows_h(bottleneck, weights):
     small = DecoderJacobian(bottleneck)
-    space = torch.linalg.qr(torch.randn(small.shape[1], small.shape[1] - 2, dtype=torch.float64, device=small.algebra))[0].T
+    space = torch.linalg.qr(torch.randn(small.shape[1], small.shape[1] - 2, dtype=torch.float64, device=small.algebra))[
+        0
+    ].T
     rest = orthonormal(torch.randn(6, small.shape[1], dtype=torch.float64, device=small.algebra), space)
     assert len(rest) == 2 and off_orthonormal(torch.cat([space, rest])) < 1e-10
 
@@ -232,7 +256,9 @@ def test_orthonormal_drops_what_is_dependent(device):
 
 @pytest.mark.parametrize("solver", ["power", "subspace"])
 def test_basis_of_the_reference_solvers(bottleneck, dense, weights, exact, solver):
-    basis = solved_basis(DecoderJacobian(bottleneck), weights, 2, solver=solver, iterations=300, tol=1e-4)
+    basis = solved_basis(
+        DecoderJacobian(bottleneck), weights, SolverSettings(k=2, solver=solver, iterations=300, tol=1e-4)
+    )
     inside, outside = basis.gram()
     torch.testing.assert_close(torch.linalg.eigvalsh(inside).flip(0)[:2].sqrt(), exact[0][:2], rtol=1e-4, atol=0)
     other = torch.linalg.svdvals((1 - weights).sqrt()[:, None] * dense)[:2]
@@ -241,7 +267,9 @@ def test_basis_of_the_reference_solvers(bottleneck, dense, weights, exact, solve
 
 
 def test_the_seed_decides_everything_and_hardly_matters(bottleneck, weights):
-    one, same, other = (block_krylov(DecoderJacobian(bottleneck), weights, K, seed=s) for s in (3, 3, 4))
+    one, same, other = (
+        block_krylov(DecoderJacobian(bottleneck), weights, SolverSettings(k=K, seed=s)) for s in (3, 3, 4)
+    )
     assert torch.equal(one.q, same.q) and torch.equal(one.b, same.b)
     assert not torch.equal(one.q, other.q[: len(one.q)])
     quotients = [float(pencil(*b.gram(), 0.01)[0][:K].sum()) for b in (one, other)]

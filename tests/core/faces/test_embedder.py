@@ -6,8 +6,8 @@ import torch
 from core.embedder import Embedder
 from core.faces.embedder import load_embedder
 from core.faces.factors import sample
-from core.faces.train_embedder import retrieval
 from core.train.directional import TEMPLATES, text_direction
+from scripts.train_face_embedder import retrieval
 
 
 def test_it_finds_faces_by_their_captions(device):
@@ -27,7 +27,11 @@ def test_its_directions_mean_what_they_say(device):
 
     space = load_embedder("weights/face_embedder.safetensors", device)
     factors = sample(32, torch.Generator().manual_seed(91), held_out=True)
-    targets = {"smiling face": ("smile", 0.8), "face with glasses": ("glasses", 1.0), "face with red hair": ("hair_color", 3.0)}
+    targets = {
+        "smiling face": ("smile", 0.8),
+        "face with glasses": ("glasses", 1.0),
+        "face with red hair": ("hair_color", 3.0),
+    }
     off = {"smile": -0.3, "glasses": 0.0, "hair_color": 1.0}
     directions = torch.stack([text_direction(space, "face", t)[0] for t in targets])
     for row, (factor, value) in enumerate(targets.values()):
@@ -41,7 +45,11 @@ def test_its_directions_mean_what_they_say(device):
 def test_words_that_the_face_world_has_not_are_refused_by_name(device):
     """Left out, they would leave a prompt that says something else, such as "face with a"."""
     net = load_embedder("weights/face_embedder.safetensors", device)
-    for prompt, word in (("face with a moustache", "moustache"), ("older looking face", "older"), ("face with a öl", "öl")):
+    for prompt, word in (
+        ("face with a moustache", "moustache"),
+        ("older looking face", "older"),
+        ("face with a öl", "öl"),
+    ):
         with pytest.raises(ValueError, match=f"knows not '{word}'"):
             net.embed_text([prompt])
     with pytest.raises(ValueError, match="no word that says something"):

@@ -8,27 +8,29 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from core.edit.heads_io import load_heads
-from core.edit.sample_codes import sample_codes
-from core.faces import finish_diffae, train_diffae
+from core.edit.codes.sample import sample_codes
 from core.faces.code_labels import NUMBERS, YES_NO
 from core.faces.factors import sample
 from core.faces.seen import seen
+from core.files.diffae import load_autoencoder
+from core.files.heads import load_heads
 from core.networks.diffae import DiffAEConfig, DiffAENet
-from core.networks.diffae_io import FORM, load_autoencoder
 from core.own_file import write_own
+from scripts import finish_face_diffae as finish_diffae
+from scripts import train_face_diffae as train_diffae
 
-WEIGHTS = Path(__file__).parents[2] / "weights"
-FACTS = {
-    "format": FORM, "version": 1, "prediction": "v", "patch": 4, "size": 64, "betas": "linear", "beta_start": 1e-4, "beta_end": 0.02,
-    "steps": 1000, "images": 77, "minutes": 0.1, "device": "cpu",
-}  # fmt: skip
+from ..network_files import FACE
+
+WEIGHTS = Path(__file__).parents[3] / "weights"
+FACTS = {**FACE, "format": "hspace_face_diffae", "images": 77}
 
 
 @pytest.mark.parametrize("levels", [0, 2])
 def test_what_goes_with_the_codes_of_the_face_world(tmp_path, monkeypatch, levels):
     config = DiffAEConfig((16, 16), (16, 16, 16), (False, True), (False,) * 3, 1, 16, 8, levels=levels, patch=4)
-    path = write_own(tmp_path / "own.safetensors", {k: v.half() for k, v in DiffAENet(config).state_dict().items()}, FACTS)
+    path = write_own(
+        tmp_path / "own.safetensors", {k: v.half() for k, v in DiffAENet(config).state_dict().items()}, FACTS
+    )
     before, heads = load_file(path), tmp_path / "edits" / "attributes" / "own.safetensors"
     line = [
         "x",
@@ -56,7 +58,9 @@ def test_what_goes_with_the_codes_of_the_face_world(tmp_path, monkeypatch, level
     torch.testing.assert_close(made.space.mean, codes.flatten(1).mean(0))
     torch.testing.assert_close(made.space.std, codes.flatten(1).std(0))
     found = load_heads(heads, made.space)
-    assert found.names == (*YES_NO, *(n.replace("_", " ") for n in NUMBERS)) and set(found.kinds[len(YES_NO) :]) == {"least squares"}
+    assert found.names == (*YES_NO, *(n.replace("_", " ") for n in NUMBERS)) and set(found.kinds[len(YES_NO) :]) == {
+        "least squares"
+    }
     assert sample_codes(made.latent, made.space, torch.randn(3, made.space.size), 5).shape == (3, *config.code_shape)
     finish_diffae.main()  # again over its own result
     assert load_autoencoder(path).fingerprint == made.fingerprint and load_file(path).keys() == after.keys()
@@ -79,7 +83,10 @@ def test_training_can_leave_the_codes_as_they_are(tmp_path, monkeypatch, capsys)
         "cpu",
         "--keep-codes",
     ]
-    for more, message in (([], "give --start"), (["--levels", "3", "--start", str(shipped)], "is not that of --levels 3")):
+    for more, message in (
+        ([], "give --start"),
+        (["--levels", "3", "--start", str(shipped)], "is not that of --levels 3"),
+    ):
         monkeypatch.setattr(sys, "argv", [*line, *more])
         with pytest.raises(SystemExit):
             train_diffae.main()

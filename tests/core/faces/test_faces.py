@@ -25,15 +25,23 @@ def test_the_same_seed_draws_the_same_faces(device):
 def test_pictures_are_those_the_models_were_trained_on():
     # Recorded when the renderer was written: a change here makes every shipped weight file stale.
     picture = render(faces(4), 64)[0]
-    torch.testing.assert_close(picture.mean((1, 2, 3)), torch.tensor([0.6702545, 0.6084174, 0.6060268, 0.5369685]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(picture[0, :, 20, 30], torch.tensor([0.9432011, 0.7374531, 0.5838591]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        picture.mean((1, 2, 3)), torch.tensor([0.6702545, 0.6084174, 0.6060268, 0.5369685]), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        picture[0, :, 20, 30], torch.tensor([0.9432011, 0.7374531, 0.5838591]), atol=1e-5, rtol=0
+    )
 
 
 def test_training_and_held_out_faces_never_meet():
     train, held = faces(4000), faces(200, held_out=True)
     assert not is_held_out(train).any()
     assert is_held_out(held).all()
-    share = is_held_out(from_matrix(torch.stack([f.low + torch.rand(20000) * (f.high - f.low) for f in FACTORS], 1))).float().mean()
+    share = (
+        is_held_out(from_matrix(torch.stack([f.low + torch.rand(20000) * (f.high - f.low) for f in FACTORS], 1)))
+        .float()
+        .mean()
+    )
     assert 0.03 < float(share) < 0.12
 
 

@@ -4,7 +4,18 @@ import pytest
 import torch
 
 from core.faces.factors import BY_NAME, neutral, sample
-from core.faces.regressor import OUTPUTS, SLICES, encode, factor_change, load_regressor, measure, measure_scores, own_error
+from core.faces.regressor import (
+    FOREIGN,
+    OUTPUTS,
+    SLICES,
+    encode,
+    factor_change,
+    load_regressor,
+    measure,
+    measure_scores,
+    misfit,
+    own_error,
+)
 from core.faces.render import render
 
 WEIGHTS = "weights/face_regressor.safetensors"
@@ -53,6 +64,26 @@ def test_readings_stay_in_range_on_noise(regressor, device):
     for name, f in BY_NAME.items():
         assert float(read[name].min()) >= f.low - 1e-6
         assert float(read[name].max()) <= f.high + 1e-6
+
+
+def test_pictures_of_another_world_are_told_from_faces(regressor, device):
+    g = torch.Generator().manual_seed(77)
+    faces = render(sample(200, g, held_out=True), device=device)[0]
+    rough = (faces + 0.05 * torch.randn(faces.shape, generator=g).to(device)).clamp(0, 1)
+    soft = torch.nn.functional.avg_pool2d(faces, 3, 1, 1, count_include_pad=False)
+    for kind in (faces, rough, soft):
+        assert float(misfit(regressor, kind).max()) <= FOREIGN
+    ys, xs = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    head = ((xs / 0.45) ** 2 + (ys / 0.6) ** 2 < 1).float()
+    spectrum = (
+        torch.randn(200, 3, 64, 33, generator=g)
+        / (torch.fft.fftfreq(64)[:, None] ** 2 + torch.fft.rfftfreq(64) ** 2).clamp_min(2e-4).sqrt()
+    )
+    photos = torch.fft.irfft2(torch.complex(spectrum, spectrum.roll(1, 0)), s=(64, 64))
+    photos = (0.5 + 0.2 * (photos - photos.mean((2, 3), True)) / photos.std((2, 3), keepdim=True)).clamp(0, 1)
+    portraits = photos * (1 - head) + head * (torch.tensor([0.8, 0.6, 0.5])[:, None, None] + 0.1 * (photos - 0.5))
+    for kind in (photos, portraits, faces.flip(2)):
+        assert float(misfit(regressor, kind.to(device)).min()) > FOREIGN
 
 
 def test_no_change_is_zero_exactly(regressor, device):

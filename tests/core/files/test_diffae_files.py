@@ -9,18 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from core.files.diffae import load_autoencoder, save_autoencoder
+from core.files.diffae_parts import read_parts, read_statistics
+from core.files.network import compare
 from core.networks.diffae import DiffAEConfig, DiffAENet
-from core.networks.diffae_io import FORM, load_autoencoder, read_parts, read_statistics, save_autoencoder
-from core.networks.files import compare
 from core.networks.latent_mlp import SCHEDULE, LatentConfig, LatentMLP
 from core.schedule import Schedule
 
-from . import network_files
-from .released_diffae import PARENTS, STATISTICS, WIDE, autoencoder, filled, latent, lightning, saved, weights
+from .. import network_files
+from ..released_diffae import PARENTS, STATISTICS, WIDE, autoencoder, filled, latent, lightning, saved, weights
 
 refused = partial(network_files.refused, load=load_autoencoder)
 
-# --- layouts --------------------------------------------------------------------------------------------------------------
+# --- layouts
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -60,14 +62,22 @@ def test_lightning_files(tmp_path, size, depth):
     made = load_autoencoder(saved(tmp_path / "last.ckpt", lightning(state, **(STATISTICS if depth else {}))))
     assert made.image_size == size and made.prediction == "eps" and made.schedule == Schedule("linear")
     net = made.net.state_dict()
-    assert all(torch.equal(net[k], v) for k, v in state.items() if not k.startswith("latent_net.")), "the average, not the raw weights"
+    assert all(torch.equal(net[k], v) for k, v in state.items() if not k.startswith("latent_net.")), (
+        "the average, not the raw weights"
+    )
     assert not made.net.training and not any(p.requires_grad for p in made.net.parameters())
     assert not any(name in sys.modules for name in PARENTS)
     assert made.space.fingerprint == made.fingerprint and len(made.fingerprint) == 12
     if depth:
         own = made.latent.state_dict()
-        assert all(torch.equal(own[k.removeprefix("latent_net.")], state[k]) for k in state if "latent_net" in k and "cond_layers" not in k)
-        assert torch.equal(made.space.mean, STATISTICS["conds_mean"][0]) and torch.equal(made.space.std, STATISTICS["conds_std"][0])
+        assert all(
+            torch.equal(own[k.removeprefix("latent_net.")], state[k])
+            for k in state
+            if "latent_net" in k and "cond_layers" not in k
+        )
+        assert torch.equal(made.space.mean, STATISTICS["conds_mean"][0]) and torch.equal(
+            made.space.std, STATISTICS["conds_std"][0]
+        )
     else:
         assert made.latent is None and made.space.mean is None
     x = torch.randn(1, 3, size, size)
@@ -76,7 +86,9 @@ def test_lightning_files(tmp_path, size, depth):
 
 def test_the_fingerprint_is_of_the_autoencoder_alone(tmp_path):
     plain = load_autoencoder(saved(tmp_path / "a.ckpt", lightning(weights())))
-    more = load_autoencoder(saved(tmp_path / "b.ckpt", lightning(weights() | {k: v for k, v in weights(64, 3).items() if "latent" in k})))
+    more = load_autoencoder(
+        saved(tmp_path / "b.ckpt", lightning(weights() | {k: v for k, v in weights(64, 3).items() if "latent" in k}))
+    )
     other = load_autoencoder(saved(tmp_path / "c.ckpt", lightning(weights(seed=5))))
     assert plain.fingerprint == more.fingerprint != other.fingerprint
 
@@ -90,7 +102,10 @@ def test_raw_weights_when_there_is_no_average_and_plain_files(tmp_path):
     for name in ("plain.pt", "plain.safetensors"):
         path = tmp_path / name
         save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
-        assert load_autoencoder(path).fingerprint == load_autoencoder(saved(tmp_path / "l.ckpt", lightning(state))).fingerprint
+        assert (
+            load_autoencoder(path).fingerprint
+            == load_autoencoder(saved(tmp_path / "l.ckpt", lightning(state))).fingerprint
+        )
 
 
 def test_statistics_from_every_file_that_has_them(tmp_path):
@@ -113,11 +128,14 @@ def test_statistics_from_every_file_that_has_them(tmp_path):
     refused(ae, "no conds_mean and conds_std", load=read_statistics)
     other = saved(tmp_path / "other.ckpt", {"state_dict": {k: torch.ones(1, WIDE + 1) for k in STATISTICS}})
     refused(
-        ae, f"codes are {WIDE} numbers, the statistics in other.ckpt are of {WIDE + 1}", load=partial(load_autoencoder, statistics=other)
+        ae,
+        f"codes are {WIDE} numbers, the statistics in other.ckpt are of {WIDE + 1}",
+        load=partial(load_autoencoder, statistics=other),
     )
 
 
-# --- wrong files ------------------------------------------------------------------------------------------------------------
+# --- wrong files
+# ------------------------------------------------------------------------------------------------------------
 
 
 def without(key):
@@ -141,7 +159,10 @@ def setting(key, value):
         (without("ema_model.encoder.middle_block.0.in_layers.2.weight"), "missing"),
         (setting("ema_model.out.2.extra", torch.ones(1)), "1 weights unexpected: out.2.extra"),
         (setting("net.other", torch.ones(1)), "unexpected: net.other"),
-        (setting("ema_model.out.2.weight", lambda v: v[:2]), "another shape: out.2.weight .2, 2, 3, 3. instead of .3, 2, 3, 3."),
+        (
+            setting("ema_model.out.2.weight", lambda v: v[:2]),
+            "another shape: out.2.weight .2, 2, 3, 3. instead of .3, 2, 3, 3.",
+        ),
         (setting("ema_model.out.2.weight", lambda v: v / 0), "NaN or infinite values .out.2.weight"),
         (setting("conds_std", lambda v: v * float("nan")), "NaN or infinite values .conds_std"),
         (setting("conds_std", lambda v: v * 0), "standard deviations must be above 0"),
@@ -149,7 +170,10 @@ def setting(key, value):
         (without("conds_std"), "only one is there"),
         (setting("ema_model.out.2.weight", lambda v: v.to(torch.int8)), "stored as int8"),
         (setting("ema_model.out.2.weight", lambda v: v.to_sparse()), "but only plain float16"),
-        (setting("ema_model.encoder.out.3.weight", lambda v: torch.zeros(1).expand(10**6, 10**6, 1, 1)), "claim more data"),
+        (
+            setting("ema_model.encoder.out.3.weight", lambda v: torch.zeros(1).expand(10**6, 10**6, 1, 1)),
+            "claim more data",
+        ),
         (
             setting("ema_model.latent_net.layers.1.cond_layers.1.bias", lambda v: v + 1),
             "two copies of latent_net.layers.1.linear_emb.bias differ",
@@ -169,16 +193,26 @@ def test_other_files(tmp_path):
     other = {"temb.dense.0.weight": torch.ones(2, 2), "conv_in.weight": torch.ones(2)}
     refused(saved(tmp_path / "ddpm.ckpt", other), "unknown weights .* expected a diffusion autoencoder")
     refused(saved(tmp_path / "list.pt", [1, 2]), "no dictionary of weights")
-    refused(saved(tmp_path / "sd.ckpt", {"state_dict": {"model.diffusion_model.out.2.weight": torch.ones(2)}}), "unknown weights")
-    save_file(other, tmp_path / "face.safetensors", metadata={"hspace": json.dumps({"format": "hspace_face_model", "version": 1})})
-    refused(tmp_path / "face.safetensors", "marked as 'hspace_face_model' of this pack, not as a face diffae of version 1")
+    refused(
+        saved(tmp_path / "sd.ckpt", {"state_dict": {"model.diffusion_model.out.2.weight": torch.ones(2)}}),
+        "unknown weights",
+    )
+    save_file(
+        other,
+        tmp_path / "face.safetensors",
+        metadata={"hspace": json.dumps({"format": "hspace_face_model", "version": 1})},
+    )
+    refused(
+        tmp_path / "face.safetensors", "marked as 'hspace_face_model' of this pack, not as a face diffae of version 1"
+    )
     refused(tmp_path / "none.pkl", "no such file")
     with pytest.raises(ValueError, match=r"code.* of 24|24 numbers"):
         state = weights() | {k: v for k, v in filled(latent(3, 24, 16, 16, alias=False)).items()}
         load_autoencoder(saved(tmp_path / "l.pt", state))
 
 
-# --- ours -------------------------------------------------------------------------------------------------------------------
+# --- ours
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -197,13 +231,33 @@ def test_our_files_come_back(tmp_path, half):
 def test_prediction_patch_and_schedule_are_kept(tmp_path):
     torch.manual_seed(3)
     config = DiffAEConfig(
-        (32, 64), (32, 64, 64), (False, True), (False, False, True), 1, 16, 8, levels=2, reading="U", injection="dec", patch=2
+        (32, 64),
+        (32, 64, 64),
+        (False, True),
+        (False, False, True),
+        1,
+        16,
+        8,
+        levels=2,
+        reading="U",
+        injection="dec",
+        patch=2,
     )
     net = DiffAENet(config)
     made = load_autoencoder(saved(tmp_path / "a.ckpt", lightning(weights())))
-    made.net, made.prediction, made.schedule, made.image_size = net, "v", Schedule("scaled_linear", 500, 0.001, 0.01), 48
+    made.net, made.prediction, made.schedule, made.image_size = (
+        net,
+        "v",
+        Schedule("scaled_linear", 500, 0.001, 0.01),
+        48,
+    )
     again = load_autoencoder(save_autoencoder(tmp_path / "own.safetensors", made))
-    assert again.net.config == config and again.prediction == "v" and again.schedule == made.schedule and again.image_size == 48
+    assert (
+        again.net.config == config
+        and again.prediction == "v"
+        and again.schedule == made.schedule
+        and again.image_size == 48
+    )
     assert again.space.shape == (2, 8)
 
 
@@ -211,7 +265,7 @@ def test_metadata_is_checked(tmp_path):
     made = load_autoencoder(saved(tmp_path / "a.ckpt", lightning(weights())))
     path = save_autoencoder(tmp_path / "own.safetensors", made)
     facts = {
-        "format": FORM,
+        "format": "hspace_face_diffae",
         "version": 1,
         "prediction": "eps",
         "patch": 1,
@@ -243,3 +297,19 @@ def test_half_precision_that_overflows(tmp_path):
     load_autoencoder(path)
     with pytest.raises(ValueError, match=r"once they are torch\.float16; load it in float32"):
         load_autoencoder(path, dtype=torch.float16)
+
+
+def test_a_file_stripped_to_its_average_is_read(tmp_path):
+    state = weights(depth=4)
+    content = {"state_dict": {f"ema_model.{k}": v for k, v in state.items()} | STATISTICS}
+    path = saved(tmp_path / "stripped.ckpt", content)
+    assert sum(v.numel() * 4 for v in state.values()) > 0
+    names = [k for k in state if ".cond_layers.1." in k]
+    assert names and all(
+        state[k].data_ptr() == state[k.replace(".cond_layers.1.", ".linear_emb.")].data_ptr() for k in names
+    )
+    made = load_autoencoder(path)
+    assert made.latent is not None and torch.equal(made.net.state_dict()["out.2.weight"], state["out.2.weight"])
+    assert torch.equal(made.space.mean, STATISTICS["conds_mean"].flatten())
+    expanded = {**content["state_dict"], "ema_model.out.2.bias": torch.zeros(1).expand(3)}
+    refused(saved(tmp_path / "stripped.ckpt", {"state_dict": expanded}), "claim more data than the file holds")

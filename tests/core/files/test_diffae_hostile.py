@@ -14,11 +14,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.networks.diffae_io import load_autoencoder, read_parts
-from core.networks.read import load_denoiser
+from core.files.checkpoint import load_denoiser
+from core.files.diffae import load_autoencoder
+from core.files.diffae_parts import read_parts
 
-from . import network_files
-from .released_diffae import STATISTICS, ModelCheckpoint, lightning, saved, weights
+from .. import network_files
+from ..released_diffae import STATISTICS, ModelCheckpoint, lightning, saved, weights
 
 refused = partial(network_files.refused, load=load_autoencoder)
 
@@ -62,7 +63,9 @@ def hostile(trap):
         "slots": Filled((None, {"a": Call(eval, line)})),
         "dict": defaultdict(Call, {1: Call(eval, line)}),
         "key": {Call(frozenset, (1, 2)): 1},
-        "tensor": Call(torch._utils._rebuild_parameter_with_state, torch.ones(1), False, OrderedDict(), {"a": Call(eval, line)}),
+        "tensor": Call(
+            torch._utils._rebuild_parameter_with_state, torch.ones(1), False, OrderedDict(), {"a": Call(eval, line)}
+        ),
         "type": Call(torch._tensor._rebuild_from_type_v2, eval, torch.Tensor, (line,), {}),
     }
 
@@ -115,12 +118,6 @@ def test_the_pixel_reader_still_refuses_objects(tmp_path):
         load_denoiser(saved(tmp_path / "plain.pt", weights()))
 
 
-def test_pytorch_that_cannot_leave_objects_out(tmp_path, monkeypatch):
-    path = saved(tmp_path / "last.ckpt", lightning(weights()))
-    monkeypatch.delattr(torch.serialization, "get_unsafe_globals_in_checkpoint")
-    refused(path, "PyTorch before 2.6 cannot leave out; update PyTorch")
-
-
 def test_compressed_archives(tmp_path):
     plain, packed = saved(tmp_path / "m.ckpt", lightning(weights())), tmp_path / "bomb.ckpt"
     with zipfile.ZipFile(plain) as a, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as b:
@@ -133,7 +130,9 @@ def test_compressed_archives(tmp_path):
 def original(tmp_path_factory):
     path = tmp_path_factory.mktemp("lightning") / "last.ckpt"
     few = {"encoder.out.3.weight": torch.ones(2, 2, 1, 1), "a.b": torch.ones(3)}
-    return saved(path, lightning(few, **STATISTICS) | {"x": hostile(Path("x"))["dict"], "y": Filled((None, {"a": 1}))}).read_bytes()
+    return saved(
+        path, lightning(few, **STATISTICS) | {"x": hostile(Path("x"))["dict"], "y": Filled((None, {"a": 1}))}
+    ).read_bytes()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -159,7 +158,9 @@ def test_mutated_files_give_tensors_or_an_error_that_names_them(tmp_path, origin
 def test_old_and_raw_pickles_are_refused(tmp_path):
     trap = tmp_path / "ran"
     old = saved(
-        tmp_path / "old.ckpt", lightning(weights()) | {"x": Call(eval, f"open({str(trap)!r}, 'w')")}, _use_new_zipfile_serialization=False
+        tmp_path / "old.ckpt",
+        lightning(weights()) | {"x": Call(eval, f"open({str(trap)!r}, 'w')")},
+        _use_new_zipfile_serialization=False,
     )
     refused(old, "never run|download it again")
     raw = tmp_path / "latent.pkl"

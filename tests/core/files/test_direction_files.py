@@ -9,13 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from core import directions_io
 from core.directions import Directions
-from core.directions_io import load_directions, read_directions, save_directions
+from core.files import directions as directions_io
+from core.files.directions import load_directions, read_directions, save_directions
+from core.files.kinds import DIRECTIONS
 from core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload, trajectory_to_payload
 from core.trajectory import Trajectory
 
-MODEST = settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MODEST = settings(
+    max_examples=200, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def directions(t=2, k=3, mask=True, labels=("smile", "œil ouvert", "<b>")) -> Directions:
@@ -25,7 +28,16 @@ def directions(t=2, k=3, mask=True, labels=("smile", "œil ouvert", "<b>")) -> D
     region = torch.rand(8, 10, generator=torch.Generator().manual_seed(1)) if mask else None
     spectrum = torch.rand(9, generator=torch.Generator().manual_seed(2))
     return Directions(
-        v, sigmas, torch.rand(t, k), torch.rand(t, k), "up.2", "0123456789ab", region, "generalized tau 0.1", labels, spectrum
+        v,
+        sigmas,
+        torch.rand(t, k),
+        torch.rand(t, k),
+        "up.2",
+        "0123456789ab",
+        region,
+        "generalized tau 0.1",
+        labels,
+        spectrum,
     )
 
 
@@ -48,8 +60,13 @@ def test_round_trip_is_exact(tmp_path, given_):
 
 
 def test_half_precision_halves_the_file_and_keeps_unit_length(tmp_path):
-    big = replace(directions(), vectors=torch.nn.functional.normalize(torch.randn(2, 3, 64 * 64), dim=2).reshape(2, 3, 64, 8, 8))
-    full, half = save_directions(tmp_path / "a.safetensors", big), save_directions(tmp_path / "b.safetensors", big, half=True)
+    big = replace(
+        directions(), vectors=torch.nn.functional.normalize(torch.randn(2, 3, 64 * 64), dim=2).reshape(2, 3, 64, 8, 8)
+    )
+    full, half = (
+        save_directions(tmp_path / "a.safetensors", big),
+        save_directions(tmp_path / "b.safetensors", big, half=True),
+    )
     assert half.stat().st_size < 0.6 * full.stat().st_size
     read = load_directions(half)
     assert torch.allclose(read.vectors, big.vectors, atol=1e-3)
@@ -79,7 +96,9 @@ def test_mutated_bytes_give_directions_or_a_value_error(valid, edits, data):
 
 
 @MODEST
-@given(junk=st.one_of(st.binary(max_size=300), st.binary(max_size=60).map(lambda b: (len(b)).to_bytes(8, "little") + b)))
+@given(
+    junk=st.one_of(st.binary(max_size=300), st.binary(max_size=60).map(lambda b: (len(b)).to_bytes(8, "little") + b))
+)
 def test_any_bytes_whatever_give_a_value_error(junk):
     with pytest.raises(ValueError, match="not a usable direction file"):
         read_directions(junk)
@@ -101,10 +120,31 @@ def with_metadata(facts: object, **tensors) -> bytes:
 
 def facts(**changed) -> dict:
     fine = {
-        "format": "hspace.directions", "version": 1, "layer": "middle", "fingerprint": "0123456789ab", "method": "m",
-        "labels": ["a", "b", "c"], "sigmas": [0.5, 0.25],
-    }  # fmt: skip
+        "format": "hspace.directions",
+        "version": 1,
+        "layer": "middle",
+        "fingerprint": "0123456789ab",
+        "method": "m",
+        "labels": ["a", "b", "c"],
+        "sigmas": [0.5, 0.25],
+    }
     return {**fine, **changed}
+
+
+def test_version_2_holds_any_layer_and_rank(tmp_path):
+    for shape in ((6,), (8, 4), (4, 2, 8, 8)):
+        vectors = torch.randn(1, 2, *shape)
+        vectors = vectors / vectors.flatten(2).norm(dim=2).reshape(1, 2, *(1,) * len(shape))
+        zero = torch.zeros(1, 2)
+        saved = Directions(vectors, torch.ones(1, dtype=torch.float64), zero, zero, "block.12", "0123456789ab")
+        back = load_directions(save_directions(tmp_path / "any.safetensors", saved))
+        assert torch.equal(back.vectors, vectors) and back.layer == "block.12"
+        half = load_directions(save_directions(tmp_path / "half.safetensors", saved, half=True))
+        assert torch.allclose(half.vectors, vectors, atol=1e-3)
+    for damage in ({"layer": "block.12"}, {"layer": "x"}):
+        with pytest.raises(ValueError, match="layer"):
+            read_directions(with_metadata(facts(**damage)))
+    assert read_directions(with_metadata(facts(version=2, layer="block.12"))).layer == "block.12"
 
 
 @MODEST
@@ -114,14 +154,18 @@ def test_hostile_metadata_gives_directions_or_a_value_error(key, value):
         read = read_directions(with_metadata(facts(**{key: value})))
     except ValueError:
         return
-    assert key in ("method", "labels", "sigmas", "version") and read.method.isprintable() and all(v.isprintable() for v in read.labels)
+    assert (
+        key in ("method", "labels", "sigmas", "version")
+        and read.method.isprintable()
+        and all(v.isprintable() for v in read.labels)
+    )
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"format": "other"}, "format"),
-        ({"version": 2}, "update the pack"),
+        ({"version": 3}, "update the pack"),
         ({"version": True}, "version"),
         ({"layer": "../../etc/passwd"}, "layer"),
         ({"layer": "up.-1"}, "layer"),
@@ -160,7 +204,8 @@ def test_deep_and_long_headers_are_refused():
         ({"vectors": torch.ones(2, 3, 4, 3, 5, dtype=torch.float64)}, "F32 or F16"),
         ({"vectors": torch.ones(2, 3, 4, 3, 5, dtype=torch.int64)}, "F32 or F16"),
         ({"vectors": torch.zeros(2, 3, 0, 3, 5)}, "at most"),
-        ({"vectors": torch.ones(60)}, "5 axes"),
+        ({"vectors": torch.ones(60)}, "vectors must have 3 to 6 axes"),
+        ({"vectors": torch.ones(2, 3, 4, 15)}, "vectors must have 5 axes"),  # in a file of version 1
         ({"vectors": None}, "must hold"),
         ({"gain": torch.zeros(2, 4)}, "gain"),
         ({"leak": torch.full((2, 3), float("inf"))}, "infinite"),
@@ -179,7 +224,8 @@ def test_too_many_too_large_and_missing(tmp_path, monkeypatch):
     many = torch.nn.functional.normalize(torch.randn(1, 300, 4), dim=2).reshape(1, 300, 4, 1, 1)
     with pytest.raises(ValueError, match="256"):
         save_directions(
-            tmp_path / "x.safetensors", Directions(many, torch.ones(1), torch.zeros(1, 300), torch.zeros(1, 300), "middle", "abcdef")
+            tmp_path / "x.safetensors",
+            Directions(many, torch.ones(1), torch.zeros(1, 300), torch.zeros(1, 300), "middle", "abcdef"),
         )
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="check that it is there"):
@@ -187,7 +233,7 @@ def test_too_many_too_large_and_missing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="cannot read"):
         load_directions(tmp_path)
     path = save_directions(tmp_path / "x.safetensors", directions())
-    monkeypatch.setattr(directions_io, "MAX_BYTES", 1000)
+    monkeypatch.setattr(directions_io, "DIRECTIONS", replace(DIRECTIONS, max_bytes=1000))
     with pytest.raises(ValueError, match="9 bytes to"):
         load_directions(path)
 
@@ -202,7 +248,11 @@ def test_saving_refuses_what_loading_would(tmp_path):
 
 def trajectory() -> Trajectory:
     return Trajectory(
-        torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64), torch.randn(3, 1, 3, 4, 4), "abcdef012345", "ddim B", residual=torch.rand(2)
+        torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64),
+        torch.randn(3, 1, 3, 4, 4),
+        "abcdef012345",
+        "ddim B",
+        residual=torch.rand(2),
     )
 
 
@@ -210,8 +260,12 @@ def test_payload_round_trips():
     d, path = directions(), trajectory()
     assert same(directions_from_payload(directions_to_payload(d)), d) and type(directions_to_payload(d)) is dict
     assert same(trajectory_from_payload(trajectory_to_payload(path)), path)
-    assert trajectory_to_payload(path)["format"] == "hspace.trajectory" and trajectory_to_payload(path)["version"] == 1
-    lean = {k: v for k, v in trajectory_to_payload(path).items() if k in ("format", "version", "sigmas", "states", "fingerprint")}
+    assert trajectory_to_payload(path)["format"] == "hspace.trajectory" and trajectory_to_payload(path)["version"] == 2
+    lean = {
+        k: v
+        for k, v in trajectory_to_payload(path).items()
+        if k in ("format", "version", "sigmas", "states", "fingerprint")
+    }
     assert trajectory_from_payload(lean).method == ""
     assert trajectory_from_payload({**lean, "unknown": 3}).fingerprint == path.fingerprint
 
@@ -224,7 +278,7 @@ def test_payload_round_trips():
         (directions_to_payload(directions()), "hspace.directions"),
         ({**trajectory_to_payload(trajectory()), "version": 9}, "version"),
         ({**trajectory_to_payload(trajectory()), "states": [1, 2]}, "'states' must be a Tensor"),
-        ({**trajectory_to_payload(trajectory()), "fingerprint": None}, "'fingerprint' must be a str"),
+        ({**trajectory_to_payload(trajectory()), "fingerprint": None}, "'fingerprint' must be a text"),
         ({**trajectory_to_payload(trajectory()), "states": torch.zeros(2, 1, 3, 4, 4)}, "HSPACE_TRAJECTORY: states"),
         ({**trajectory_to_payload(trajectory()), "states": torch.full((3, 1, 3, 4, 4), float("nan"))}, "NaN"),
         ({k: v for k, v in trajectory_to_payload(trajectory()).items() if k != "sigmas"}, "lacks 'sigmas'"),

@@ -7,13 +7,13 @@ import torch
 from diffusers import UNet2DModel
 
 from core.denoiser import Denoiser
-from core.networks import read
+from core.files import checkpoint as read
+from core.files.checkpoint import load_denoiser, load_network
 from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.guided import GuidedUNet
-from core.networks.read import load_denoiser, load_network, read_checkpoint
 from core.schedule import Schedule
 
-from .network_files import DDPM, FACE, GUIDED, refused, safe, same, saved, weights
+from ..network_files import DDPM, FACE, GUIDED, read_checkpoint, refused, safe, same, saved, weights
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,16 @@ from .network_files import DDPM, FACE, GUIDED, refused, safe, same, saved, weigh
         (lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s}, "ema"),
         (lambda s: {"state_dict": s, "ema": {"decay": 0.999}}, "state_dict"),
         (lambda s: {"state_dict": {"model": s}}, "state_dict/model"),
-        (lambda s: [{f"module.{k}": v + 1 for k, v in s.items()}, {"state": {0: {"exp_avg": torch.ones(2)}}}, 3, 900, s], "item 4"),
+        (
+            lambda s: [
+                {f"module.{k}": v + 1 for k, v in s.items()},
+                {"state": {0: {"exp_avg": torch.ones(2)}}},
+                3,
+                900,
+                s,
+            ],
+            "item 4",
+        ),
         (lambda s: (s, {"state": {}, "param_groups": [{"lr": 1e-4}]}, 3, 900), "item 0"),
         (lambda s: {k.replace("downsample.conv", "downsample.op"): v for k, v in s.items()}, ""),
     ],
@@ -56,14 +65,21 @@ def test_every_extension_gives_the_same_network(tmp_path, name, config, device):
 
 def test_old_torch_files_and_parameters(tmp_path):
     state = weights()
-    path = saved(tmp_path / "old.pth", {k: torch.nn.Parameter(v) for k, v in state.items()}, _use_new_zipfile_serialization=False)
+    path = saved(
+        tmp_path / "old.pth", {k: torch.nn.Parameter(v) for k, v in state.items()}, _use_new_zipfile_serialization=False
+    )
     assert same(read_checkpoint(path)[1], state)
 
 
 def test_what_the_family_implies(tmp_path):
     net, info = load_network(safe(tmp_path / "a.safetensors", weights()))
     assert isinstance(net, DDPMUNet) and net.config == DDPM
-    assert (info["family"], info["prediction"], info["schedule"], info["learned_sigma"]) == ("ddpm", "eps", Schedule("linear"), False)
+    assert (info["family"], info["prediction"], info["schedule"], info["learned_sigma"]) == (
+        "ddpm",
+        "eps",
+        Schedule("linear"),
+        False,
+    )
     assert info["image_size"] == 32  # one level of attention, the second: 16 pixels there
     net, info = load_network(safe(tmp_path / "b.safetensors", weights(GUIDED)))
     assert isinstance(net, GuidedUNet) and net.config == GUIDED and info["learned_sigma"] and info["family"] == "guided"
@@ -89,11 +105,17 @@ def test_guessed_image_size(attention, size):
 def test_diffusers_folder(tmp_path, old):
     def unet(**kw):
         common = {
-            "sample_size": 16, "block_out_channels": (32, 64), "layers_per_block": 1,
+            "sample_size": 16,
+            "block_out_channels": (32, 64),
+            "layers_per_block": 1,
             "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-            "up_block_types": ("AttnUpBlock2D", "UpBlock2D"), "attention_head_dim": None, "norm_eps": 1e-6, "freq_shift": 1,
-            "flip_sin_to_cos": False, "downsample_padding": 0,
-        }  # fmt: skip
+            "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+            "attention_head_dim": None,
+            "norm_eps": 1e-6,
+            "freq_shift": 1,
+            "flip_sin_to_cos": False,
+            "downsample_padding": 0,
+        }
         return UNet2DModel(**{**common, **kw}).eval()
 
     net = unet()
@@ -111,7 +133,9 @@ def test_diffusers_folder(tmp_path, old):
         torch.testing.assert_close(ours(x, t), net(x, t).sample, rtol=1e-3, atol=1e-4)
     ddpm = safe(tmp_path / "native.safetensors", ours.state_dict())
     assert load_network(ddpm)[1]["fingerprint"] == info["fingerprint"]  # one model, whatever its file calls the weights
-    unet(attention_head_dim=8, flip_sin_to_cos=True).save_pretrained(tmp_path, safe_serialization=not old)  # diffusers' own defaults
+    unet(attention_head_dim=8, flip_sin_to_cos=True).save_pretrained(
+        tmp_path, safe_serialization=not old
+    )  # diffusers' own defaults
     refused(path, r"config.json beside it sets .*attention_head_dim = 8, flip_sin_to_cos = True")
     (tmp_path / "config.json").write_text("[" * 50_000)
     assert load_network(path)[1]["image_size"] == 32
@@ -131,15 +155,29 @@ def test_embedded_face_model(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": "hspace_directions"}, {"version": 2}, {"prediction": "x0"}, {"patch": 0}, {"patch": "4"}, {"patch": True},
-        {"betas": "sigmoid"}, {"betas": ["linear"]}, {"beta_end": 2.0}, {"beta_start": 0.5}, {"beta_start": float("nan")},
-        {"steps": None}, {"patch": 2}, {"size": 10**9}, {"steps": 10**12},
+        {"format": "hspace_directions"},
+        {"version": 2},
+        {"prediction": "x0"},
+        {"patch": 0},
+        {"patch": "4"},
+        {"patch": True},
+        {"betas": "sigmoid"},
+        {"betas": ["linear"]},
+        {"beta_end": 2.0},
+        {"beta_start": 0.5},
+        {"beta_start": float("nan")},
+        {"steps": None},
+        {"patch": 2},
+        {"size": 10**9},
+        {"steps": 10**12},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_embedded_metadata_is_checked(tmp_path, change):
     state = weights(DDPMConfig(3, 3, (32, 64), 1, (False, True), patch=4))
-    refused(safe(tmp_path / "face.safetensors", state, {"hspace": json.dumps({**FACE, **change})}), "face.safetensors: ")
+    refused(
+        safe(tmp_path / "face.safetensors", state, {"hspace": json.dumps({**FACE, **change})}), "face.safetensors: "
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 99_999, '"' + "x" * 200_000])
@@ -173,3 +211,27 @@ def test_a_network_loaded_under_inference_mode_can_be_differentiated(tmp_path):
     x = torch.randn(1, 3, 8, 8, requires_grad=True)
     model(x, torch.ones(1)).sum().backward()
     assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_class_conditional_networks_run_without_a_label(tmp_path, suffix):
+    state = weights(GUIDED)
+    labelled = {**state, "label_emb.weight": torch.randn(1000, 128)}
+    path = (
+        saved(tmp_path / "imagenet.pt", labelled)
+        if suffix == ".pt"
+        else safe(tmp_path / "imagenet.safetensors", labelled)
+    )
+    net, info = load_network(path, head_channels=32)
+    plain, other = load_network(safe(tmp_path / "plain.safetensors", state), head_channels=32)
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 700])
+    assert torch.equal(net(x, t), plain(x, t)) and info == other | {"found_in": info["found_in"]}
+
+
+def test_one_tensor_under_two_names_is_no_forgery(tmp_path):
+    state = weights()
+    key, twin = "mid.block_1.conv1.weight", "mid.block_2.conv1.weight"
+    state[twin] = state[key]
+    path = saved(tmp_path / "m.pt", state)
+    assert path.stat().st_size < sum(v.numel() * 4 for v in state.values())
+    assert same(load_network(path)[0].state_dict(), state)

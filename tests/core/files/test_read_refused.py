@@ -11,11 +11,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.networks import files
+from core.files import network as files
+from core.files.checkpoint import load_network
 from core.networks.ddpm import DDPMConfig
-from core.networks.read import load_network
 
-from .network_files import FACE, GUIDED, refused, safe, saved, weights
+from ..hostile_readers import readers
+from ..network_files import FACE, GUIDED, refused, safe, same, saved, weights
 
 
 def sd(prefix=""):
@@ -36,31 +37,67 @@ def four_channels():
     [
         (sd, "load it with the stock Load Checkpoint node"),
         (lambda: sd("model.diffusion_model."), "load it with the stock Load Checkpoint node"),
-        (lambda: {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, "load it with the stock Load Checkpoint node"),
-        (lambda: {"down_blocks.0.attentions.0.transformer_blocks.0.norm1.weight": torch.zeros(1)}, "stock Load Checkpoint node"),
+        (
+            lambda: {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)},
+            "load it with the stock Load Checkpoint node",
+        ),
+        (
+            lambda: {"down_blocks.0.attentions.0.transformer_blocks.0.norm1.weight": torch.zeros(1)},
+            "stock Load Checkpoint node",
+        ),
         (four_channels, "takes 4 channels and returns 4, expected 3 .*stock Load Checkpoint node"),
         (lambda: weights(DDPMConfig(1, 1, (32,), 1, (False,))), "only unconditional RGB models"),
-        (lambda: {**weights(GUIDED), "label_emb.weight": torch.zeros(10, 128)}, "conditioned on a class"),
-        (lambda: {k: v for k, v in weights(GUIDED).items() if not k.startswith("output_blocks")}, "encoder of a classifier"),
-        (lambda: {"conv1.weight": torch.zeros(512, 512, 1, 1), "temb_proj.weight": torch.zeros(512, 512)}, "unknown weights .conv1.weight"),
+        (
+            lambda: {**weights(GUIDED), "label_emb.weight": torch.zeros(10, 64)},
+            "label_emb is .10, 64., not one row of the step embedding",
+        ),
+        (
+            lambda: {k: v for k, v in weights(GUIDED).items() if not k.startswith("output_blocks")},
+            "encoder of a classifier",
+        ),
+        (
+            lambda: {"conv1.weight": torch.zeros(512, 512, 1, 1), "temb_proj.weight": torch.zeros(512, 512)},
+            "unknown weights .conv1.weight",
+        ),
         (lambda: {f"layer\n{i}" * 99: torch.zeros(1) for i in range(99)}, "unknown weights .* and 94 more"),
         (lambda: {**weights(), "mid.attn_2.q.weight": torch.zeros(1)}, "1 weights unexpected: mid.attn_2.q.weight"),
-        (lambda: {k: v for k, v in weights().items() if "norm_out" not in k}, "2 weights missing: norm_out.weight, norm_out.bias"),
-        (lambda: {**weights(), "mid.block_1.conv1.weight": torch.zeros(64, 64, 1, 1)}, r"\[64, 64, 1, 1\] instead of \[64, 64, 3, 3\]"),
-        (lambda: {f"down.{i}.extra": torch.zeros(1) for i in range(9)} | weights(), "9 weights unexpected: .* and 4 more"),
-        (lambda: {**weights(), "conv_out.bias": torch.tensor([0.0, float("nan"), 0.0])}, "NaN or infinite values .conv_out.bias"),
+        (
+            lambda: {k: v for k, v in weights().items() if "norm_out" not in k},
+            "2 weights missing: norm_out.weight, norm_out.bias",
+        ),
+        (
+            lambda: {**weights(), "mid.block_1.conv1.weight": torch.zeros(64, 64, 1, 1)},
+            r"\[64, 64, 1, 1\] instead of \[64, 64, 3, 3\]",
+        ),
+        (
+            lambda: {f"down.{i}.extra": torch.zeros(1) for i in range(9)} | weights(),
+            "9 weights unexpected: .* and 4 more",
+        ),
+        (
+            lambda: {**weights(), "conv_out.bias": torch.tensor([0.0, float("nan"), 0.0])},
+            "NaN or infinite values .conv_out.bias",
+        ),
         (lambda: {**weights(), "conv_out.bias": torch.tensor([0.0, float("inf"), 0.0])}, "NaN or infinite values"),
-        (lambda: {**weights(), "conv_in.weight": torch.zeros(32, 3, 3, 3, dtype=torch.float8_e4m3fn)}, "float8_e4m3fn.*unquantised"),
+        (
+            lambda: {**weights(), "conv_in.weight": torch.zeros(32, 3, 3, 3, dtype=torch.float8_e4m3fn)},
+            "float8_e4m3fn.*unquantised",
+        ),
         (lambda: {**weights(), "conv_in.weight": torch.zeros(32, 3, 3, 3, dtype=torch.int8)}, "int8.*unquantised"),
         (lambda: {**weights(), "conv_in.weight": torch.zeros(32, 3, 3, 3, dtype=torch.complex64)}, "complex64"),
         (lambda: {**weights(), "conv_in.weight": torch.zeros(0, 3, 3, 3)}, "conv_in.weight is empty"),
         (lambda: {**weights(), "conv_in.weight": torch.tensor(1.0)}, "not a DDPM U-Net"),
         (lambda: {"temb.dense.0.weight": torch.zeros(8, 2)}, "not a DDPM U-Net: .*down.0.block.0.conv1.weight"),
-        (lambda: {k: torch.zeros(1) for k in ("time_embed.0.weight", "input_blocks.0", "output_blocks.0")}, "not a guided"),
+        (
+            lambda: {k: torch.zeros(1) for k in ("time_embed.0.weight", "input_blocks.0", "output_blocks.0")},
+            "not a guided",
+        ),
         (lambda: {**weights(), "down.0.downsample.op.weight": torch.zeros(1)}, "two weights mean the same thing"),
-        (lambda: {k: torch.zeros([33 if n == 32 else n for n in v.shape]) for k, v in weights().items()}, "must be divisible"),
+        (
+            lambda: {k: torch.zeros([33 if n == 32 else n for n in v.shape]) for k, v in weights().items()},
+            "must be divisible",
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_wrong_weights(tmp_path, state, message, suffix):
     path = tmp_path / f"wrong{suffix}"
@@ -84,6 +121,39 @@ def test_wrong_weights(tmp_path, state, message, suffix):
 )
 def test_wrong_contents(tmp_path, content, message):
     refused(saved(tmp_path / "wrong.pt", content), message)
+
+
+@pytest.mark.parametrize("version", ["2.5.1", "2.5.1+cu124", "1.13.0"])
+@pytest.mark.parametrize("name", ["network", "autoencoder", "statistics", "released heads", "lpips", "dino", "asyrp"])
+def test_pickles_want_a_pytorch_that_runs_nothing_of_them(tmp_path, monkeypatch, name, version):
+    load, suffix, names, _, _ = readers()[name]
+    content = {key: torch.zeros(4) for key in names}
+    monkeypatch.setattr(torch, "__version__", version)
+    text = refused(
+        saved(tmp_path / f"m{suffix}", content),
+        f"PyTorch {re.escape(version)} can be made to run code.*update PyTorch to 2.6",
+        load,
+    )
+    assert "get a .safetensors file" in text
+    try:
+        load(safe(tmp_path / "m.safetensors", content))
+    except ValueError as error:  # for the weights, which are those of no whole network
+        assert "PyTorch" not in str(error) and name != "statistics"
+
+
+def test_safetensors_are_read_with_any_pytorch(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.5.1")
+    net, _ = load_network(safe(tmp_path / "m.safetensors", weights()))
+    assert same(net.state_dict(), weights())
+    monkeypatch.setattr(torch, "__version__", "2.6.0")
+    assert same(load_network(saved(tmp_path / "m.pt", weights()))[0].state_dict(), weights())
+
+
+def test_pytorch_is_the_hosts_and_pillow_has_no_known_holes():
+    lines = Path(__file__).parents[3].joinpath("requirements.txt").read_text().split()
+    floors = dict(line.split(">=") for line in lines)
+    assert not [name for name in floors if name.lower().startswith("torch")]
+    assert tuple(map(int, floors["Pillow"].split("."))) >= (12, 3)
 
 
 class Payload:
@@ -190,7 +260,9 @@ FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCh
 def test_mutated_files(tmp_path, originals, kind, data):
     content = bytearray(originals[kind])
     # the structure sits at the head of every kind, and at the tail of the zip archive
-    near = st.one_of(st.integers(0, 4000), st.integers(0, len(content) - 1), st.integers(len(content) - 4000, len(content) - 1))
+    near = st.one_of(
+        st.integers(0, 4000), st.integers(0, len(content) - 1), st.integers(len(content) - 4000, len(content) - 1)
+    )
     for where, what in data.draw(st.lists(st.tuples(near, st.binary(min_size=1, max_size=9)), min_size=1, max_size=6)):
         content[where : where + len(what)] = what
     path = tmp_path / f"mutated{kind}"
@@ -222,7 +294,9 @@ def test_arbitrary_bytes(tmp_path, kind, content, prefix):
 @settings(FUZZ, max_examples=40)
 @given(
     st.dictionaries(
-        st.text(max_size=12) | st.sampled_from(list(weights(TINY))), st.none() | st.integers() | st.text(max_size=5), max_size=4
+        st.text(max_size=12) | st.sampled_from(list(weights(TINY))),
+        st.none() | st.integers() | st.text(max_size=5),
+        max_size=4,
     ),
     st.data(),
 )

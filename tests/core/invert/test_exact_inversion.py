@@ -1,4 +1,5 @@
-"""Exact inversions: order of convergence, round trips to rounding, the growth that they must be protected from, what is refused."""
+"""Exact inversions: order of convergence, round trips to rounding, the growth that they must be protected from, what is
+refused."""
 
 import math
 from dataclasses import replace
@@ -7,12 +8,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from core.denoiser import is_flow
 from core.directions import Directions
-from core.edit.exact import reconstruct_exact, sample_exact
-from core.edit.sample import reconstruct
-from core.edit.schedule import EditSchedule
-from core.edit.steer import Edit, Steered, steer_trajectory
+from core.edit.directions.steer import Edit, Steered, steer_trajectory
+from core.edit.noise.exact import reconstruct_exact, sample_exact
+from core.edit_schedule import EditSchedule
 from core.invert.bdia import bdia_up, invert_bdia
 from core.invert.coupled import Noise
 from core.invert.ddim import invert_ddim
@@ -21,11 +20,14 @@ from core.invert.fixed_point import invert_fixed_point
 from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.vp import VPDenoiser
 from core.payload import trajectory_from_payload, trajectory_to_payload
+from core.sample import reconstruct
 from core.schedule import Schedule, grid_sigmas
 
 
 class Gaussian:
     """The exact denoiser of data with variance ``c``; the ODE through x0 is ``x0 sqrt((c + sigma^2) / c)``."""
+
+    noising = "sigma"
 
     layers, fingerprint = ("middle",), "gaussian"
 
@@ -42,7 +44,7 @@ class Gaussian:
 class Flow(Gaussian):
     """The same data seen by a flow model: ``x = (1 - sigma) x0 + sigma n``."""
 
-    fingerprint, flow = "flow", True
+    fingerprint, noising = "flow", "flow"
 
     def __call__(self, x, sigma):
         s = sigma[:, None, None, None]
@@ -72,9 +74,9 @@ METHODS = {"edict": invert_edict, "bdia": invert_bdia}
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-9)])
 def test_round_trip_is_exact_at_fifty_steps(name, dtype, tolerance, device):
     """States are float64 whatever the network computes in; what comes back is the picture in the network's dtype."""
-    model, x0 = network(device, dtype), picture(device=device, dtype=dtype)
+    model, x0 = network(device, dtype), picture(1, 8, 16, device=device, dtype=dtype)
     path = METHODS[name](model, x0, grid_sigmas(Schedule(), 50, t0=800))
-    assert path.extra["pair"].dtype == torch.float64 and path.states.dtype == dtype
+    assert path.pair.dtype == torch.float64 and path.states.dtype == dtype
     back = reconstruct_exact(model, path).rebuilt
     assert float((back - x0).abs().max()) <= tolerance
     plain = reconstruct(model, invert_ddim(model, x0, path.sigmas)).rebuilt
@@ -83,7 +85,9 @@ def test_round_trip_is_exact_at_fifty_steps(name, dtype, tolerance, device):
 
 def test_bdia_with_gamma_one_converges_at_second_order(device):
     model, x0 = Gaussian(0.5), picture(1, 4, 6, device, torch.float64)
-    errors = [float((invert_bdia(model, x0, even(n, 2.0)).noisiest - model.exact(x0, 2.0)).norm()) for n in (50, 100, 200)]
+    errors = [
+        float((invert_bdia(model, x0, even(n, 2.0)).noisiest - model.exact(x0, 2.0)).norm()) for n in (50, 100, 200)
+    ]
     assert all(1.8 < math.log2(a / b) < 2.2 for a, b in pairwise(errors)), errors
 
 
@@ -101,7 +105,10 @@ def test_bdia_with_less_gamma_leaves_the_path_as_the_refusal_says(device):
 
 def test_edict_converges_at_first_order_without_mixing(device):
     model, x0 = Gaussian(0.5), picture(1, 4, 6, device, torch.float64)
-    errors = [float((invert_edict(model, x0, even(n), mixing=1.0).noisiest - model.exact(x0, 3.0)).norm()) for n in (200, 400, 800)]
+    errors = [
+        float((invert_edict(model, x0, even(n), mixing=1.0).noisiest - model.exact(x0, 3.0)).norm())
+        for n in (200, 400, 800)
+    ]
     assert all(0.8 < math.log2(a / b) < 1.25 for a, b in pairwise(errors)), errors
 
 
@@ -116,9 +123,11 @@ def test_edict_steps_are_inverse_to_each_other(device):
 
 
 def test_mixing_has_the_eigenvalues_that_the_docstring_warns_of():
-    """On a model without noise a step is the mixing alone: undone, it multiplies the difference of the states by 1/p^2."""
+    """On a model without noise a step is the mixing alone: undone, it multiplies the difference of the states by
+    1/p^2."""
 
     class Clean:
+        noising = "sigma"
         layers, fingerprint = ("middle",), "clean"
 
         def __call__(self, x, sigma):
@@ -126,7 +135,11 @@ def test_mixing_has_the_eigenvalues_that_the_docstring_warns_of():
 
     p, eps = 0.93, Noise(Clean(), torch.float64)
     matrix = torch.cat(
-        [torch.cat(edict_down(eps, *unit, 1.0, 0.5, p)) for unit in torch.eye(2, dtype=torch.float64).view(2, 2, 1, 1, 1, 1)], 1
+        [
+            torch.cat(edict_down(eps, *unit, 1.0, 0.5, p))
+            for unit in torch.eye(2, dtype=torch.float64).view(2, 2, 1, 1, 1, 1)
+        ],
+        1,
     )
     values = torch.linalg.eigvals(matrix[..., 0, 0]).real.sort().values
     assert torch.allclose(values, torch.tensor([p * p, 1.0], dtype=torch.float64), atol=1e-12)
@@ -156,7 +169,7 @@ def test_float64_is_what_makes_edict_exact_from_noise_to_noise(wide, device):
 def test_flow_models_are_inverted_by_the_same_steps(name, device):
     model, x0 = Flow(0.5), picture(1, 4, 6, device, torch.float64)
     path = METHODS[name](model, x0, even(40, 1.0), 1.0)
-    assert path.extra["flow"] and torch.isfinite(path.states).all()
+    assert path.noising == "flow" and torch.isfinite(path.states).all()
     assert float((sample_exact(model, path) - x0).abs().max()) < 1e-12
     assert float((path.noisiest - model.exact(x0, 1.0)).abs().max()) < 0.1
 
@@ -167,10 +180,14 @@ def test_plain_inversion_of_flow_models_converges(convention, device):
     model, x0 = Flow(0.5), picture(1, 4, 6, device, torch.float64)
     errors, back = [], []
     for n in (50, 100, 200):
-        path = invert_ddim(model, x0, even(n, 1.0), convention) if convention else invert_fixed_point(model, x0, even(n, 1.0), 3)
-        assert path.extra["flow"] and is_flow(model)
-        errors.append(float((path.noisiest - model.exact(x0, 1.0)).norm()))
-        back.append(float((reconstruct(model, path).rebuilt - x0).norm()))
+        trajectory = (
+            invert_ddim(model, x0, even(n, 1.0), convention)
+            if convention
+            else invert_fixed_point(model, x0, even(n, 1.0), 3)
+        )
+        assert trajectory.noising == model.noising == "flow"
+        errors.append(float((trajectory.noisiest - model.exact(x0, 1.0)).norm()))
+        back.append(float((reconstruct(model, trajectory).rebuilt - x0).norm()))
     assert all(0.8 < math.log2(a / b) < 1.3 for a, b in pairwise(errors)), errors
     assert back[2] < back[0]
 
@@ -199,7 +216,9 @@ def test_an_edited_model_edits(name, device):
     v = torch.randn_like(h[None]) / h.numel() ** 0.5
     ones = torch.ones(1, 1)
     found = Directions(v, path.sigmas[3:4], ones, ones, "middle", model.fingerprint, torch.ones(1), None)
-    zero, ten = (Steered(model, [Edit(found, EditSchedule(strength=k, sigma_start=9.0, sigma_end=0.0))]) for k in (0.0, 50.0))
+    zero, ten = (
+        Steered(model, [Edit(found, EditSchedule(strength=k, sigma_start=9.0, sigma_end=0.0))]) for k in (0.0, 50.0)
+    )
     assert torch.equal(sample_exact(zero, path), sample_exact(model, path))
     assert float((sample_exact(ten, path) - x0).abs().max()) > 1e-3
 
@@ -215,10 +234,10 @@ def test_refusals(device):
             invert_edict(model, x0, grid, mixing)
     with pytest.raises(ValueError, match="no coupled states"):
         sample_exact(model, invert_ddim(model, x0, even(3)))
-    path = invert_edict(model, x0, even(3))
+    trajectory = invert_edict(model, x0, even(3))
     with pytest.raises(ValueError, match="Sample Exact Inversion only"):
-        steer_trajectory(model, path, [])
+        steer_trajectory(model, trajectory, [])
     with pytest.raises(ValueError, match="connect the same MODEL"):
-        reconstruct_exact(Gaussian(1.0), path)
+        reconstruct_exact(Gaussian(1.0), trajectory)
     with pytest.raises(ValueError, match=r"lie in -1\.\.1"):
         invert_bdia(model, 2 * x0, grid)

@@ -7,16 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from core.edit.proximal import proximal, towards
-from core.edit.sample import sample_ddim
+from core.edit.noise.proximal import MODES, OLD_NAMES, proximal, towards
 from core.invert.ddim import invert_ddim
 from core.invert.fixed_point import invert_fixed_point
-from core.invert.null_text import optimise_null_text, windows
+from core.invert.null_text import NullTextSettings, optimise_null_text, windows
+from core.sample import sample_ddim
 from core.schedule import Schedule, grid_sigmas
+from core.trajectory import ExactMethod
 
 
 class Prompted:
     """A smooth denoiser conditioned on an embedding `[b n d]`; with ``cfg`` 1 it follows the prompt alone."""
+
+    noising = "sigma"
 
     layers, fingerprint = ("middle",), "prompted"
 
@@ -46,6 +49,7 @@ class Prompted:
         outer = self
 
         class Guided:
+            noising = "sigma"
             layers, fingerprint, step = outer.layers, outer.fingerprint, 0
 
             def __call__(self, x, sigma):
@@ -65,7 +69,8 @@ def case(device):
 
 
 def literal(model, path, embedding, cfg, steps, tolerance):
-    """The released code in the paper's own variables, written out for one image; the best embedding of each step is kept."""
+    """The released code in the paper's own variables, written out for one image; the best embedding of each step is
+    kept."""
     s, n, e, found = path.sigmas, len(path.sigmas) - 1, embedding.clone(), []
     abar = 1 / (1 + s.square())
     z = path.noisiest * abar[0].sqrt()
@@ -98,7 +103,7 @@ def test_it_is_the_papers_algorithm_in_the_papers_variables(case, tolerance):
     model, _, path = case
     for index in range(2):
         one = path.image(index)
-        found = optimise_null_text(model, one, model.empty, 4.0, steps=6, tolerance=tolerance)
+        found = optimise_null_text(model, one, model.empty, 4.0, NullTextSettings(6, tolerance=tolerance))
         embeddings, z = literal(model, one, model.empty.float(), 4.0, 6, tolerance)
         if not tolerance:
             assert torch.allclose(found.embeddings, embeddings, atol=1e-4)
@@ -110,7 +115,14 @@ def test_the_loss_falls_at_every_inner_iteration(case, cfg):
     """The losses themselves, as Adam meets them, not the best so far."""
     model, _, path = case
     seen: list[list[float]] = [[] for _ in range(12)]
-    optimise_null_text(model, path.image(0), model.empty, cfg, tolerance=0.0, callback=lambda s: seen[s["i"]].append(s["loss"]))
+    optimise_null_text(
+        model,
+        path.image(0),
+        model.empty,
+        cfg,
+        NullTextSettings(tolerance=0.0),
+        callback=lambda s: seen[s["i"]].append(s["loss"]),
+    )
     assert all(len(losses) == 11 for losses in seen)
     assert all(b < a for losses in seen for a, b in itertools.pairwise(losses)), seen
 
@@ -118,7 +130,7 @@ def test_the_loss_falls_at_every_inner_iteration(case, cfg):
 def test_the_embeddings_have_the_losses_that_are_reported_and_the_picture_comes_back(case):
     model, x0, path = case
     cfg, s = 5.0, path.sigmas
-    few, many = (optimise_null_text(model, path, model.empty, cfg, steps=k, tolerance=0.0) for k in (0, 20))
+    few, many = (optimise_null_text(model, path, model.empty, cfg, NullTextSettings(k, tolerance=0.0)) for k in (0, 20))
     assert torch.equal(few.embeddings, model.empty.float().expand(12, 2, -1, -1))
     x = path.noisiest
     begun = [model.empty.float().expand(2, -1, -1), *many.embeddings]
@@ -141,19 +153,24 @@ def test_the_embeddings_have_the_losses_that_are_reported_and_the_picture_comes_
 
 def test_states_that_sampling_passes_leave_less_to_fit(case):
     model, x0, path = case
-    paths = path, invert_fixed_point(model, x0, path.sigmas, iterations=8)
-    errors = [float((optimise_null_text(model, one, model.empty, 5.0, tolerance=0.0).image - x0).norm()) for one in paths]
+    trajectories = path, invert_fixed_point(model, x0, path.sigmas, iterations=8)
+    errors = [
+        float((optimise_null_text(model, one, model.empty, 5.0, NullTextSettings(tolerance=0.0)).image - x0).norm())
+        for one in trajectories
+    ]
     assert errors[1] < 0.9 * errors[0], errors
 
 
 def test_it_stops_early_and_a_batch_is_its_images(case):
     model, _, path = case
     model.negatives = 0
-    optimise_null_text(model, path, model.empty, 3.0, tolerance=1e9)
+    optimise_null_text(model, path, model.empty, 3.0, NullTextSettings(tolerance=1e9))
     assert model.negatives == 12
-    both = optimise_null_text(model, path, model.empty, 3.0, steps=5, tolerance=0.0)
-    one = optimise_null_text(model, path.image(1), model.empty, 3.0, steps=5, tolerance=0.0)
-    assert torch.allclose(both.embeddings[:, 1:], one.embeddings, atol=1e-5) and torch.allclose(both.image[1:], one.image, atol=1e-6)
+    both = optimise_null_text(model, path, model.empty, 3.0, NullTextSettings(5, tolerance=0.0))
+    one = optimise_null_text(model, path.image(1), model.empty, 3.0, NullTextSettings(5, tolerance=0.0))
+    assert torch.allclose(both.embeddings[:, 1:], one.embeddings, atol=1e-5) and torch.allclose(
+        both.image[1:], one.image, atol=1e-6
+    )
 
 
 def test_windows_cover_every_level_once(case):
@@ -169,20 +186,20 @@ def test_refusals(case):
     with pytest.raises(ValueError, match="cfg must be above 1"):
         optimise_null_text(model, path, model.empty, 1.0)
     with pytest.raises(ValueError, match="not flow models"):
-        optimise_null_text(model, replace(path, extra={"flow": True}), model.empty, 3.0)
+        optimise_null_text(model, replace(path, noising="flow"), model.empty, 3.0)
     with pytest.raises(ValueError, match="invert with the fixed point"):
-        optimise_null_text(model, replace(path, extra={"exact": {}}), model.empty, 3.0)
+        optimise_null_text(model, replace(path, exact=ExactMethod("edict", 0.93)), model.empty, 3.0)
     with pytest.raises(ValueError, match="embedding must be"):
         optimise_null_text(model, path, model.empty.expand(3, -1, -1), 3.0)
     with pytest.raises(ValueError, match="lr above 0"):
-        optimise_null_text(model, path, model.empty, 3.0, lr=0.0)
+        optimise_null_text(model, path, model.empty, 3.0, NullTextSettings(lr=0.0))
     with pytest.raises(ValueError, match="connect the same MODEL"):
         optimise_null_text(model, replace(path, fingerprint="another"), model.empty, 3.0)
 
 
-@pytest.mark.parametrize("mode", ["l0", "l1"])
+@pytest.mark.parametrize("mode", MODES)
 def test_proximal_is_the_minimiser_that_names_it(mode):
-    """l0: argmin |z - d|^2 / 2 + t^2/2 |z|_0; l1: argmin |z - d|^2 / 2 + t |z|_1, by brute force at each entry."""
+    """hard: argmin |z - d|^2 / 2 + t^2/2 |z|_0; soft: argmin |z - d|^2 / 2 + t |z|_1, by brute force at each entry."""
     d = torch.randn(2, 3, 5, 4, dtype=torch.float64)
     found, large = proximal(d, 0.6, mode)
     grid = torch.linspace(-4, 4, 40001, dtype=torch.float64)
@@ -190,7 +207,7 @@ def test_proximal_is_the_minimiser_that_names_it(mode):
         t = float(torch.quantile(row.abs().flatten().float(), 0.6))
         for value, z in zip(row.flatten(), got.flatten(), strict=True):
             near = (grid - value).square() / 2
-            near += t * grid.abs() if mode == "l1" else t * t / 2 * (grid.abs() > 1e-9)
+            near += t * grid.abs() if mode == "soft" else t * t / 2 * (grid.abs() > 1e-9)
             best = grid[near.argmin()]
             assert abs(float(best - z)) < 3e-4
     assert abs(float(large.double().mean()) - 0.4) < 0.03 and bool(((found != 0) <= large).all())
@@ -201,10 +218,46 @@ def test_proximal_at_the_ends_and_alone():
     assert proximal(d, 0.0)[0] is d and bool(proximal(d, 0.0)[1].all())
     assert not proximal(d, 1.0)[0].any()
     assert torch.equal(proximal(3 * d, 0.7)[1], proximal(d, 0.7)[1])
-    assert torch.equal(proximal(d, 0.7, "l1")[0][1:2], proximal(d[1:2], 0.7, "l1")[0])
+    assert torch.equal(proximal(d, 0.7, "soft")[0][1:2], proximal(d[1:2], 0.7, "soft")[0])
     for options in ({"quantile": 1.5}, {"quantile": 0.5, "mode": "l2"}):
         with pytest.raises(ValueError, match="must"):
             proximal(d, **options)
+
+
+def released_prox(delta, prox, quantile):
+    """The released code's lines: proximal_guidance_diffusion_step, both names."""
+    threshold = delta.abs().quantile(quantile)
+    delta = delta - delta.clamp(-threshold, threshold)
+    if prox == "l1":
+        delta = torch.where(delta > 0, delta - threshold, delta)
+        delta = torch.where(delta < 0, delta + threshold, delta)
+    return delta, delta.abs() > threshold
+
+
+def test_modes_of_proximal_guidance_and_the_names_of_paper_and_code():
+    """The figures of the help page: soft is the code's "l0"; hard, the paper's l0, is another; what the code calls "l1"
+    is neither."""
+    g = torch.Generator().manual_seed(0)
+    d = torch.randn(1, 4, 64, 64, generator=g, dtype=torch.float64)
+    hard, soft = (proximal(d, 0.7, mode)[0] for mode in MODES)
+    code, certain = released_prox(d, "l0", 0.7)
+    assert float((soft - code).abs().max()) < 1e-6  # the threshold is taken in float32
+    for old, new in (("l0", hard), ("l1", soft)):
+        assert torch.equal(proximal(d, 0.7, old)[0], new) and OLD_NAMES[old] in MODES
+    apart = float((hard - code).norm() / hard.norm())
+    cosine = float(torch.cosine_similarity(hard.flatten(), code.flatten(), 0))
+    assert abs(apart - 0.64) < 0.01 and abs(cosine - 0.91) < 0.01, (apart, cosine)
+    twice, _ = released_prox(d, "l1", 0.7)
+    assert float((twice * d < 0).double().mean()) > 0.1  # signs turned
+    assert (
+        abs(float(proximal(d, 0.7, "soft")[1].double().mean()) - 0.30) < 0.01
+        and abs(float(certain.double().mean()) - 0.038) < 0.005
+    )
+    # The threshold is each row's own, the code's that of the whole batch: a source row with small differences lowers
+    # it.
+    rows = torch.cat([0.1 * d, d])
+    assert torch.equal(proximal(rows, 0.7, "soft")[0][1:], soft)
+    assert float((released_prox(rows, "l0", 0.7)[0][1:] - soft).norm() / soft.norm()) > 0.3
 
 
 def test_inversion_guidance_moves_the_next_state_as_the_paper_says(case):

@@ -12,10 +12,13 @@ from core.faces.embedder import load_embedder
 from core.faces.factors import sample
 from core.faces.regressor import load_regressor
 from core.faces.render import render
+from core.faces.structure import FaceFeatures
+from core.files.dino import load_dino
+from core.files.lpips import load_lpips
 from core.measure.image import PSNR_CAP, ssim_map
-from core.measure.lpips import LPIPS, load_lpips
-from core.measure.pie import clip_similarity, means, measure_pie, table, to_json
-from core.measure.structure import DinoKeys, FaceFeatures, _scaled, load_dino, structure_distance
+from core.measure.lpips import LPIPS
+from core.measure.pie import Instruments, Prompts, clip_similarity, means, measure_pie, table, to_json
+from core.measure.structure import DinoKeys, _scaled, structure_distance
 
 REGRESSOR, EMBEDDER = "weights/face_regressor.safetensors", "weights/face_embedder.safetensors"
 
@@ -38,7 +41,9 @@ def test_background_is_what_the_benchmarks_code_gets_from_torchmetrics(device):
     scores = measure_pie(a.to(device), b.to(device), mask.to(device))
     for i in range(len(a)):
         x, y = ((v[i : i + 1].double() + 1) / 2 * (1 - mask[i]) for v in (a, b))
-        assert math.isclose(float(scores["psnr_unedit_part"][i]), float(peak_signal_noise_ratio(y, x, data_range=1.0)), abs_tol=1e-4)
+        assert math.isclose(
+            float(scores["psnr_unedit_part"][i]), float(peak_signal_noise_ratio(y, x, data_range=1.0)), abs_tol=1e-4
+        )
         assert math.isclose(float(scores["mse_unedit_part"][i]), float((x - y).square().mean()), rel_tol=1e-5)
         # The library of the benchmark's time left out the border that it had padded; newer ones count it.
         _, full = structural_similarity_index_measure(y, x, data_range=1.0, return_full_image=True)
@@ -108,7 +113,9 @@ def test_clip_similarity_and_the_edited_region():
     x, y = (render(f)[0] * 2 - 1 for f in (frowning, smiling))
     mask = torch.zeros(2, 64, 64)
     mask[0, 20:50, 16:48] = 1
-    scores = measure_pie(x, y, mask, embedder=embedder, source_prompts=["a frowning person"], target_prompts=["a smiling person"] * 2)
+    scores = measure_pie(
+        x, y, mask, Instruments(embedder=embedder), Prompts(["a frowning person"], ["a smiling person"] * 2)
+    )
     assert bool((scores["clip_similarity_target_image"] > clip_similarity(embedder, x, ["a smiling person"]) + 5).all())
     literal = (y[:1] / 2 + 0.5) * mask[0] * 2 - 1
     wanted = 100 * float((embedder.embed_image(literal) * embedder.embed_text(["a smiling person"])).sum())
@@ -156,14 +163,21 @@ def test_dino_keys_are_those_of_another_implementation(tmp_path):
     other = transformers.ViTModel(config, add_pooling_layer=False).eval()
     state, named = torch.load(path), {}
     for k, v in state.items():
-        named[k.replace("patch_embed.proj", "patch_embeddings.projection").replace("pos_embed", "position_embeddings")] = v
+        named[
+            k.replace("patch_embed.proj", "patch_embeddings.projection").replace("pos_embed", "position_embeddings")
+        ] = v
     parameters = dict(other.named_parameters())
 
     def put(wanted, value):
         (name,) = [n for n in parameters if n.endswith(wanted)]
         parameters[name].data.copy_(value)
 
-    for k in ("patch_embeddings.projection.weight", "patch_embeddings.projection.bias", "cls_token", "position_embeddings"):
+    for k in (
+        "patch_embeddings.projection.weight",
+        "patch_embeddings.projection.bias",
+        "cls_token",
+        "position_embeddings",
+    ):
         put(k, named[k])
     names = list(parameters)
     for i in range(3):
@@ -172,11 +186,21 @@ def test_dino_keys_are_those_of_another_implementation(tmp_path):
             theirs = [n for n in names if f".{i}." in n and n.endswith(kind)]
             q, k_, v = own[f"attn.qkv.{kind}"].chunk(3)
             values = {
-                "query": q, "q_proj": q, "key": k_, "k_proj": k_, "value": v, "v_proj": v, "attention.output.dense": own[f"attn.proj.{kind}"],
-                "o_proj": own[f"attn.proj.{kind}"], "intermediate.dense": own[f"mlp.fc1.{kind}"], "fc1": own[f"mlp.fc1.{kind}"],
-                "output.dense": own[f"mlp.fc2.{kind}"], "fc2": own[f"mlp.fc2.{kind}"],
-                "layernorm_before": own[f"norm1.{kind}"], "layernorm_after": own[f"norm2.{kind}"],
-            }  # fmt: skip
+                "query": q,
+                "q_proj": q,
+                "key": k_,
+                "k_proj": k_,
+                "value": v,
+                "v_proj": v,
+                "attention.output.dense": own[f"attn.proj.{kind}"],
+                "o_proj": own[f"attn.proj.{kind}"],
+                "intermediate.dense": own[f"mlp.fc1.{kind}"],
+                "fc1": own[f"mlp.fc1.{kind}"],
+                "output.dense": own[f"mlp.fc2.{kind}"],
+                "fc2": own[f"mlp.fc2.{kind}"],
+                "layernorm_before": own[f"norm1.{kind}"],
+                "layernorm_after": own[f"norm2.{kind}"],
+            }
             for n in theirs:
                 match = next(k for k in values if n.removesuffix(f".{kind}").endswith(k))
                 parameters[n].data.copy_(values[match])
@@ -206,13 +230,14 @@ def test_lpips_is_that_of_the_library(tmp_path):
         ours = load_lpips(tmp_path / "lpips.pth")
         a, b = pair(2, 64, 48)
         assert torch.allclose(ours(a, b), theirs(a, b).flatten(), rtol=1e-4, atol=1e-7)
-        scores = measure_pie(a, b, lpips=ours)
+        scores = measure_pie(a, b, instruments=Instruments(lpips=ours))
         assert torch.allclose(scores["lpips_outside"], ours(a, b), rtol=1e-4)
         half = torch.zeros(64, 48)
         half[:, :24] = 1
         inside = torch.where(half.bool(), -b, b)
         assert torch.allclose(
-            measure_pie(a, b, half, lpips=ours)["lpips_outside"], measure_pie(a, inside, half, lpips=ours)["lpips_outside"]
+            measure_pie(a, b, half, Instruments(lpips=ours))["lpips_outside"],
+            measure_pie(a, inside, half, Instruments(lpips=ours))["lpips_outside"],
         )
 
 

@@ -13,7 +13,6 @@ from benchmarks.text_blend import WAYS
 from benchmarks.text_editing import BEST, METHODS, SAVE, SOURCE, Judge, Setup, bars
 from benchmarks.text_model import judge
 from core.faces.factors import is_held_out, sample
-from core.faces.pie import BY_EDIT, EDITS, IDEAL, make, marked, progress, read_truth, write
 from core.faces.regressor import load_regressor
 from core.measure.image import PSNR_CAP
 from core.measure.pie import measure_pie
@@ -29,6 +28,8 @@ from core.measure.pie_folder import (
     write_folder,
     write_picture,
 )
+from scripts.draw_pie import IDEAL, make, marked, progress, read_truth, write
+from scripts.pie_edits import BY_EDIT, EDITS
 
 REGRESSOR = "weights/face_regressor.safetensors"
 
@@ -41,7 +42,10 @@ def test_masks_survive_the_round_trip(height, width, rng):
     assert torch.equal(decode_mask(runs, height, width, border=False), mask)
     assert all(length > 0 for length in runs[1::2])
     bordered = decode_mask(runs, height, width)
-    assert torch.equal(bordered[1:-1, 1:-1], mask[1:-1, 1:-1]) and float(bordered[0].min()) == float(bordered[:, -1].min()) == 1
+    assert (
+        torch.equal(bordered[1:-1, 1:-1], mask[1:-1, 1:-1])
+        and float(bordered[0].min()) == float(bordered[:, -1].min()) == 1
+    )
 
 
 def test_masks_of_the_benchmark_may_run_over_the_end():
@@ -52,9 +56,14 @@ def test_masks_of_the_benchmark_may_run_over_the_end():
 
 
 ENTRY = {
-    "image_path": "0_random/face.png", "original_prompt": "a [smiling] person", "editing_prompt": "a [frowning] person",
-    "editing_instruction": "make them frown", "editing_type_id": "0", "blended_word": "smiling frowning", "mask": [70, 5, 100, 3],
-}  # fmt: skip
+    "image_path": "0_random/face.png",
+    "original_prompt": "a [smiling] person",
+    "editing_prompt": "a [frowning] person",
+    "editing_instruction": "make them frown",
+    "editing_type_id": "0",
+    "blended_word": "smiling frowning",
+    "mask": [70, 5, 100, 3],
+}
 
 
 def folder(tmp_path, **changes) -> Path:
@@ -67,9 +76,15 @@ def folder(tmp_path, **changes) -> Path:
 
 def test_a_folder_is_read_and_written(tmp_path):
     (item,) = read_folder(folder(tmp_path))
-    assert item.source_prompt == "a smiling person" and item.target_prompt == unmarked("a [frowning] person") and item.kind == 0
+    assert (
+        item.source_prompt == "a smiling person"
+        and item.target_prompt == unmarked("a [frowning] person")
+        and item.kind == 0
+    )
     picture = item.image()
-    assert picture.shape == (3, 12, 16) and picture[:, 0, 0].tolist() == pytest.approx([1, -1, 128 / 127.5 - 1], abs=1e-6)
+    assert picture.shape == (3, 12, 16) and picture[:, 0, 0].tolist() == pytest.approx(
+        [1, -1, 128 / 127.5 - 1], abs=1e-6
+    )
     mask = item.mask(12, 16)
     assert float(mask[4, 6:11].sum()) == 5 and float(mask[6, 4:7].sum()) == 3 and float(mask[0].min()) == 1
     write_picture(tmp_path / "again" / IMAGES / "x" / "y.png", picture)
@@ -130,11 +145,16 @@ def test_the_drawn_benchmark(tmp_path):
     made = make(20, seed=3)
     write(tmp_path, made)
     items, truth = read_folder(tmp_path), read_truth(tmp_path)
-    assert len(items) == 20 and {made.edits.count(e.name) for e in EDITS} == {2} and bool(is_held_out(made.before).all())
+    assert (
+        len(items) == 20 and {made.edits.count(e.name) for e in EDITS} == {2} and bool(is_held_out(made.before).all())
+    )
     source = torch.stack([i.image() for i in items])
     ideal = torch.stack([read_picture(tmp_path / IDEAL / i.path.relative_to(tmp_path / IMAGES)) for i in items])
     masks = torch.stack([i.mask(64, 64) for i in items])
-    assert torch.equal(masks[:, 1:-1, 1:-1], made.masks[:, 1:-1, 1:-1]) and float(made.masks.flatten(1).mean(1).max()) < 0.7
+    assert (
+        torch.equal(masks[:, 1:-1, 1:-1], made.masks[:, 1:-1, 1:-1])
+        and float(made.masks.flatten(1).mean(1).max()) < 0.7
+    )
     scores = measure_pie(source, ideal, masks)
     assert float(scores["psnr_outside"].min()) == PSNR_CAP
     whole = [truth[i.key] for i in items]
@@ -144,8 +164,14 @@ def test_the_drawn_benchmark(tmp_path):
     for i, item in enumerate(items):
         factor = BY_EDIT[made.edits[i]].factor
         moved = [n for n in made.before if made.before[n][i] != made.after[n][i]]
-        assert moved == [factor] and item.source_prompt != item.target_prompt and "[" in item.target_marked + item.source_marked
-        phrase = {"hair_color": "hair", "glasses": "glasses", "bg_hue": "background", "eye_color": "eyes"}.get(factor, "")
+        assert (
+            moved == [factor]
+            and item.source_prompt != item.target_prompt
+            and "[" in item.target_marked + item.source_marked
+        )
+        phrase = {"hair_color": "hair", "glasses": "glasses", "bg_hue": "background", "eye_color": "eyes"}.get(
+            factor, ""
+        )
         assert phrase in item.target_prompt + item.source_prompt
 
 
@@ -178,7 +204,9 @@ JSON = st.recursive(
 @given(
     st.dictionaries(
         st.text(max_size=4),
-        st.one_of(JSON, st.builds(lambda d: {**ENTRY, **d}, st.dictionaries(st.sampled_from(list(ENTRY)), JSON, max_size=2))),
+        st.one_of(
+            JSON, st.builds(lambda d: {**ENTRY, **d}, st.dictionaries(st.sampled_from(list(ENTRY)), JSON, max_size=2))
+        ),
         max_size=3,
     )
 )
@@ -196,7 +224,9 @@ def test_the_runner_judges_its_two_anchors_and_says_who_is_ahead(tmp_path):
     write(tmp_path, make(10, seed=4))
     court = Judge(tmp_path, read_folder(tmp_path), None, None)
     none, best = court.row(SOURCE, court.sources, 0.0), court.row(BEST, court.ideal, 0.0)
-    assert none["target moved"] == none["structure x1e3"] == none["others moved"] == 0 and none["PSNR outside"] == PSNR_CAP
+    assert (
+        none["target moved"] == none["structure x1e3"] == none["others moved"] == 0 and none["PSNR outside"] == PSNR_CAP
+    )
     assert best["target moved"] > 0.95 and best["reached half"] == 1 and best["PSNR outside"] == PSNR_CAP
     assert best["CLIP"] > none["CLIP"] + 5 and best["others moved"] < 0.02
     assert len(bars([none, best])) == 2
@@ -216,8 +246,13 @@ def test_graphs_of_methods_are_closed(name, tmp_path):
 def test_the_graphs_without_blend_lack_that_node_and_nothing_else(tmp_path):
     (item,) = read_folder(folder(tmp_path))
     assert item.blended_word
-    with_it, without = (way(item, Setup({"class_type": "HSpaceLoadFaceTextModel", "inputs": {}})) for way in WAYS.values())
-    assert with_it["edited"]["class_type"] == "HSpaceP2PLocalBlend" and with_it["edited"]["inputs"]["model"] == ["words", 0]
+    with_it, without = (
+        way(item, Setup({"class_type": "HSpaceLoadFaceTextModel", "inputs": {}})) for way in WAYS.values()
+    )
+    assert with_it["edited"]["class_type"] == "HSpaceP2PLocalBlend" and with_it["edited"]["inputs"]["model"] == [
+        "words",
+        0,
+    ]
     assert without == with_it | {"edited": with_it["words"]}
 
 
@@ -227,6 +262,14 @@ def test_the_judge_of_samples_counts_what_was_said():
     assert all(set(v[torch.isfinite(v)].tolist()) == {1.0} for v in right.values())
     said = (faces["hair_length"] > 0.62) | (faces["hair_length"] < 0.3)
     assert torch.equal(torch.isfinite(right["hair length"]), said)
-    other = judge(faces, {**faces, "smile": -faces["smile"], "hair_color": (faces["hair_color"] + 1) % 5, "glasses": 1 - faces["glasses"]})
+    other = judge(
+        faces,
+        {
+            **faces,
+            "smile": -faces["smile"],
+            "hair_color": (faces["hair_color"] + 1) % 5,
+            "glasses": 1 - faces["glasses"],
+        },
+    )
     assert float(other["hair color"].sum()) == float(other["glasses"].sum()) == 0
     assert torch.equal(other["mood"].bool(), faces["smile"].abs() <= 0.35) and float(other["mouth"].min()) == 1

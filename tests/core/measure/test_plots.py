@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from core.plots import GAIN, LEAK, spectrum_plot, strip
+from core.measure.plots import GAIN, LEAK, spectrum_plot, strip
 
 
 def count(picture, colour) -> int:
@@ -22,7 +22,14 @@ def test_strip_places_every_picture_at_its_scale():
 def test_strip_fits_small_and_large_pictures(device):
     small = strip([("", [torch.zeros(3, 64, 64, device=device)] * 5)], ["a"] * 5)
     assert 700 < small.shape[2] < 1200
-    large = strip([("a label that is much too long to be written in full beside a row of pictures", [torch.zeros(1, 512, 256)] * 12)])
+    large = strip(
+        [
+            (
+                "a label that is much too long to be written in full beside a row of pictures",
+                [torch.zeros(1, 512, 256)] * 12,
+            )
+        ]
+    )
     assert large.shape[2] < 2900 and strip([("x", [torch.zeros(3, 4, 4)])]).shape[2] > 100
 
 
@@ -57,6 +64,9 @@ def test_refusals(call, said):
 
 def test_strip_writes_several_lines_beside_a_row():
     row = [torch.zeros(3, 64, 64)] * 2
-    one, many = strip([("mouth #1", row)]), strip([("mouth #1\ngain 0.1, leak 0.01\n+ smile +0.42\n- mouth_open +0.10", row)])
+    one, many = (
+        strip([("mouth #1", row)]),
+        strip([("mouth #1\ngain 0.1, leak 0.01\n+ smile +0.42\n- mouth_open +0.10", row)]),
+    )
     assert many.shape[1] == one.shape[1] and many.shape[2] > one.shape[2]
     assert strip([("", row)]).shape[2] < one.shape[2]

@@ -10,9 +10,14 @@ from torch.nn import functional as F
 from core.codes import CodeSpace
 from core.networks.diffae import DiffAEConfig, DiffAENet
 
-from .released_diffae import autoencoder
+from ..released_diffae import autoencoder
 
-SMALL = {"channels": (8, 16, 16), "encoder": (8, 16, 16), "attention": (False, True, False), "encoder_attention": (False, False, True)}
+SMALL = {
+    "channels": (8, 16, 16),
+    "encoder": (8, 16, 16),
+    "attention": (False, True, False),
+    "encoder_attention": (False, False, True),
+}
 SMALL |= {"blocks": 1, "emb": 24, "code": 12}
 
 
@@ -25,7 +30,8 @@ def stirred(net, seed=0):
     return net.eval()
 
 
-# --- a literal forward pass of the released network, from its state dict alone ------------------------------------------------
+# --- a literal forward pass of the released network, from its state dict alone
+# ------------------------------------------------
 
 
 def norm(s, k, x):
@@ -116,18 +122,25 @@ def test_forward_is_the_released_one(size):
     code = net.encoder(x)
     torch.testing.assert_close(code, released(state, x, t), atol=1e-9, rtol=1e-9)
     out = released(state, x, t.double(), code)
-    torch.testing.assert_close(net(x, t, code), out, atol=2e-5 * out.abs().max().item(), rtol=0)  # its step embedding is float32
+    torch.testing.assert_close(
+        net(x, t, code), out, atol=2e-5 * out.abs().max().item(), rtol=0
+    )  # its step embedding is float32
     assert len(net.layers) == 1 + {64: 12, 128: 15, 256: 18}[size]
 
 
-# --- variants ------------------------------------------------------------------------------------------------------------------
+# --- variants
+# ------------------------------------------------------------------------------------------------------------------
 
 
-VARIANTS = [{}, *({"levels": 3, "reading": r, "injection": i} for r, i in itertools.product("EDU", ("both", "enc", "dec")))]
+VARIANTS = [
+    {},
+    *({"levels": 3, "reading": r, "injection": i} for r, i in itertools.product("EDU", ("both", "enc", "dec"))),
+]
 
 
 @pytest.mark.parametrize(
-    "more", [*VARIANTS, {"patch": 2}, {"levels": 3, "patch": 4, "encoder": (8, 16, 16, 16), "encoder_attention": (False,) * 4}]
+    "more",
+    [*VARIANTS, {"patch": 2}, {"levels": 3, "patch": 4, "encoder": (8, 16, 16, 16), "encoder_attention": (False,) * 4}],
 )
 def test_configuration_is_read_off_the_shapes(more):
     config = DiffAEConfig(**(SMALL | more))
@@ -160,7 +173,9 @@ def test_a_diffae_is_an_hdae_whose_levels_share_one_code():
     assert torch.equal(plain.encoder(x), wide.encoder(x)[:, -1])
 
 
-@pytest.mark.parametrize("change", ["encoder.out.3.weight", "output_blocks.0.0.in_layers.0.weight", "time_embed.time_embed.2.weight"])
+@pytest.mark.parametrize(
+    "change", ["encoder.out.3.weight", "output_blocks.0.0.in_layers.0.weight", "time_embed.time_embed.2.weight"]
+)
 def test_a_key_that_must_be_there(change):
     state = DiffAENet(DiffAEConfig(**SMALL)).state_dict()
     del state[change]
@@ -168,7 +183,8 @@ def test_a_key_that_must_be_there(change):
         DiffAEConfig.from_state(state)
 
 
-# --- derivatives ---------------------------------------------------------------------------------------------------------------
+# --- derivatives
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_code_gets_its_first_gradient_at_the_third_step():

@@ -3,18 +3,17 @@
 import pytest
 import torch
 
-from core.edit.sample import reconstruct
-from core.invert.ddim import invert_ddim
+from core.files.lpips import lpips_distance
+from core.measure.image import structural_distance
 from core.schedule import Schedule, grid_sigmas
-from core.train.levels import edit_levels, lpips_distance, structural_distance
+from core.train.asyrp_levels import edit_levels
+
+from ..tiny import inverted
 
 
 @pytest.fixture(scope="module")
 def path(small, device):
-    g = torch.Generator().manual_seed(2)
-    return reconstruct(
-        small, invert_ddim(small, (torch.rand(2, 3, 16, 16, generator=g) - 0.5).to(device), grid_sigmas(Schedule(), 12, t0=800))
-    )
+    return inverted(small, device, 2, grid_sigmas(Schedule(), 12, t0=800))
 
 
 def test_the_rule(small, path):
@@ -22,14 +21,22 @@ def test_the_rule(small, path):
         return (a - b).square().mean((1, 2, 3)).sqrt()
 
     far = [
-        float(distance(small(x, x.new_full((2,), s)), path.x0).mean()) for x, s in zip(path.states, path.sigmas[:-1].tolist(), strict=False)
+        float(distance(small(x, x.new_full((2,), s)), path.x0).mean())
+        for x, s in zip(path.states, path.sigmas[:-1].tolist(), strict=False)
     ]
-    loud = [float(distance(x / (1 + s * s) ** 0.5, path.x0).mean()) for x, s in zip(path.states, path.sigmas[:-1].tolist(), strict=False)]
+    loud = [
+        float(distance(x / (1 + s * s) ** 0.5, path.x0).mean())
+        for x, s in zip(path.states, path.sigmas[:-1].tolist(), strict=False)
+    ]
     edit, boost = sorted(far)[5], sorted(loud)[4]
     found = edit_levels(small, path, 0.5, distance=distance, edit=2 * edit, boost=boost)
-    assert found.predicted.tolist() == pytest.approx(far, rel=1e-4) and found.noisy.tolist() == pytest.approx(loud, rel=1e-4)
+    assert found.predicted.tolist() == pytest.approx(far, rel=1e-4) and found.noisy.tolist() == pytest.approx(
+        loud, rel=1e-4
+    )
     assert found.sigma_edit == min(s for s, d in zip(path.sigmas.tolist(), far, strict=False) if d >= edit * (1 - 1e-6))
-    assert found.sigma_boost == min(s for s, d in zip(path.sigmas.tolist(), loud, strict=False) if d >= boost * (1 - 1e-6))
+    assert found.sigma_boost == min(
+        s for s, d in zip(path.sigmas.tolist(), loud, strict=False) if d >= boost * (1 - 1e-6)
+    )
     assert found.lpips
     # Prompts that are further apart are edited longer.
     assert edit_levels(small, path, 0.3, distance=distance, edit=2 * edit, boost=boost).sigma_edit <= found.sigma_edit

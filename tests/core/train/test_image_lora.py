@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from core.edit.low_rank import LowRankLayers, beside, blended
+from core.networks.low_rank import LowRankLayers, beside, blended
 from core.schedule import Schedule
-from core.train.fit import Fit
-from core.train.image_lora import attention_layers, fit_image_lora
+from core.train.image_lora import ImageLoraSettings, attention_layers, train_image_lora
+from core.train.run import Run, Session
 from core.train.state import load_state, save_state
 
 
@@ -48,7 +48,7 @@ class Net(nn.Module):
 
 
 class Model:
-    fingerprint, layers = "0" * 12, ("middle",)
+    fingerprint, layers, noising = "0" * 12, ("middle",), "sigma"
 
     def __init__(self, net, velocity=False):
         self.net, self.velocity = net, velocity
@@ -62,7 +62,7 @@ SIGMAS = Schedule().sigmas
 PICTURE = torch.linspace(-1, 1, 192).reshape(1, 3, 8, 8)
 
 
-def run(net, velocity=False, steps=60, seed=0, lr=5e-3, picture=PICTURE, **more):
+def run(net, velocity=False, steps=60, seed=0, lr=5e-3, picture=PICTURE):
     lora = LowRankLayers(attention_layers(net), 4, seed)
     losses, levels = [], []
     inner = Model(net, velocity)
@@ -71,10 +71,9 @@ def run(net, velocity=False, steps=60, seed=0, lr=5e-3, picture=PICTURE, **more)
         levels.append((float(sigma[0]), float(x.sum())))
         return inner(x, sigma)
 
-    fit_image_lora(
-        model, net, lora, lambda g: picture, picture.shape, SIGMAS, steps=steps, lr=lr, velocity=velocity, seed=seed,
-        callback=lambda s: losses.append(s["loss"]), **more,
-    )  # fmt: skip
+    session = Session(on_step=lambda event: losses.append(event["loss"]))
+    settings = ImageLoraSettings(steps, lr, velocity, seed)
+    train_image_lora(model, net, lora, lambda g: picture, picture.shape, SIGMAS, settings, session=session)
     return lora, losses, levels
 
 
@@ -115,7 +114,9 @@ def test_one_seed_one_start_and_one_sequence_of_noise():
     d, _, shifted = run(Net(), seed=1)
     assert losses == again and all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     assert [s for s, _ in levels] == [s for s, _ in others] != [s for s, _ in shifted]
-    assert levels[0][1] - float(PICTURE.sum()) == pytest.approx(others[0][1] - float(other.sum()), abs=1e-2), "the same noise"
+    assert levels[0][1] - float(PICTURE.sum()) == pytest.approx(others[0][1] - float(other.sum()), abs=1e-2), (
+        "the same noise"
+    )
     starts = [LowRankLayers(attention_layers(Net()), 4, seed) for seed in (0, 0, 1)]
     assert all(torch.equal(p, q) for p, q in zip(starts[0].down, starts[1].down, strict=True))
     assert not torch.equal(starts[0].down[0], starts[2].down[0]) and not any(bool(p.any()) for p in starts[0].up)
@@ -124,26 +125,26 @@ def test_one_seed_one_start_and_one_sequence_of_noise():
 
 def test_a_run_goes_on_where_it_stopped(tmp_path):
     whole, losses, _ = run(Net(), steps=30)
-    fits: list[Fit] = []
+    runs: list[Run] = []
 
     def stop(state):
         if state["i"] == 11:
-            save_state(tmp_path / "run.safetensors", fits[0], {"a": 1})
+            save_state(tmp_path / "run.safetensors", runs[0], {"a": 1})
             raise KeyboardInterrupt
 
     net, lora = Net(), LowRankLayers(attention_layers(Net()), 4)
     arguments = (Model(net), net, lora, lambda g: PICTURE, PICTURE.shape, SIGMAS)
     with pytest.raises(KeyboardInterrupt):
-        fit_image_lora(*arguments, steps=30, lr=5e-3, callback=stop, begin=fits.append)
+        train_image_lora(*arguments, ImageLoraSettings(30, 5e-3), session=Session(runs.append, stop))
     assert not any(m._forward_hooks for m in net.modules()), "a cancelled run leaves hooks behind"
-    found: list[Fit] = []
+    resumed: list[Run] = []
 
-    def begin(fit):
-        load_state(tmp_path / "run.safetensors", fit, {"a": 1})
-        found.append(fit)
+    def begin(run):
+        load_state(tmp_path / "run.safetensors", run, {"a": 1})
+        resumed.append(run)
 
-    fit_image_lora(*arguments, steps=30, lr=5e-3, begin=begin)
-    assert found[0].losses == pytest.approx(losses, rel=1e-5)
+    train_image_lora(*arguments, ImageLoraSettings(30, 5e-3), session=Session(begin))
+    assert resumed[0].losses == pytest.approx(losses, rel=1e-5)
     assert all(torch.allclose(p, q, atol=1e-6) for p, q in zip(lora.parameters(), whole.parameters(), strict=True))
 
 

@@ -8,22 +8,23 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from core.cli.convert_diffae import main as convert
 from core.codes import CodeSpace
-from core.edit.heads_io import load_heads
-from core.edit.sample_codes import sample_codes
+from core.edit.codes.sample import sample_codes
 from core.faces.factors import sample
 from core.faces.render import render
-from core.networks.convert_diffae import main as convert
-from core.networks.diffae_io import load_autoencoder, save_autoencoder
+from core.files.diffae import load_autoencoder, save_autoencoder
+from core.files.heads import load_heads
 from core.networks.latent_mlp import SCHEDULE, LatentConfig, LatentMLP
 from core.schedule import stride_steps
 from core.train.heads import with_statistics
-from core.train.latent_prior import train_latent
+from core.train.latent_prior import LatentSettings, train_latent
+from core.train.run import Session
 from core.train.state import load_state, save_state
 
-from .released_diffae import STATISTICS, WIDE, lightning, saved, weights
-from .spaces import FINGERPRINT, SPACES
-from .tiny import Cancelled
+from ..released_diffae import STATISTICS, WIDE, lightning, saved, weights
+from ..spaces import FINGERPRINT, SPACES
+from ..tiny import Cancelled
 
 
 def test_latent_network_is_what_the_paper_says():
@@ -81,7 +82,8 @@ def two_blobs(n):
 def test_the_prior_learns_where_codes_are():
     codes = two_blobs(2000)
     space = with_statistics(CodeSpace((2,), FINGERPRINT), codes)
-    latent = train_latent(codes, space, LatentConfig(2, 32, 4, 16, 16), steps=300, batch=64, lr=4e-3, average=0.98)
+    settings = LatentSettings(steps=300, batch=64, lr=4e-3, average=0.98)
+    latent = train_latent(codes, space, LatentConfig(2, 32, 4, 16, 16), settings)
     made = sample_codes(latent, space, torch.randn(400, 2, generator=torch.Generator().manual_seed(1)), 50)
     side = made[:, :1].sign()
     away = (made - torch.cat([2 * side, -side], 1)).norm(dim=1)
@@ -91,8 +93,8 @@ def test_the_prior_learns_where_codes_are():
 def test_a_resumed_prior_goes_on_exactly(tmp_path):
     codes = two_blobs(64)
     space = with_statistics(CodeSpace((2,), FINGERPRINT), codes)
-    kwargs = {"config": LatentConfig(2, 8, 3, 8, 8), "steps": 9, "batch": 8, "lr": 1e-3, "average": 0.5}
-    whole = train_latent(codes, space, **kwargs)
+    config, settings = LatentConfig(2, 8, 3, 8, 8), LatentSettings(steps=9, batch=8, lr=1e-3, average=0.5)
+    whole = train_latent(codes, space, config, settings)
     runs = []
 
     def stop(seen):
@@ -100,12 +102,13 @@ def test_a_resumed_prior_goes_on_exactly(tmp_path):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        train_latent(codes, space, **kwargs, callback=stop, begin=runs.append)
+        train_latent(codes, space, config, settings, session=Session(runs.append, stop))
     path = save_state(tmp_path / "run.safetensors", runs[0], {})
-    rest = train_latent(codes, space, **kwargs, begin=lambda fit: load_state(path, fit, {}))
+    again = Session(lambda run: load_state(path, run, {}))
+    rest = train_latent(codes, space, config, settings, session=again)
     for (k, a), b in zip(whole.state_dict().items(), rest.state_dict().values(), strict=True):
         assert torch.equal(a, b), k
-    assert not torch.equal(whole.layers[0].linear.weight, LatentMLP(kwargs["config"]).layers[0].linear.weight)
+    assert not torch.equal(whole.layers[0].linear.weight, LatentMLP(config).layers[0].linear.weight)
     with pytest.raises(ValueError, match="codes of 3 numbers"):
         train_latent(codes, space, LatentConfig(3))
     assert SCHEDULE.steps == 1000
@@ -137,17 +140,23 @@ def test_converter(tmp_path, capsys, half):
 
 
 def test_pictures_that_are_unlike_the_training_pictures_lie_far_out(tmp_path):
-    source = load_autoencoder(Path(__file__).resolve().parents[2] / "weights" / "face_diffae.safetensors")
+    source = load_autoencoder(Path(__file__).resolve().parents[3] / "weights" / "face_diffae.safetensors")
     made = sample(700, torch.Generator().manual_seed(3))
     x = render(made, 64)[0] * 2 - 1
     with torch.no_grad():
         codes = source.net.encoder(x)
         space = with_statistics(CodeSpace(source.space.shape, source.fingerprint), codes[:600], typical=True)
-        odd = {"dark": x[600:] * 0.3 - 0.7, "upside down": x[600:].flip(-2), "small": F.pad(F.avg_pool2d(x[600:], 2), (16, 16, 16, 16))}
+        odd = {
+            "dark": x[600:] * 0.3 - 0.7,
+            "upside down": x[600:].flip(-2),
+            "small": F.pad(F.avg_pool2d(x[600:], 2), (16, 16, 16, 16)),
+        }
         assert float((space.unlike(codes[600:]) > 1).float().mean()) < 0.1
         for name, pictures in odd.items():
             assert float((space.unlike(source.net.encoder(pictures.contiguous())) > 1).float().mean()) > 0.8, name
     white = (space.normalise(codes[:600]) @ space.whitening).double()
-    assert float((white.T @ white / 600 - torch.eye(128)).diagonal().abs().max()) < 1  # axes of hardly any variance stay below 1
+    assert (
+        float((white.T @ white / 600 - torch.eye(128)).diagonal().abs().max()) < 1
+    )  # axes of hardly any variance stay below 1
     file = save_autoencoder(tmp_path / "a.safetensors", dataclasses.replace(source, space=space), half=True)
     assert torch.equal(load_autoencoder(file).space.unlike(codes), space.unlike(codes))

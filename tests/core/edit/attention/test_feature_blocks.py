@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.edit.feature_blocks import PRESETS, Recipe, parse_blocks, preset
+from core.edit.attention.feature_blocks import PRESETS, Recipe, parse_blocks, preset
 
 COARSE = [("input", 7), ("middle", 0), ("output", 3)]
 
@@ -34,7 +34,9 @@ def test_windows_in_steps():
     assert [bool(a and a.queries) for a in acting] == [i < 25 for i in range(50)]
     masa = preset("MasaCtrl", 12, COARSE)
     assert [masa.at(i, 50) is not None for i in range(50)] == [i >= 4 for i in range(50)]
-    assert [masa.at(i, 25) is not None for i in range(25)] == [i >= 2 for i in range(25)]  # half as many steps, half as late
+    assert [masa.at(i, 25) is not None for i in range(25)] == [
+        i >= 2 for i in range(25)
+    ]  # half as many steps, half as late
     assert all(Recipe(hidden=pnp.hidden).at(i, 5) is None for i in range(5))
     for name in PRESETS[:-1]:
         assert preset(name, 12, COARSE).at(4, 50) is not None
@@ -55,3 +57,14 @@ def test_blocks_as_text():
             parse_blocks(text, known)
     with pytest.raises(ValueError, match="preset"):
         preset("pnp", 12, COARSE)
+
+
+def test_a_recipe_fits_a_network_and_says_what_it_takes():
+    recipe = Recipe(
+        hidden=frozenset([("output", 4)]), queries=frozenset([("output", 4), ("output", 9)]), tau_f=0.8, tau_a=0.5
+    )
+    fitted = recipe.within([("output", 4)], [("output", 9)])
+    assert fitted.hidden == {("output", 4)} and fitted.queries == {("output", 9)} and not fitted.keys
+    moved = fitted.moved(-1.0, 0.3, 0.1)
+    assert (moved.tau_f, moved.tau_a, moved.start) == (0.8, 0.3, 0.1)
+    assert moved.text == "residual: output 4; steps from 10% to 80%\nqueries and keys: output 9; steps from 10% to 30%"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from core.edit.local_blend import attention_map, blend, blend_mask, map_level
-from core.edit.prompt_to_prompt import mix_values, word_control
+from core.edit.attention.local_blend import attention_map, blend, blend_mask, map_level, target_masks
+from core.edit.attention.prompt_to_prompt import mix_values, word_control
 from core.schedule import in_steps
 
 from .test_tokens import CHUNK, prompt
@@ -32,11 +32,13 @@ def maps(q, k):
 
 def literal(m_s, m_t, source, target, mode, weights, window, windows, step):
     """The controllers as the paper describes them: columns of maps, one word after the other."""
-    from core.edit.tokens import token_map
+    from core.edit.attention.tokens import token_map
 
     shares, alpha = token_map(source, target, mode)
     out = m_t.clone()
-    edges = {j: window for j in range(len(target.ids))} | {j: w for word, w in windows.items() for j in target.find(word)}
+    edges = {j: window for j in range(len(target.ids))} | {
+        j: w for word, w in windows.items() for j in target.find(word)
+    }
     factor = {j: c for word, c in weights.items() for j in target.find(word)}
     for j, (start, end) in edges.items():
         if not int(start * (STEPS + 1)) <= step < int(end * (STEPS + 1)):
@@ -54,7 +56,11 @@ def literal(m_s, m_t, source, target, mode, weights, window, windows, step):
 def test_two_attentions_equal_edited_maps(pair, mode, step, repeats):
     source, target = PAIRS[pair]
     length = len(source.ids)
-    weights, window, windows = {"cat": 2.5, "sat": -1.0}, (0.0, 0.6), {"cat": (0.2, 0.9), "a": (0.5, 0.7), "moof": (0.0, 0.4)}
+    weights, window, windows = (
+        {"cat": 2.5, "sat": -1.0},
+        (0.0, 0.6),
+        {"cat": (0.2, 0.9), "a": (0.5, 0.7), "moof": (0.0, 0.4)},
+    )
     q_s, q_t = torch.randn(2, 1, QUERIES, HEADS * DIM, dtype=torch.float64)
     k_s, k_t, v_t = torch.randn(3, 1, length, HEADS * DIM, dtype=torch.float64)
     dense = literal(maps(q_s, k_s), maps(q_t, k_t), source, target, mode, weights, window, windows, step)
@@ -66,7 +72,10 @@ def test_two_attentions_equal_edited_maps(pair, mode, step, repeats):
         return
     taken, own = mix_values(v_t, found[0][None], found[1][None])
     assert (attend(q_s, k_s, taken) + attend(q_t, k_t, own) - expected).abs().max() < 1e-12
-    averaged = attention_map(q_s, k_s[:, :length], HEADS).double() @ found[0] + attention_map(q_t, k_t[:, :length], HEADS) * found[1]
+    averaged = (
+        attention_map(q_s, k_s[:, :length], HEADS).double() @ found[0]
+        + attention_map(q_t, k_t[:, :length], HEADS) * found[1]
+    )
     assert (averaged - dense.mean(1)).abs().max() < 1e-6
 
 
@@ -74,7 +83,9 @@ def test_nothing_outside_of_the_windows():
     source, target = PAIRS["replace"]
     assert word_control(source, target, window=(0.0, 0.0), weights={"sat": 3.0}).at(0, STEPS) is None
     control = word_control(source, target, window=(0.3, 0.6))
-    assert [control.at(i, STEPS) is not None for i in range(STEPS)] == [int(0.3 * 11) <= i < int(0.6 * 11) for i in range(STEPS)]
+    assert [control.at(i, STEPS) is not None for i in range(STEPS)] == [
+        int(0.3 * 11) <= i < int(0.6 * 11) for i in range(STEPS)
+    ]
     with pytest.raises(ValueError, match="window"):
         word_control(source, target, window=(0.6, 0.3))
 
@@ -120,3 +131,9 @@ def test_the_level_of_the_maps():
     assert map_level({1: 4096, 2: 1024}) == 2  # SDXL at 1024
     assert map_level({0: 256, 1: 64, 2: 16}) == 1  # the face model
     assert map_level({1: 64, 2: 16}) == 2
+
+
+def test_masks_of_targets_grow_to_the_picture():
+    mask = torch.rand(4, 2, 3)
+    grown = target_masks(mask, 2, 8)
+    assert torch.equal(grown, mask[[1, 3]].repeat_interleave(8, 1).repeat_interleave(8, 2))

@@ -6,7 +6,18 @@ import random
 import pytest
 import torch
 
-from core.edit.tokens import Prompt, align, parse_weights, parse_windows, token_map, tokens_from_payload, tokens_to_payload
+from core.edit.attention.tokens import (
+    Prompt,
+    align,
+    check_words,
+    mark_words,
+    parse_weights,
+    parse_windows,
+    token_map,
+    tokens_from_payload,
+    tokens_to_payload,
+    window_of,
+)
 
 BEGIN, END, CHUNK = 1000, 1001, 12
 
@@ -73,7 +84,9 @@ def test_unequal_words_share_and_what_follows_is_not_shifted():
 
 def test_words_are_paired_in_order_within_a_run():
     shares, _ = token_map(prompt("ab", "c", "x"), prompt("d", "ef", "x"), "replace")
-    assert torch.equal(shares[1:3, 1], torch.ones(2).double()) and torch.equal(shares[3, 2:4], torch.full((2,), 0.5).double())
+    assert torch.equal(shares[1:3, 1], torch.ones(2).double()) and torch.equal(
+        shares[3, 2:4], torch.full((2,), 0.5).double()
+    )
     assert shares[1:3, 2:4].abs().sum() == 0 and shares[3, 1] == 0
 
 
@@ -131,6 +144,23 @@ def test_find():
     assert a.find("Red") == [*a.words[0][1], *a.words[3][1]]
     assert a.find("red hair") == [*a.words[0][1], *a.words[1][1]]
     assert a.find("re") == [] and a.find("hairy") == []
+
+
+def test_words_are_marked_in_every_prompt():
+    prompts = [prompt("red", "hair"), prompt("a", "hat")]
+    marks = mark_words(prompts, ["hair", "hat"])
+    for row, phrase, one in zip(marks, ("hair", "hat"), prompts, strict=True):
+        assert row.nonzero().flatten().tolist() == one.find(phrase)
+    assert mark_words(prompts, []) is None
+    check_words(["red", "hat"], prompts, "words")
+    with pytest.raises(ValueError, match="words: 'blue' is not among the words of the prompts"):
+        check_words(["blue"], prompts, "words")
+
+
+def test_windows_of_controls():
+    assert window_of("cross", 0.1, 0.8) == (0.1, 0.8) and window_of("self", 0.5, 0.0) == (0.0, 0.0)
+    with pytest.raises(ValueError, match=r"cross_start 0\.8 lies behind cross_end 0\.5"):
+        window_of("cross", 0.8, 0.5)
 
 
 def test_texts():

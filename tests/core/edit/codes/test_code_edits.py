@@ -1,4 +1,5 @@
-"""DeltaEdit and PADA on codes: identity at 0, ground truths that they must find, exact divergences, files, and resumed runs."""
+"""DeltaEdit and PADA on codes: identity at 0, ground truths that they must find, exact divergences, files, and resumed
+runs."""
 
 import json
 from dataclasses import replace
@@ -10,69 +11,43 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from core.codes import CodeSpace
-from core.edit.code_edit_io import (
-    AGEING,
-    MAPPER,
+from core.edit.codes.deltaedit import delta_edit, relevant
+from core.edit.codes.pada import pada_edit, varied_noise
+from core.files import kinds
+from core.files.code_edits import (
     TrainedCodeEdit,
     code_edit_from_payload,
     code_edit_to_payload,
     load_code_edit,
     save_code_edit,
 )
-from core.edit.deltaedit import delta_edit, relevant
-from core.edit.pada import pada_edit, varied_noise
-from core.networks.delta_mapper import DeltaMapper, groups_of
-from core.networks.diffae import DiffAEConfig, DiffAENet
+from core.networks.deltaedit import DeltaMapper, groups_of
 from core.networks.pada import PADA, drawn, kl_to
-from core.schedule import Schedule
-from core.train.code_readings import read, ridge
+from core.train.code_readings import CodeEditSettings, EncodedPictures, read, ridge
 from core.train.deltaedit import train_delta_mapper
-from core.train.pada import ImageLosses, Weights, ages_between, one_step, train_pada
-from core.train.state import load_state
+from core.train.pada import AgeLabels, PadaSettings, PadaWeights, train_pada
 
-from .tiny import Cancelled, Colours, stopped
-
-PRINT = "0123456789ab"
-EMBEDDING = 6
-SEE = torch.randn(EMBEDDING, EMBEDDING, generator=torch.Generator().manual_seed(99)) / 10
-"""What the embedder makes of the first coordinates of a normalised code."""
-
-
-def world(n=400, shape=(12,), seed=0):
-    """Codes of ``n`` pictures, of which all but the last coordinates are seen, linearly, by an embedder."""
-    g = torch.Generator().manual_seed(seed)
-    space = CodeSpace(shape, PRINT)
-    code = torch.randn(n, space.size, generator=g)
-    space = replace(space, mean=torch.full((space.size,), 0.5), std=torch.linspace(0.5, 2, space.size))
-    embedding = F.normalize(code[:, :EMBEDDING] @ SEE + torch.eye(EMBEDDING)[0], dim=1)
-    return space.restore(code), space, embedding
+from ...tiny import Cancelled, resumed, stopped
+from .code_world import EMBEDDING, PRINT, SEE, Words, ages_of, world
 
 
 @pytest.fixture(scope="module")
 def mapper():
     codes, space, embedding = world()
-    return train_delta_mapper(codes, space, embedding, "test", steps=600, batch=64, lr=3e-3, width=48)
+    settings = CodeEditSettings(steps=600, batch=64, lr=3e-3, width=48)
+    return train_delta_mapper(EncodedPictures(codes, space, embedding), "test", settings)
 
 
-class Words(Colours):
-    """Old and young, which is the first coordinate of the code."""
-
-    space = "test"
-
-    def embed_text(self, prompts):
-        return F.normalize(torch.stack([torch.eye(EMBEDDING)[0] + (2 if "old" in p else -2) * SEE[0] for p in prompts]), dim=1)
-
-
-def ages_of(codes, space):
-    normal = space.normalise(codes)
-    return (normal[:, :1] > 0).float()[:, 0], normal[:, 1:4].clamp(-2, 2) / 2
-
-
-def aged(steps=300, **options):
+def aged(steps=300, seed=0, weights=None, **options):
     codes, space, embedding = world()
     return train_pada(
-        codes, space, embedding, Words(), *ages_of(codes, space), [("young", 0.0), ("old", 1.0)], steps=steps, batch=64, lr=3e-3, width=48, **options
-    )  # fmt: skip
+        EncodedPictures(codes, space, embedding),
+        Words(),
+        ages_of(codes, space),
+        [("young", 0.0), ("old", 1.0)],
+        PadaSettings(steps, batch=64, lr=3e-3, width=48, seed=seed, weights=weights or PadaWeights()),
+        **options,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +85,9 @@ def test_an_edit_moves_the_embedding_as_the_text_says(mapper):
 def test_strength_0_is_the_code_bit_for_bit(mapper, pada):
     codes, space, embedding = world(3, seed=7)
     assert torch.equal(delta_edit(mapper, codes, space, embedding[0], embedding, strength=0, quantile=0.5), codes)
-    assert torch.equal(pada_edit(pada, codes, space, embedding[0], strength=0, variants=2), codes.repeat_interleave(2, 0))
+    assert torch.equal(
+        pada_edit(pada, codes, space, embedding[0], strength=0, variants=2), codes.repeat_interleave(2, 0)
+    )
 
 
 def test_length_of_an_edit_is_the_median_of_training_times_strength(mapper):
@@ -118,9 +95,13 @@ def test_length_of_an_edit_is_the_median_of_training_times_strength(mapper):
     g = torch.Generator().manual_seed(0)
     trained, _, _ = world()
     normal = space.normalise(trained)
-    pairs = (normal[torch.randint(400, (5000,), generator=g)] - normal[torch.randint(400, (5000,), generator=g)]).norm(dim=1)
+    pairs = (normal[torch.randint(400, (5000,), generator=g)] - normal[torch.randint(400, (5000,), generator=g)]).norm(
+        dim=1
+    )
     for strength in (0.3, 2.0):
-        change = space.normalise(delta_edit(mapper, codes, space, embedding[0], embedding, strength=strength)) - space.normalise(codes)
+        change = space.normalise(
+            delta_edit(mapper, codes, space, embedding[0], embedding, strength=strength)
+        ) - space.normalise(codes)
         assert torch.allclose(change.norm(dim=1), strength * pairs[pairs > 0].median() * torch.ones(20), rtol=0.05)
 
 
@@ -154,7 +135,8 @@ def test_levels_are_grouped_deep_middle_shallow():
 
 def test_a_mapper_of_levels_trains_too():
     codes, space, embedding = world(100, shape=(3, 4))
-    found = train_delta_mapper(codes, space, embedding, "test", steps=100, width=16, lr=3e-3)
+    settings = CodeEditSettings(steps=100, width=16, lr=3e-3)
+    found = train_delta_mapper(EncodedPictures(codes, space, embedding), "test", settings)
     assert delta_edit(found, codes[:2], space, embedding[0]).shape == (2, 3, 4)
 
 
@@ -171,10 +153,12 @@ def test_pada_before_training_changes_nothing_and_learns_its_age(pada):
     codes, space, _ = world(200, seed=11)
     normal = space.normalise(codes)
     assert torch.equal(PADA((12,), EMBEDDING, 16)(normal, torch.randn(200, EMBEDDING)), normal)
-    _, others = ages_of(codes, space)
-    young, old = (ages_of(pada_edit(pada, codes, space, text, tau=0.0), space) for text in Words().embed_text(["young", "old"]))
-    assert young[0].mean() < 0.2 and old[0].mean() > 0.8
-    assert (old[1] - others).abs().mean() < 0.2
+    others = ages_of(codes, space).others
+    young, old = (
+        ages_of(pada_edit(pada, codes, space, text, tau=0.0), space) for text in Words().embed_text(["young", "old"])
+    )
+    assert young.ages.mean() < 0.2 and old.ages.mean() > 0.8
+    assert (old.others - others).abs().mean() < 0.2
 
 
 def test_variants_are_equal_at_tau_0_and_follow_the_seed(pada):
@@ -196,7 +180,7 @@ def test_variants_are_equal_at_tau_0_and_follow_the_seed(pada):
 
 
 def test_diversity_is_what_its_term_buys():
-    without, wanted = (aged(weights=Weights(diversity=d, seek=1.0)) for d in (0.0, 5.0))
+    without, wanted = (aged(weights=PadaWeights(diversity=d, seek=1.0)) for d in (0.0, 5.0))
     codes, space, embedding = world(4, seed=13)
 
     def apart(trained):
@@ -204,88 +188,6 @@ def test_diversity_is_what_its_term_buys():
         return float(made.std(1).mean())
 
     assert apart(wanted) > 1.5 * apart(without)
-
-
-def test_judged_on_pictures_too():
-    codes, space, embedding = world(16)
-    seen: list[float] = []
-    levels: list[float] = []
-
-    class Flat(Words):
-        def embed_image(self, images):
-            seen.append(float(images.requires_grad))
-            return F.normalize(images.mean((2, 3)).repeat(1, 2), dim=1)
-
-    def predict(x, sigma, code):
-        levels.extend(sigma.tolist())
-        return x * 0 + code[:, :3, None, None]
-
-    images = ImageLosses(torch.zeros(16, 3, 4, 4), predict, Flat(), rows=4)
-    found = train_pada(
-        codes, space, embedding, Flat(), *ages_of(codes, space), [("young", 0), ("old", 1)], steps=6, batch=8, width=8, images=images
-    )
-    assert seen == [1.0, 1.0] and found.extra["images"]
-    # The same content is drowned by as much less noise as the picture is smaller: t = 100 to 500 of 256 pixels.
-    assert len(levels) == 8 and 0.34 * 4 / 256 <= min(levels) < max(levels) <= 3.4 * 4 / 256
-    assert replace(images, pictures=torch.zeros(1, 3, 256, 300)).sigmas == (0.34, 3.4)
-
-
-def autoencoder():
-    torch.manual_seed(0)
-    net = DiffAENet(DiffAEConfig((8, 8), (8, 8), (False, True), (False, True), 1, 16, 12, patch=2)).requires_grad_(False).eval()
-    for p in net.parameters():
-        p.normal_(0, 0.2)  # what starts at zero would hide the code
-    return net
-
-
-def test_one_step_pictures_differ_as_their_gradient_says():
-    predict = one_step(autoencoder().double(), Schedule("linear"), "v")
-    g = torch.Generator().manual_seed(3)
-    x, code, way = (torch.randn(shape, generator=g, dtype=torch.float64) for shape in ((2, 3, 16, 16), (2, 12), (2, 12)))
-    sigma = torch.tensor([0.34, 3.4], dtype=torch.float64)
-    code.requires_grad_(True)
-    (gradient,) = torch.autograd.grad((predict(x, sigma, code) * x).sum(), code)
-    up, down = ((predict(x, sigma, code.detach() + h * way) * x).sum() for h in (1e-5, -1e-5))
-    along = (gradient * way).sum()
-    assert along.abs() > 1e-3 and torch.allclose(along, (up - down) / 2e-5, rtol=1e-6)
-
-
-def test_pictures_alone_train_pada_and_at_weight_0_are_not_looked_at():
-    codes, space, embedding = world(16)
-    g = torch.Generator().manual_seed(4)
-    pictures = torch.rand(16, 3, 16, 16, generator=g) * 2 - 1
-
-    class Looking(Words):
-        def embed_image(self, images):
-            return F.normalize(F.adaptive_avg_pool2d(images, (1, 2)).flatten(1), dim=1)
-
-    images = ImageLosses(pictures, one_step(autoencoder(), Schedule("linear"), "v"), Looking(), rows=4)
-
-    def trained(steps=6, **options):
-        return train_pada(
-            codes, space, embedding, Looking(), *ages_of(codes, space), [("young", 0), ("old", 1)], steps=steps, batch=8, width=8, **options
-        ).net.state_dict()  # fmt: skip
-
-    def same(one, two):
-        return all(torch.equal(a, b) for a, b in zip(one.values(), two.values(), strict=True))
-
-    assert same(trained(weights=Weights(image=0.0), images=images), trained())
-    assert not same(trained(images=images), trained())
-    nothing = Weights(0, 0, 0, 0, 0, 0, 0, 0, 0)
-    fresh = trained(1, weights=replace(nothing, image=0.0))
-    assert same(trained(2, weights=replace(nothing, image=0.0)), fresh)
-    assert not same(trained(2, weights=nothing, images=images), fresh), "only pictures can have moved them"
-    with pytest.raises(ValueError, match="16 codes need the same pictures"):
-        trained(images=replace(images, pictures=pictures[:4]))
-
-
-def test_ages_without_labels_lie_along_the_texts():
-    _, _, embedding = world(300)
-    ages, rest = ages_between(Words(), embedding, ["young"], ["old"])
-    direction = Words().embed_text(["old"])[0] - Words().embed_text(["young"])[0]
-    assert float(ages.min()) == 0 and float(ages.max()) == 1
-    assert torch.corrcoef(torch.stack([ages, embedding @ direction]))[0, 1] > 0.95
-    assert (rest @ F.normalize(direction, dim=0)).std() < 1e-4
 
 
 def test_noise_of_another_amount():
@@ -305,38 +207,49 @@ def test_noise_of_another_amount():
 def test_resumed_is_uninterrupted(kind, tmp_path):
     codes, space, embedding = world(50)
 
-    def train(**options):
+    def train(session=None):
         if kind == "mapper":
-            return train_delta_mapper(codes, space, embedding, "test", steps=9, batch=8, width=8, seed=3, **options)
-        return aged(9, seed=3, **options)
+            pictures = EncodedPictures(codes, space, embedding)
+            settings = CodeEditSettings(steps=9, batch=8, width=8, seed=3)
+            return train_delta_mapper(pictures, "test", settings, session=session)
+        return aged(9, seed=3, session=session)
 
     whole = train()
-    options, kept = stopped(4, tmp_path / "state.safetensors")
+    session, runs = stopped(4, tmp_path / "state.safetensors")
     with pytest.raises(Cancelled):
-        train(**options)
-    again = train(begin=lambda fit: load_state(tmp_path / "state.safetensors", fit, {}))
-    assert kept and all(torch.equal(a, b) for a, b in zip(whole.net.state_dict().values(), again.net.state_dict().values(), strict=True))
+        train(session)
+    again = train(resumed(tmp_path / "state.safetensors", {}))
+    assert runs and all(
+        torch.equal(a, b) for a, b in zip(whole.net.state_dict().values(), again.net.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("half", [True, False])
 def test_files_round_trip(tmp_path, mapper, pada, half):
-    for kind, trained in ((MAPPER, mapper), (AGEING, pada)):
-        found = load_code_edit(save_code_edit(tmp_path / f"{kind}.safetensors", trained, half), kind)
+    for kind, trained in ((kinds.DELTAEDIT, mapper), (kinds.PADA, pada)):
+        found = load_code_edit(save_code_edit(tmp_path / f"{kind.format}.safetensors", trained, half), kind)
         assert (found.space.fingerprint, found.embedder, found.label) == (PRINT, "test", "")
         assert torch.equal(found.space.mean, trained.space.mean) and torch.equal(found.space.std, trained.space.std)
         for name, value in trained.net.state_dict().items():
             assert (
-                torch.allclose(found.net.state_dict()[name], value, atol=4e-3) if half else torch.equal(found.net.state_dict()[name], value)
+                torch.allclose(found.net.state_dict()[name], value, atol=4e-3)
+                if half
+                else torch.equal(found.net.state_dict()[name], value)
             )
     with pytest.raises(ValueError, match=r"hspace\.pada"):
-        load_code_edit(tmp_path / f"{MAPPER}.safetensors", AGEING)
+        load_code_edit(tmp_path / f"{kinds.DELTAEDIT.format}.safetensors", kinds.PADA)
 
 
-MODEST = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MODEST = settings(
+    max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @MODEST
-@given(edits=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=6), cut=st.integers(0, 4000))
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=6),
+    cut=st.integers(0, 4000),
+)
 def test_hostile_files_are_refused(tmp_path, mapper, edits, cut):
     data = bytearray(save_code_edit(tmp_path / "a.safetensors", mapper).read_bytes())
     header = 8 + int.from_bytes(data[:8], "little")
@@ -344,7 +257,7 @@ def test_hostile_files_are_refused(tmp_path, mapper, edits, cut):
         data[place % header] = value
     (tmp_path / "b.safetensors").write_bytes(bytes(data[: len(data) - cut]))
     try:
-        found = load_code_edit(tmp_path / "b.safetensors", MAPPER)
+        found = load_code_edit(tmp_path / "b.safetensors", kinds.DELTAEDIT)
     except ValueError:
         return
     assert isinstance(found.net, DeltaMapper) and torch.isfinite(found.net.length)
@@ -353,17 +266,23 @@ def test_hostile_files_are_refused(tmp_path, mapper, edits, cut):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"shape": [1 << 40]}, "out of range"), ({"width": 65536}, "not a usable"), ({"fingerprint": "../x"}, "out of range"),
-        ({"label": "a\nb"}, "out of range"), ({"extra": 3}, "out of range"), ({"version": 2}, "version 1"), ({"tensors": {}}, "not a usable"),
-        ({"shape": [13]}, "not a usable"), ({"format": "hspace.delta"}, "connect Train Delta Mapper"),
+        ({"shape": [1 << 40]}, "out of range"),
+        ({"width": 65536}, "not a usable"),
+        ({"fingerprint": "../x"}, "out of range"),
+        ({"label": "a\nb"}, "out of range"),
+        ({"extra": 3}, "out of range"),
+        ({"version": 2}, "version 1"),
+        ({"tensors": {}}, "not a usable"),
+        ({"shape": [13]}, "not a usable"),
+        ({"format": "hspace.delta"}, "connect Train Delta Mapper"),
     ],
-)  # fmt: skip
+)
 def test_payloads_that_cannot_be(mapper, change, words):
     payload = code_edit_to_payload(mapper)
     json.dumps({k: v for k, v in payload.items() if k != "tensors"})
-    assert isinstance(code_edit_from_payload(payload, MAPPER), TrainedCodeEdit)
+    assert isinstance(code_edit_from_payload(payload, kinds.DELTAEDIT), TrainedCodeEdit)
     with pytest.raises(ValueError, match=words):
-        code_edit_from_payload({**payload, **change}, MAPPER)
+        code_edit_from_payload({**payload, **change}, kinds.DELTAEDIT)
 
 
 def test_what_does_not_belong_together_is_refused(mapper, pada):
@@ -378,25 +297,27 @@ def test_what_does_not_belong_together_is_refused(mapper, pada):
             edit(trained, codes, space, embedding[0], strength=9.0)
     with pytest.raises(ValueError, match="quantile"):
         delta_edit(mapper, codes, space, embedding[0], quantile=1.5)
-    with pytest.raises(ValueError, match="source pictures"):
+    with pytest.raises(ValueError, match="20 codes need one 'image', or as many, got 3"):
         delta_edit(mapper, codes, space, embedding[0], embedding[:3])
-    with pytest.raises(ValueError, match="reference picture"):
+    with pytest.raises(ValueError, match="20 codes need one 'reference' picture, or as many, got 3"):
         pada_edit(pada, codes, space, embedding[:3])
     with pytest.raises(ValueError, match="embedder"):
         mapper.check_embedder("clip")
     with pytest.raises(ValueError, match="at least 8"):
-        train_delta_mapper(codes[:4], space, embedding[:4], "test")
+        train_delta_mapper(EncodedPictures(codes[:4], space, embedding[:4]), "test")
     with pytest.raises(ValueError, match="same pictures"):
-        train_delta_mapper(codes, space, embedding[:4], "test")
+        train_delta_mapper(EncodedPictures(codes, space, embedding[:4]), "test")
     with pytest.raises(ValueError, match="ages must differ"):
-        train_pada(codes, space, embedding, Words(), torch.zeros(20), torch.zeros(20, 1), [("young", 0), ("old", 1)])
+        labels = AgeLabels(torch.zeros(20), torch.zeros(20, 1))
+        train_pada(EncodedPictures(codes, space, embedding), Words(), labels, [("young", 0), ("old", 1)])
     with pytest.raises(ValueError, match="a text of young"):
-        train_pada(codes, space, embedding, Words(), *ages_of(codes, space), [("young", 0)])
+        train_pada(EncodedPictures(codes, space, embedding), Words(), ages_of(codes, space), [("young", 0)])
 
 
 def test_statistics_are_taken_from_the_training_codes_if_there_are_none():
     codes, space, embedding = world(60)
-    found = train_delta_mapper(codes, CodeSpace(space.shape, PRINT), embedding, "test", steps=3, width=8)
+    pictures = EncodedPictures(codes, CodeSpace(space.shape, PRINT), embedding)
+    found = train_delta_mapper(pictures, "test", CodeEditSettings(steps=3, width=8))
     normal = found.space.normalise(codes)
     assert normal.mean().abs() < 1e-5 and abs(float(normal.std(0).mean()) - 1) < 1e-5
 

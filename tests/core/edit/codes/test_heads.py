@@ -7,13 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from core.codes import CodeSpace
-from core.edit.heads_io import CELEBA, FORMAT, heads_from_payload, heads_to_payload, load_heads, save_heads
+from core.files.heads import CELEBA, heads_from_payload, heads_to_payload, load_heads, save_heads
 from core.measure.auroc import auroc
 from core.own_file import write_own
-from core.train.heads import fit_heads, with_statistics
+from core.train.heads import Attribute, fit_heads, parse_labels, validate_head, with_statistics
 
-from .released_diffae import STATISTICS, WIDE, lightning, saved, weights
-from .spaces import FINGERPRINT, SPACES, heads_of
+from ...released_diffae import STATISTICS, WIDE, lightning, saved, weights
+from ...spaces import FINGERPRINT, SPACES, heads_of
 
 
 def test_scores_are_the_released_formula():
@@ -33,7 +33,10 @@ def test_scores_are_the_released_formula():
 @pytest.mark.parametrize("space", SPACES)
 def test_heads_come_back_from_file_and_socket(tmp_path, space):
     heads = heads_of(space)
-    for again in (heads_from_payload(heads_to_payload(heads)), load_heads(save_heads(tmp_path / "h.safetensors", heads), space)):
+    for again in (
+        heads_from_payload(heads_to_payload(heads)),
+        load_heads(save_heads(tmp_path / "h.safetensors", heads), space),
+    ):
         assert again.names == heads.names and again.kinds == heads.kinds and again.space.shape == space.shape
         assert all(
             torch.equal(a, b)
@@ -71,12 +74,24 @@ def test_damaged_heads(change, message):
 
 def test_released_classifier_has_the_celeba_names(tmp_path):
     w, b = torch.randn(40, WIDE), torch.randn(40)
-    state = STATISTICS | {"classifier.weight": w, "classifier.bias": b, "ema_classifier.weight": w + 1, "ema_classifier.bias": b + 1}
+    state = STATISTICS | {
+        "classifier.weight": w,
+        "classifier.bias": b,
+        "ema_classifier.weight": w + 1,
+        "ema_classifier.bias": b + 1,
+    }
     path = saved(tmp_path / "cls.ckpt", {**lightning({}), "state_dict": state})
     space = CodeSpace((WIDE,), FINGERPRINT)
     heads = load_heads(path, space)
     assert torch.equal(heads.weight, w) and torch.equal(heads.bias, b) and len(CELEBA) == 40
-    assert [heads.index(n) for n in ("Bangs", "Eyeglasses", "Male", "Smiling", "Wavy_Hair", "Young")] == [5, 15, 20, 31, 33, 39]
+    assert [heads.index(n) for n in ("Bangs", "Eyeglasses", "Male", "Smiling", "Wavy_Hair", "Young")] == [
+        5,
+        15,
+        20,
+        31,
+        33,
+        39,
+    ]
     assert list(CELEBA) == sorted(CELEBA, key=str.casefold)
     for other, message in ((None, "does not say which model"), (CodeSpace((7,), FINGERPRINT), "codes of 32 numbers")):
         with pytest.raises(ValueError, match=message):
@@ -90,8 +105,8 @@ def test_other_own_files_are_no_heads(tmp_path):
     with pytest.raises(ValueError, match=r"expected hspace\.heads") as caught:
         load_heads(tmp_path / "x.safetensors")
     assert str(caught.value).count("x.safetensors") == 1
-    write_own(tmp_path / "y.safetensors", {"a": torch.ones(1)}, {"format": FORMAT, "version": 1})
-    with pytest.raises(ValueError, match=r"y\.safetensors.*no usable attribute heads"):
+    write_own(tmp_path / "y.safetensors", {"a": torch.ones(1)}, {"format": "hspace.heads", "version": 1})
+    with pytest.raises(ValueError, match=r"y\.safetensors.*lacks 'names'"):
         load_heads(tmp_path / "y.safetensors")
 
 
@@ -150,7 +165,9 @@ def test_logistic_regression_is_stationary_and_matches_scipy():
         return np.logaddexp(0, -t * (x @ w[:-1] + w[-1])).mean() + 0.005 * (w[:-1] ** 2).sum()
 
     found = minimize(loss, [0.0] * 13, method="BFGS", options={"gtol": 1e-7})
-    torch.testing.assert_close(torch.cat([heads.weight[0], heads.bias]), torch.tensor(found.x).float(), atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(
+        torch.cat([heads.weight[0], heads.bias]), torch.tensor(found.x).float(), atol=2e-3, rtol=2e-3
+    )
 
 
 def test_separable_classes_keep_a_finite_head():
@@ -209,7 +226,9 @@ def test_auroc_counts_pairs():
     for n, levels in ((7, 3), (40, 5), (60, 1000)):
         scores, labels = torch.randint(levels, (n,)).float(), torch.rand(n) < 0.4
         labels[:2] = torch.tensor([True, False])
-        pairs = [(a > b) + 0.5 * (a == b) for a, b in itertools.product(scores[labels].tolist(), scores[~labels].tolist())]
+        pairs = [
+            (a > b) + 0.5 * (a == b) for a, b in itertools.product(scores[labels].tolist(), scores[~labels].tolist())
+        ]
         assert auroc(scores, labels) == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
         assert auroc(-scores, labels) == pytest.approx(1 - auroc(scores, labels))
     for scores, labels in (
@@ -219,3 +238,24 @@ def test_auroc_counts_pairs():
     ):
         with pytest.raises(ValueError, match=r"AUROC needs|must be"):
             auroc(scores, labels)
+
+
+def test_an_attribute_is_learnt_measured_and_joined():
+    g = torch.Generator().manual_seed(7)
+    codes, space = torch.randn(60, 16, generator=g), CodeSpace((16,), FINGERPRINT)
+    labels = (codes[:, 3] > 0).float()
+    first, text = Attribute(" tall ").learn(codes, labels, space)
+    measured = with_statistics(space, codes)
+    assert torch.equal(first.weight, fit_heads(codes, {"tall": labels}, measured).weight)
+    assert f"AUROC {validate_head(codes, labels, measured):.3f}" in text and "60 pictures" in text
+    both, text = Attribute("length").learn(codes, codes[:, 5], space, first)
+    assert both.names == ("tall", "length") and "correlation" in text
+    with pytest.raises(ValueError, match="5 pictures are too few"):
+        Attribute("tall").learn(codes, torch.cat([torch.ones(5), torch.zeros(55)]), space)
+
+
+def test_numbers_are_read_one_a_picture():
+    assert parse_labels("1, 2.5\n-3", 3).tolist() == [1.0, 2.5, -3.0]
+    for text, words in (("1 two", "must be numbers"), ("1 2", "each of the 3 pictures, got 2"), ("1 2 inf", "finite")):
+        with pytest.raises(ValueError, match=words):
+            parse_labels(text, 3)

@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from core.codes import CodeSpace
-from core.edit.codes import CAP, direction, interpolate, manipulate, mix
-from core.edit.interpolate import slerp
-from core.schedule import Schedule, grid, snap_steps, stride_steps
+from core.edit.codes.manipulate import CAP, direction, interpolate, interpolated_frames, manipulate, mix, noise_frames
+from core.edit.weights.interpolate import slerp
+from core.schedule import Schedule, grid, snap_steps, stride_sigmas, stride_steps
 
-from .spaces import FINGERPRINT, SPACES, heads_of
+from ...spaces import FINGERPRINT, SPACES, heads_of
 
 
 def test_manipulation_is_the_released_formula():
@@ -194,10 +194,32 @@ def test_strides_of_the_released_sampler():
             near = min(abs(m - n) for m in VALID)
             assert snap_steps(n) in VALID and abs(snap_steps(n) - n) == near
             continue
-        stride = next(s for s in range(1, 1001) if -(-1000 // s) == n)  # the smallest, as the released code looks for it
+        stride = next(
+            s for s in range(1, 1001) if -(-1000 // s) == n
+        )  # the smallest, as the released code looks for it
         assert stride_steps(n).flip(0).tolist() == list(range(0, 1000, stride)) and snap_steps(n) == n
     assert snap_steps(60) == 59 and snap_steps(300) == 334 and snap_steps(1) == 1 and snap_steps(150) == 143
     assert torch.equal(grid(Schedule(), 50, "stride"), stride_steps(50))
     for n in (0, 1001):
         with pytest.raises(ValueError, match="between 1 and 1000"):
             snap_steps(n)
+
+
+def test_frames_go_from_one_picture_to_the_other():
+    space = CodeSpace((2, 3), FINGERPRINT)
+    a, b, places = torch.randn(1, 2, 3), torch.randn(1, 2, 3), [0.0, 0.25, 1.0]
+    codes = interpolated_frames(a, b, space, places, [1])
+    assert torch.equal(codes[0], a[0]) and torch.equal(codes[:, 0], a[:, 0].expand(3, -1))
+    assert torch.equal(codes[2, 1], b[0, 1])
+    one, two = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
+    assert torch.equal(noise_frames(one, two, places), slerp(one[0], two[0], places))
+    assert torch.equal(noise_frames(one, one, places), one.repeat(3, 1, 1, 1))
+    with pytest.raises(ValueError, match="latents of one size"):
+        noise_frames(one, two[..., :1], places)
+
+
+def test_strides_through_the_levels_of_a_model():
+    levels = torch.linspace(0.1, 10, 1000)
+    sigmas, taken = stride_sigmas(levels, 100)
+    assert taken == 100 and torch.equal(sigmas[:-1], levels[stride_steps(100)]) and sigmas[-1] == 0
+    assert stride_sigmas(levels[:50], 100)[1] == 50

@@ -8,13 +8,22 @@ import torch
 
 from core.directions import Directions
 from core.edit.anchor import drift
-from core.edit.combine import combine, select
-from core.edit.protect import blend_weight, fit_mask
-from core.edit.sample import reconstruct, sample_ddim
-from core.edit.schedule import EditSchedule
-from core.edit.steer import Edit, Steered, asymmetric_factor, h_shift, in_window, steer_trajectory
+from core.edit.directions.combine import combine, select
+from core.edit.directions.steer import (
+    Edit,
+    Steered,
+    SteerOptions,
+    asymmetric_factor,
+    h_shift,
+    in_window,
+    steer_trajectory,
+)
+from core.edit.protect import blend_weight
+from core.edit_schedule import EditSchedule
 from core.invert.ddim import invert_ddim
-from core.invert.fixed_point import invert_fixed_point
+from core.invert.fixed_point import FixedPointOptions, invert_fixed_point
+from core.masks import fit_mask
+from core.sample import reconstruct, sample_ddim
 from core.schedule import Schedule, grid_sigmas
 
 
@@ -39,7 +48,14 @@ def found(model, k=1, t=1, *, layer="middle", seed=0, size=(16, 16)) -> Directio
     shape = model.split(x, x.new_ones(1), layer).h.shape[1:]
     v = torch.randn(t, k, *shape, generator=torch.Generator().manual_seed(seed))
     v = v / v.flatten(2).norm(dim=2)[:, :, None, None, None]
-    return Directions(v, torch.logspace(0.4, -0.4, t, dtype=torch.float64), torch.rand(t, k), torch.rand(t, k), layer, model.fingerprint)
+    return Directions(
+        v,
+        torch.logspace(0.4, -0.4, t, dtype=torch.float64),
+        torch.rand(t, k),
+        torch.rand(t, k),
+        layer,
+        model.fingerprint,
+    )
 
 
 def edit(model, strength=8.0, weights=(), **schedule) -> Edit:
@@ -52,7 +68,7 @@ OFF = [{}, {"asymmetric": True}, {"eta": 0.7}, {"lagged": True}, {"protect": 1.0
 @pytest.mark.parametrize("options", OFF)
 def test_strength_zero_is_the_reconstruction_bit_for_bit(model, path, options):
     for edits in ([], [edit(model, 0.0)], [Edit(found(model, 2), EditSchedule(9.0), (0.0, 0.0))]):
-        assert torch.equal(steer_trajectory(model, path, edits, **options), path.reconstruction)
+        assert torch.equal(steer_trajectory(model, path, edits, SteerOptions(**options)), path.reconstruction)
 
 
 def test_steered_is_exactly_the_model_where_nothing_acts(model, path):
@@ -112,7 +128,10 @@ def test_window_ends_are_included_in_float32_too():
 def test_asymmetric_and_symmetric_edits_have_about_the_same_size(model, path):
     for seed in range(3):
         e = Edit(found(model, seed=seed), EditSchedule(6.0))
-        sizes = [float((steer_trajectory(model, path, [e], asymmetric=a) - path.reconstruction).norm()) for a in (False, True)]
+        sizes = [
+            float((steer_trajectory(model, path, [e], SteerOptions(asymmetric=a)) - path.reconstruction).norm())
+            for a in (False, True)
+        ]
         assert 0.5 < sizes[1] / sizes[0] < 2, sizes
 
 
@@ -125,9 +144,14 @@ def test_asymmetric_factor_is_the_mean_of_the_symmetric_effects(model):
 
 def test_asymmetric_is_the_papers_update(model, path):
     """Kwon et al. 2023, eq. 5 in variance-preserving variables, one step of the grid."""
-    one_step = replace(path, sigmas=torch.tensor([2.0, 0.0], dtype=torch.float64), states=path.states[[1, -1]], reconstruction=None)
+    one_step = replace(
+        path, sigmas=torch.tensor([2.0, 0.0], dtype=torch.float64), states=path.states[[1, -1]], reconstruction=None
+    )
     two_steps = replace(
-        path, sigmas=torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64), states=path.states[[1, 3, -1]], reconstruction=None
+        path,
+        sigmas=torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64),
+        states=path.states[[1, 3, -1]],
+        reconstruction=None,
     )
     e = edit(model, 6.0, sigma_end=1.5)
     x, rows = two_steps.noisiest, path.states.new_full((2,), 2.0)
@@ -139,14 +163,17 @@ def test_asymmetric_is_the_papers_update(model, path):
     predicted = (x * math.sqrt(at) - math.sqrt(1 - at) * edited_noise) / math.sqrt(at)
     expected = (math.sqrt(s) * predicted + math.sqrt(1 - s) * noise) / math.sqrt(s)
     seen = []
-    steer_trajectory(model, two_steps, [e], asymmetric=True, callback=lambda d: seen.append(d["x"]))
+    steer_trajectory(model, two_steps, [e], SteerOptions(asymmetric=True), callback=lambda d: seen.append(d["x"]))
     assert torch.allclose(seen[0], expected, atol=1e-4)
-    last = steer_trajectory(model, one_step, [edit(model, 6.0)], asymmetric=True)
-    assert torch.allclose(last, steer_trajectory(model, one_step, [edit(model, 6.0)]), atol=1e-5)  # at sigma' = 0 both are the prediction
+    last = steer_trajectory(model, one_step, [edit(model, 6.0)], SteerOptions(asymmetric=True))
+    assert torch.allclose(
+        last, steer_trajectory(model, one_step, [edit(model, 6.0)]), atol=1e-5
+    )  # at sigma' = 0 both are the prediction
 
 
 def test_lagged_replacement_is_the_released_codes_recurrence(model, path):
-    """Its loop written out: h of the step before plus the direction, into the decoder of this step; h kept for the next."""
+    """Its loop written out: h of the step before plus the direction, into the decoder of this step; h kept for the
+    next."""
     e = edit(model, 5.0)
     s = path.sigmas.tolist()
     x, lag = path.noisiest, model.split(path.states[1], path.states.new_full((2,), s[1])).h
@@ -155,16 +182,18 @@ def test_lagged_replacement_is_the_released_codes_recurrence(model, path):
         denoised = b.decode(lag + 5.0 * e.directions.vectors[0].to(x))
         x = x + (s[i + 1] - s[i]) * (x - denoised) / s[i]
         lag = b.h
-    assert torch.allclose(steer_trajectory(model, path, [e], lagged=True), x, atol=1e-4)
+    assert torch.allclose(steer_trajectory(model, path, [e], SteerOptions(lagged=True)), x, atol=1e-4)
 
 
 def test_eta_is_seeded_and_confined_to_the_window(model, path):
     e = edit(model, 4.0, sigma_start=1.0)
-    a, b, c = (steer_trajectory(model, path, [e], eta=0.5, seed=s) for s in (3, 3, 4))
+    a, b, c = (steer_trajectory(model, path, [e], SteerOptions(eta=0.5, seed=s)) for s in (3, 3, 4))
     assert torch.equal(a, b) and not torch.equal(a, c)
     states: dict[float, list] = {0.0: [], 0.5: []}
     for eta, kept in states.items():
-        steer_trajectory(model, path, [e], eta=eta, callback=lambda d, kept=kept: kept.append((d["sigma"], d["x"])))
+        steer_trajectory(
+            model, path, [e], SteerOptions(eta=eta), callback=lambda d, kept=kept: kept.append((d["sigma"], d["x"]))
+        )
     for (sigma, x), (_, y) in zip(*states.values(), strict=True):
         assert torch.equal(x, y) == (sigma > 1.0)
 
@@ -173,21 +202,27 @@ def test_protection_holds_everything_outside_the_mask(model, path):
     mask = torch.zeros(32, 32)
     mask[8:16, 8:16] = 1  # 4..8 in the picture's pixels
     e = edit(model, 8.0)
-    held = steer_trajectory(model, path, [e], protect=1.0, mask=mask, dilate=1)
+    held = steer_trajectory(model, path, [e], SteerOptions(protect=1.0, mask=mask, dilate=1))
     outside = torch.ones(16, 16, dtype=torch.bool)
     outside[3:9, 3:9] = False
     assert torch.equal(held[..., outside], path.x0[..., outside])
     assert float((held - path.x0)[..., 4:8, 4:8].abs().mean()) > 1e-3
-    free, half = (steer_trajectory(model, path, [e], protect=p, mask=mask) for p in (0.0, 0.5))
+    free, half = (steer_trajectory(model, path, [e], SteerOptions(protect=p, mask=mask)) for p in (0.0, 0.5))
     change = [float((y - path.x0)[..., outside].abs().mean()) for y in (held, half, free)]
     assert change[0] < change[1] < change[2]
 
 
 def test_masks_are_fitted_to_the_states():
     m = fit_mask(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), 8, 8)
-    assert m.shape == (8, 8) and m[0, 0] == 1 and m[-1, -1] == 0 and fit_mask(torch.rand(64, 48), 16, 12).shape == (16, 12)
+    assert (
+        m.shape == (8, 8) and m[0, 0] == 1 and m[-1, -1] == 0 and fit_mask(torch.rand(64, 48), 16, 12).shape == (16, 12)
+    )
     assert float(blend_weight(torch.ones(4, 4), torch.zeros(1, 3, 8, 8), 1.0).max()) == 0
-    for bad, said in ((torch.full((4, 4), 2.0), "0..1"), (torch.full((4, 4), float("nan")), "0..1"), (torch.zeros(1, 4, 4), "one picture")):
+    for bad, said in (
+        (torch.full((4, 4), 2.0), "0..1"),
+        (torch.full((4, 4), float("nan")), "0..1"),
+        (torch.zeros(1, 4, 4), "one picture"),
+    ):
         with pytest.raises(ValueError, match=said):
             fit_mask(bad, 8, 8)
 
@@ -200,10 +235,13 @@ def test_the_anchor_takes_the_inversions_error_out(model, path):
 
 
 def test_start_at_the_window_saves_calls_and_agrees_on_a_consistent_trajectory(model, sigmas, path):
-    exact = invert_fixed_point(model, path.x0, sigmas, iterations=30, tol=1e-6)
+    exact = invert_fixed_point(model, path.x0, sigmas, iterations=30, options=FixedPointOptions(tol=1e-6))
     e = edit(model, 8.0, sigma_start=float(sigmas[4]))
     calls: list[list[dict]] = [[], []]
-    pictures = [steer_trajectory(model, exact, [e], start=s, callback=c.append) for s, c in zip(("top", "window"), calls, strict=True)]
+    pictures = [
+        steer_trajectory(model, exact, [e], SteerOptions(start=s), callback=c.append)
+        for s, c in zip(("top", "window"), calls, strict=True)
+    ]
     assert torch.allclose(*pictures, atol=2e-3) and len(calls[0]) == 8 and len(calls[1]) == 4
 
 
@@ -211,7 +249,9 @@ def test_finer_layers_and_sequential_windows(model, path):
     fine = Edit(found(model, layer="up.1"), EditSchedule(8.0, sigma_start=0.9))
     coarse = edit(model, 8.0, sigma_end=1.0)
     both = steer_trajectory(model, path, [coarse, fine])
-    assert not torch.equal(both, steer_trajectory(model, path, [coarse])) and not torch.equal(both, steer_trajectory(model, path, [fine]))
+    assert not torch.equal(both, steer_trajectory(model, path, [coarse])) and not torch.equal(
+        both, steer_trajectory(model, path, [fine])
+    )
     with pytest.raises(ValueError, match="share a layer"):
         steer_trajectory(model, path, [edit(model), fine])
     x, rows = path.states[-2], path.states.new_full((2,), 0.1)
@@ -238,7 +278,7 @@ def test_non_square_pictures(model, sigmas, device):
 )
 def test_bad_options_are_refused(model, path, options, said):
     with pytest.raises(ValueError, match=said):
-        steer_trajectory(model, path, [edit(model)], **options)
+        steer_trajectory(model, path, [edit(model)], SteerOptions(**options))
 
 
 def test_other_refusals(model, path):
@@ -249,7 +289,11 @@ def test_other_refusals(model, path):
     other = replace(found(model), fingerprint="abcdef123456")
     with pytest.raises(ValueError, match="found on model abcdef123456"):
         Steered(model, [Edit(other, EditSchedule(1.0))])
-    for bad in ({"strength": float("nan")}, {"strength": 1.0, "sigma_start": 0.1, "sigma_end": 1.0}, {"strength": 1.0, "normalise": "l2"}):
+    for bad in (
+        {"strength": float("nan")},
+        {"strength": 1.0, "sigma_start": 0.1, "sigma_end": 1.0},
+        {"strength": 1.0, "normalise": "l2"},
+    ):
         with pytest.raises(ValueError):
             EditSchedule(**bad)
     with pytest.raises(ValueError, match="needs 2 weights"):

@@ -1,9 +1,11 @@
-"""SVD of latents: exact decomposition, bit-for-bit identity at 0, and the trained mix against the dense least-squares solution."""
+"""SVD of latents: exact decomposition, bit-for-bit identity at 0, and the trained mix against the dense least-squares
+solution."""
 
 import pytest
 import torch
 
-from core.discover.latent_svd import Svd, Values, Weights, fit_values, mix_loss, mixed, rescaled, scaled
+from core.edit.noise.latent_svd import Svd, mixed, plot_spectra, rescaled, scaled
+from core.train.latent_svd import MixSettings, Values, Weights, fit_mix, fit_values, mix_loss
 
 
 def latents(b=2, c=3, h=12, w=16):
@@ -45,7 +47,11 @@ def test_network_starts_at_the_source():
     x, z = latents()
     one, two = Svd.of(x), Svd.of(z)
     s_1, s_2 = Values(12, 9, 5)(one.s, two.s)
-    assert torch.allclose(s_1, one.s[..., :9], rtol=1e-6) and bool((s_2 < 0.04 * two.s[..., :5]).all()) and bool((s_2 > 0).all())
+    assert (
+        torch.allclose(s_1, one.s[..., :9], rtol=1e-6)
+        and bool((s_2 < 0.04 * two.s[..., :5]).all())
+        and bool((s_2 > 0).all())
+    )
 
 
 def dense(x, one, two, k_x, k_z, weights):
@@ -75,18 +81,19 @@ def test_training_reaches_the_dense_minimum():
     least = float(mix_loss(x.double(), one, two, best[None, None, :k_x], best[None, None, k_x:], weights))
     start = float(mix_loss(x.double(), one, two, *Values(10, k_x, k_z)(one.s, two.s), weights).detach())
     losses = []
-    y = fit_values(x, z, k_x=k_x, k_z=k_z, weights=weights, steps=600, callback=lambda s: losses.append(s["loss"]))
+    settings = MixSettings(k_x, k_z, weights, steps=600)
+    y = fit_values(x, z, settings, callback=lambda s: losses.append(s["loss"]))
     assert losses[0] == pytest.approx(start, rel=1e-6)
     assert least <= losses[-1] < least + 0.01 * (start - least)
     wanted = rescaled(one.joined(best[None, None, :k_x]) + two.joined(best[None, None, k_x:]), x)
     assert float((y - wanted).norm() / wanted.norm()) < 0.02
-    assert torch.equal(y, fit_values(x, z, k_x=k_x, k_z=k_z, weights=weights, steps=600)), "same seed, same result"
+    assert torch.equal(y, fit_values(x, z, settings)), "same seed, same result"
 
 
 def test_losses_pull_where_they_say():
     x, z = latents(1, 2, 12, 12)
-    near = fit_values(x, z, weights=Weights(0.0, 1.0, 0.0, 0.0), steps=300)
-    far = fit_values(x, z, weights=Weights(3.0, 0.1, 1.0, 0.1), steps=300)
+    near = fit_values(x, z, MixSettings(weights=Weights(0.0, 1.0, 0.0, 0.0), steps=300))
+    far = fit_values(x, z, MixSettings(weights=Weights(3.0, 0.1, 1.0, 0.1), steps=300))
     target = mixed(x, z, 8, 1.0)
     assert float((near - x).norm()) < float((far - x).norm())
     assert float((far - target).norm()) < float((near - target).norm())
@@ -95,8 +102,31 @@ def test_losses_pull_where_they_say():
 def test_refusals():
     x, z = latents()
     for call in (
-        lambda: scaled(x, 0, 1, 2.0), lambda: scaled(x, 10, 4, 2.0), lambda: mixed(x, z[:, :, :8], 2), lambda: mixed(x, z, 13), lambda: mixed(x, z, 2, 1.5),
-        lambda: fit_values(x, z, k_z=13), lambda: Svd.of(x[0]), lambda: Svd.of(x / 0),
-    ):  # fmt: skip
+        lambda: scaled(x, 0, 1, 2.0),
+        lambda: scaled(x, 10, 4, 2.0),
+        lambda: mixed(x, z[:, :, :8], 2),
+        lambda: mixed(x, z, 13),
+        lambda: mixed(x, z, 2, 1.5),
+        lambda: fit_values(x, z, MixSettings(k_z=13)),
+        lambda: Svd.of(x[0]),
+        lambda: Svd.of(x / 0),
+    ):
         with pytest.raises(ValueError):
             call()
+
+
+def test_a_fitted_mix_tells_its_losses_and_goes_part_of_the_way():
+    x, z = latents()
+    seen = []
+    mix = fit_mix(x, z, lambda state: seen.append(state["loss"]), MixSettings(k_z=4, steps=5))
+    assert (
+        torch.equal(mix.result, fit_values(x, z, MixSettings(k_z=4, steps=5))) and mix.losses == seen and len(seen) == 5
+    )
+    assert torch.equal(mix.at(0.0), x) and torch.allclose(mix.at(0.5), (x + mix.result) / 2, atol=1e-6)
+    assert mix.text.startswith(f"loss {seen[0]:.4f} > {seen[-1]:.4f} in 5 steps; result ")
+
+
+def test_spectra_are_drawn():
+    x, z = latents()
+    sheet = plot_spectra({"source": x, "target": z})
+    assert sheet.shape[0] == 1 and sheet.shape[-1] == 3 and float(sheet.std()) > 0

@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from core.edit.concepts import Concept, attention_mask, change_mask, concepts_from_payload, concepts_to_payload, guided, share_done
+from core.edit.noise.ledits import (
+    Concept,
+    attention_mask,
+    change_mask,
+    concepts_from_payload,
+    concepts_to_payload,
+    guided,
+    share_done,
+    smoothed,
+)
 
 
 def predictions(k=2, b=2):
@@ -40,14 +49,18 @@ def test_attention_says_where_pixel_by_pixel():
     """M1 with the Gaussian, its reflected border and the enlargement written out; both masks must agree."""
     g = torch.Generator().manual_seed(3)
     maps, threshold, (base, one) = torch.rand(2, 5, 7, generator=g), 0.7, predictions(1)
-    bell = [math.exp(-((i - 1) ** 2) / (2 * 0.25)) for i in range(3)]
+    bell = [math.exp(-(((i - 1) / (2 * 0.5)) ** 2)) for i in range(3)]
     at = lambda i, n: -i if i < 0 else 2 * (n - 1) - i if i >= n else i  # noqa: E731
     expected = torch.zeros(2, 1, 10, 14)
     for b in range(2):
         smooth = torch.zeros(5, 7)
         for y in range(5):
             for x in range(7):
-                near = [(maps[b, at(y + i, 5), at(x + j, 7)] * bell[i + 1] * bell[j + 1]) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+                near = [
+                    (maps[b, at(y + i, 5), at(x + j, 7)] * bell[i + 1] * bell[j + 1])
+                    for i in (-1, 0, 1)
+                    for j in (-1, 0, 1)
+                ]
                 smooth[y, x] = sum(near) / sum(bell) ** 2
         found = smooth >= smooth.flatten().sort().values[int(0.7 * 34 + 0.999)]
         expected[b, 0] = found.repeat_interleave(2, 0).repeat_interleave(2, 1).float()
@@ -81,6 +94,32 @@ def test_nothing_is_nothing_and_the_users_mask_limits():
     assert torch.equal(found[..., 6:], base[..., 6:]) and not torch.equal(found[..., :6], base[..., :6])
 
 
+def test_a_drawn_mask_weakens_the_change_before_its_quantile_is_taken():
+    """As the released code: a mask of a tenth of the picture passes whole at threshold 0.9, not a tenth of it."""
+    g = torch.Generator().manual_seed(0)
+    base, one = (torch.randn(1, 4, 64, 64, generator=g) for _ in range(2))
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 20:40, 22:43] = 1  # 10.3 %
+    changed = (guided(base, [one], [Concept(5.0, 0.9)], mask) != base).any(1)
+    assert 0.09 <= float(changed.float().mean()) <= float(mask.mean()) and not bool((changed & (mask[:, 0] == 0)).any())
+    # Half a mask counts half, and where it is thinner than what passes, it is the mask that limits.
+    eps = (base - one).double() * mask.double() * 0.5
+    soft = guided(base.double(), [one.double()], [Concept(5.0, 0.95)], 0.5 * mask.double())
+    size = eps.abs().sum(1, keepdim=True)
+    expected = base - 5 * eps * (size >= torch.quantile(size.flatten(), 0.95))
+    assert float((soft - expected).abs().max()) < 1e-6 and 0.049 < float((soft != base).any(1).double().mean()) < 0.051
+
+
+def test_maps_are_smoothed_by_the_released_kernel():
+    """exp(-((x - 1) / (2 * 0.5))^2) a direction: a Gaussian of 0.71 pixels, not of 0.5."""
+    point = torch.zeros(1, 5, 5)
+    point[0, 2, 2] = 1.0
+    bell = torch.tensor([math.exp(-1), 1.0, math.exp(-1)])
+    kernel = bell[:, None] * bell / bell.sum() ** 2
+    assert torch.allclose(smoothed(point)[0, 0, 1:4, 1:4], kernel, atol=1e-7)
+    assert abs(math.sqrt(-1 / (2 * math.log(float(kernel[1, 0] / kernel[1, 1])))) - 0.71) < 0.01
+
+
 def test_steps_are_counted_by_their_level():
     sigmas = [14.0, 6.0, 2.0, 0.5, 0.0]
     assert [share_done(s, sigmas) for s in sigmas] == [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -93,19 +132,29 @@ def test_steps_are_counted_by_their_level():
 
 def test_what_is_refused():
     for options, word in (
-        ({"scale": -1.0}, "reverse"), ({"scale": float("nan")}, "scale"), ({"threshold": 1.2}, "threshold"),
+        ({"scale": -1.0}, "reverse"),
+        ({"scale": float("nan")}, "scale"),
+        ({"threshold": 1.2}, "threshold"),
         ({"warm_up": 0.6, "cool_down": 0.5}, "warm_up"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=word):
             Concept(**options)
-    payload = concepts_to_payload([([["c", {}]], Concept(2.0, reverse=True))])
-    assert concepts_from_payload(payload) == [([["c", {}]], Concept(2.0, reverse=True))]
+    prompt = [[torch.zeros(1, 2, 3), {}]]
+    payload = concepts_to_payload([(prompt, Concept(2.0, reverse=True))])
+    assert concepts_from_payload(payload) == [(prompt, Concept(2.0, reverse=True))]
+    entry = payload["concepts"][0]
     for broken in (
         None,
         [],
         {"format": "hspace.directions", "version": 1},
         {**payload, "version": 2},
         {**payload, "concepts": [{"scale": 1.0}]},
+        {**payload, "concepts": None},
+        {**payload, "concepts": ["x"]},
+        {**payload, "concepts": [{**entry, "scale": "x"}]},
+        {**payload, "concepts": [{**entry, "reverse": 1}]},
+        {**payload, "concepts": [{**entry, "tokens": [-1]}]},
+        {**payload, "concepts": [{**entry, "conditioning": [[None, {}]]}]},
     ):
         with pytest.raises(ValueError, match="HSPACE_CONCEPTS"):
             concepts_from_payload(broken)

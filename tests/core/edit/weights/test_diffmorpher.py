@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from core.edit.interpolate import adain, alphas_text, even_alphas, parse_alphas, slerp
-from core.edit.low_rank import beside, blended
-from core.edit.morph import interpolated_steps, noises_between
-from core.edit.reschedule import neighbour_distances, rescheduled
+from core.edit.weights.diffmorpher import interpolated_steps, noises_between
+from core.edit.weights.interpolate import adain, alphas_text, even_alphas, parse_alphas, slerp
+from core.edit.weights.reschedule import neighbour_distances, reschedule_plot, reschedule_text, rescheduled
+from core.networks.low_rank import beside, blended
 
 
 def noises():
@@ -53,15 +53,15 @@ def test_adain_interpolates_moments_and_keeps_the_ends():
         assert float(found[1, c].std(correction=0)) == pytest.approx(float(deviation), rel=1e-4)
 
 
-def test_noises_between_trajectories(small_path):
-    first, second = small_path.image(0), small_path.image(1)
+def test_noises_between_trajectories(small_trajectory):
+    first, second = small_trajectory.image(0), small_trajectory.image(1)
     plain = noises_between(first, second, [0.0, 0.4, 1.0], statistics=False)
     assert torch.equal(plain[:1], first.noisiest) and torch.equal(plain[2:], second.noisiest)
     full = noises_between(first, second, [0.0, 0.4, 1.0])
     assert torch.allclose(full[[0, 2]], torch.cat([first.noisiest, second.noisiest]), atol=1e-5)
     assert not torch.allclose(full[1], plain[1], atol=1e-3)
     coarse = replace(second, sigmas=second.sigmas[[0, 2, 4, 6, 8]], states=second.states[[0, 2, 4, 6, 8]])
-    for other in (small_path, coarse):
+    for other in (small_trajectory, coarse):
         with pytest.raises(ValueError):
             noises_between(first, other, [0.5])
 
@@ -77,7 +77,9 @@ class Net(nn.Module):
 
 def pair(o, i, rank, seed):
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(o, rank, generator=g, dtype=torch.float64), torch.randn(rank, i, generator=g, dtype=torch.float64)
+    return torch.randn(o, rank, generator=g, dtype=torch.float64), torch.randn(
+        rank, i, generator=g, dtype=torch.float64
+    )
 
 
 def test_blends_equal_merged_weights_row_by_row():
@@ -107,12 +109,18 @@ def test_modes_agree_where_downs_are_shared_and_a_missing_side_is_zero():
     up1 = pair(7, 5, 2, 5)[0]
     x = torch.randn(2, 3, 5, dtype=torch.float64)
     alphas = [0.25, 0.75]
-    delta, factors = (blended({"one": (up0, down)}, {"one": (up1, down)}, alphas, m)["one"](x) for m in ("delta", "factors"))
+    delta, factors = (
+        blended({"one": (up0, down)}, {"one": (up1, down)}, alphas, m)["one"](x) for m in ("delta", "factors")
+    )
     assert torch.allclose(delta, factors, atol=1e-12)
     alone = blended({"one": (up0, down)}, {}, alphas)["one"](x)
-    assert torch.allclose(alone, torch.tensor([0.75, 0.25], dtype=torch.float64)[:, None, None] * (x @ down.T @ up0.T), atol=1e-12)
+    assert torch.allclose(
+        alone, torch.tensor([0.75, 0.25], dtype=torch.float64)[:, None, None] * (x @ down.T @ up0.T), atol=1e-12
+    )
     alone = blended({"one": (up0, down)}, {}, alphas, "factors")["one"](x)
-    assert torch.allclose(alone, torch.tensor([0.75, 0.25], dtype=torch.float64)[:, None, None] ** 2 * (x @ down.T @ up0.T), atol=1e-12)
+    assert torch.allclose(
+        alone, torch.tensor([0.75, 0.25], dtype=torch.float64)[:, None, None] ** 2 * (x @ down.T @ up0.T), atol=1e-12
+    )
 
 
 def test_hooks_come_off_when_something_breaks():
@@ -154,7 +162,8 @@ def test_equal_neighbours_do_not_divide_by_zero():
 
 
 def test_reschedule_makes_a_curved_path_even():
-    """A path whose distance from its start is alpha^3: after one pass, and more so after a second, neighbours are equally far."""
+    """A path whose distance from its start is alpha^3: after one pass, and more so after a second, neighbours are
+    equally far."""
 
     def spread(alphas):
         d = [b**3 - a**3 for a, b in itertools.pairwise(alphas)]
@@ -185,3 +194,11 @@ def test_share_of_steps():
     assert interpolated_steps(8, 0.6) == sum(i < 8 * 0.6 for i in range(8)) and interpolated_steps(10, 0.3) == 3
     with pytest.raises(ValueError):
         interpolated_steps(10, 1.2)
+
+
+def test_a_reschedule_is_drawn_and_told():
+    before = even_alphas(4)
+    picture = reschedule_plot([0.1, 0.2, 0.1], before, rescheduled([0.1, 0.2, 0.1], before), "LPIPS")
+    assert picture.shape[0] == 1 and picture.shape[-1] == 3
+    assert reschedule_text([0.1, 0.2, 0.1], "LPIPS") == "LPIPS: 0.400 in all, neighbours 0.1000 to 0.2000 apart"
+    assert reschedule_text([0.0, 0.0], "LPIPS").endswith("alphas are left as they are")

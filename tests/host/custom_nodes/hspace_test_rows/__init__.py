@@ -11,12 +11,17 @@ class TestRows(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="HSpaceTestRows", category="tests", inputs=[io.Conditioning.Input("a"), io.Conditioning.Input("b")], outputs=[io.Conditioning.Output()]
-        )  # fmt: skip
+            node_id="HSpaceTestRows",
+            category="tests",
+            inputs=[io.Conditioning.Input("a"), io.Conditioning.Input("b")],
+            outputs=[io.Conditioning.Output()],
+        )
 
     @classmethod
     def execute(cls, a, b):
-        return io.NodeOutput([[torch.cat([a[0][0], b[0][0]]), {k: v for k, v in a[0][1].items() if k != "pooled_output"}]])
+        return io.NodeOutput(
+            [[torch.cat([a[0][0], b[0][0]]), {k: v for k, v in a[0][1].items() if k != "pooled_output"}]]
+        )
 
 
 class TestOneByOne(io.ComfyNode):
@@ -24,12 +29,20 @@ class TestOneByOne(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return io.Schema(node_id="HSpaceTestOneByOne", category="tests", inputs=[io.Model.Input("model")], outputs=[io.Model.Output()])
+        return io.Schema(
+            node_id="HSpaceTestOneByOne",
+            category="tests",
+            inputs=[io.Model.Input("model")],
+            outputs=[io.Model.Output()],
+        )
 
     @classmethod
     def execute(cls, model):
         def wrapper(executor, network, conds, *args, **kwargs):
-            one = [executor(network, [c if i == k else None for i, c in enumerate(conds)], *args, **kwargs)[k] for k in range(len(conds))]
+            one = [
+                executor(network, [c if i == k else None for i, c in enumerate(conds)], *args, **kwargs)[k]
+                for k in range(len(conds))
+            ]
             return one
 
         clone = model.clone()
@@ -43,13 +56,18 @@ class TestWeightPatch(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="HSpaceTestWeightPatch", category="tests", inputs=[io.Model.Input("model"), io.Float.Input("amount")], outputs=[io.Model.Output()]
-        )  # fmt: skip
+            node_id="HSpaceTestWeightPatch",
+            category="tests",
+            inputs=[io.Model.Input("model"), io.Float.Input("amount")],
+            outputs=[io.Model.Output()],
+        )
 
     @classmethod
     def execute(cls, model, amount):
         clone = model.clone()
-        key, weight = next((k, v) for k, v in model.model.state_dict().items() if k.startswith("diffusion_model.") and v.dim() > 1)
+        key, weight = next(
+            (k, v) for k, v in model.model.state_dict().items() if k.startswith("diffusion_model.") and v.dim() > 1
+        )
         clone.add_patches({key: ("diff", (amount * weight.abs().mean() * torch.ones_like(weight, device="cpu"),))})
         return io.NodeOutput(clone)
 

@@ -1,0 +1,202 @@
+"""Small instances of the host's own networks with random weights."""
+
+import comfy.ldm.models.autoencoder
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models
+import comfy.taesd.taesd
+import torch
+from comfy_api.latest import io
+
+KINDS = ("sd15", "sd15 inpaint", "sd2 v", "sdxl")
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+_CONTEXT = {"sd15": 64, "sd2": 96, "sdxl": 128}
+
+
+def fill(module: torch.nn.Module, seed: int) -> None:
+    """Weights of a sensible size; the host's own layers leave them as they are in memory."""
+    g = torch.Generator().manual_seed(seed)
+    for name, p in module.named_parameters():
+        value = (
+            torch.randn(p.shape, generator=g) * p[0].numel() ** -0.5
+            if p.ndim > 1
+            else torch.full(p.shape, float(name.endswith(("weight", "scale"))))
+        )
+        p.data.copy_(value.to(p.dtype))
+
+
+def scaled_fp8(state: dict) -> dict:
+    """Weights of linear layers quantised as in the fp8 checkpoints that the host reads."""
+    weights = dict(state)
+    for key, value in state.items():
+        if key.endswith(".weight") and value.ndim == 2:
+            layer, scale = key.removesuffix("weight"), value.abs().max().float() / 448
+            weights[key], weights[f"{layer}weight_scale"] = (value.float() / scale).to(torch.float8_e4m3fn), scale
+            weights[f"{layer}comfy_quant"] = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
+    return weights
+
+
+def unet(kind: str, dtype: torch.dtype, seed: int = 0, channels: int = 64, quantised: dict | None = None):
+    """A U-Net of the host with the layout of ``kind``, as its ModelPatcher."""
+    family = kind.split(maxsplit=1)[0]
+    config = dict(
+        image_size=32,
+        in_channels=9 if "inpaint" in kind else 4,
+        out_channels=4,
+        model_channels=channels,
+        num_res_blocks=[1, 1, 1],
+        channel_mult=(1, 2, 2),
+        transformer_depth=[1, 1, 0],
+        transformer_depth_output=[1, 1, 1, 1, 0, 0],
+        transformer_depth_middle=1,
+        use_linear_in_transformer=family != "sd15",
+        context_dim=_CONTEXT[family],
+        use_spatial_transformer=True,
+        legacy=False,
+        adm_in_channels=2816 if family == "sdxl" else None,
+        num_classes="sequential" if family == "sdxl" else None,
+        use_temporal_attention=False,
+        use_temporal_resblock=False,
+    )
+    kinds = {
+        "sd15": comfy.supported_models.SD15,
+        "sd2": comfy.supported_models.SD20,
+        "sdxl": comfy.supported_models.SDXL,
+    }
+    settings = kinds[family](config)
+    cast = dtype if quantised else None if dtype in (torch.float32, torch.bfloat16) else torch.float32
+    settings.set_inference_dtype(dtype, cast)
+    settings.quant_config = {"mixed_ops": True} if quantised else None
+    offload = comfy.model_management.unet_offload_device()
+    types = comfy.model_base.ModelType
+    make = comfy.model_base.SDXL if family == "sdxl" else comfy.model_base.BaseModel
+    model = make(settings, model_type=types.V_PREDICTION if family == "sd2" else types.EPS, device=offload)
+    if "inpaint" in kind:
+        model.set_inpaint()
+    if quantised:
+        model.diffusion_model.load_state_dict(quantised)
+    else:
+        fill(model.diffusion_model, seed)
+    return comfy.model_patcher.CoreModelPatcher(
+        model, load_device=comfy.model_management.get_torch_device(), offload_device=offload
+    )
+
+
+def conditioning(kind: str, seed: int) -> list:
+    """A random prompt of the right size."""
+    family, g = kind.split(maxsplit=1)[0], torch.Generator().manual_seed(seed)
+    pooled = {"pooled_output": torch.randn(1, 1280, generator=g)} if family == "sdxl" else {}
+    return [[torch.randn(1, 77, _CONTEXT[family], generator=g), pooled]]
+
+
+class TestUNet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestUNet",
+            category="tests",
+            inputs=[
+                io.Combo.Input("network", options=list(KINDS)),
+                io.Combo.Input("dtype", options=[*DTYPES, "scaled fp8"]),
+                io.Int.Input("seed", default=0),
+            ],
+            outputs=[io.Model.Output(), io.Conditioning.Output(), io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def execute(cls, network, dtype, seed):
+        if dtype == "scaled fp8":
+            state = scaled_fp8(unet(network, torch.bfloat16, seed).model.diffusion_model.state_dict())
+            return io.NodeOutput(
+                unet(network, torch.bfloat16, quantised=state),
+                conditioning(network, seed + 1),
+                conditioning(network, seed + 2),
+            )
+        return io.NodeOutput(
+            unet(network, DTYPES[dtype], seed), conditioning(network, seed + 1), conditioning(network, seed + 2)
+        )
+
+
+class TestVAE(io.ComfyNode):
+    """Autoencoders of the host with random weights: 8 pixels a latent, four channels. ``kl`` is Stable Diffusion's at
+    full size."""
+
+    @classmethod
+    def define_schema(cls):
+        kinds = ["tiny", "kl", "wide"]
+        return io.Schema(
+            node_id="HSpaceTestVAE",
+            category="tests",
+            inputs=[io.Combo.Input("network", options=kinds, optional=True)],
+            outputs=[io.Vae.Output()],
+        )
+
+    @classmethod
+    def execute(cls, network="tiny"):
+        if network == "kl":
+            config = {
+                "double_z": True,
+                "z_channels": 4,
+                "resolution": 256,
+                "in_channels": 3,
+                "out_ch": 3,
+                "ch": 128,
+                "ch_mult": [1, 2, 4, 4],
+                "num_res_blocks": 2,
+                "attn_resolutions": [],
+                "dropout": 0.0,
+            }
+            network = comfy.ldm.models.autoencoder.AutoencoderKL(ddconfig=config, embed_dim=4)
+            fill(network, 7)
+            return io.NodeOutput(comfy.sd.VAE(sd=network.state_dict()))
+        if network == "wide":
+            network = comfy.taesd.taesd.TAESD(latent_channels=16)
+            fill(network, 7)
+            return io.NodeOutput(comfy.sd.VAE(sd=network.state_dict()))
+        network = comfy.taesd.taesd.TAESD(latent_channels=4)
+        fill(network, 7)
+        network.vae_scale.data.fill_(0.05)  # latents of the size that Stable Diffusion's have
+        return io.NodeOutput(comfy.sd.VAE(sd=network.state_dict()))
+
+
+class TestDiT(io.ComfyNode):
+    """A tiny Flux."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="HSpaceTestDiT", category="tests", inputs=[], outputs=[io.Model.Output(), io.Conditioning.Output()]
+        )
+
+    @classmethod
+    def execute(cls):
+        config = comfy.supported_models.Flux(
+            dict(
+                image_model="flux",
+                in_channels=16,
+                out_channels=16,
+                vec_in_dim=32,
+                context_in_dim=48,
+                hidden_size=64,
+                mlp_ratio=4.0,
+                num_heads=2,
+                depth=1,
+                depth_single_blocks=1,
+                axes_dim=[8, 12, 12],
+                theta=10000,
+                patch_size=2,
+                qkv_bias=True,
+                guidance_embed=False,
+                txt_ids_dims=[],
+            )
+        )
+        config.set_inference_dtype(torch.float32, None)
+        model = config.get_model({}, "", device="cpu")
+        fill(model.diffusion_model, 0)
+        cpu = torch.device("cpu")
+        return io.NodeOutput(
+            comfy.model_patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu),
+            [[torch.zeros(1, 7, 48), {"pooled_output": torch.zeros(1, 32)}]],
+        )

@@ -1,0 +1,103 @@
+"""The shipped workflows as files: every node is in one, each is what the host takes, and the tool that takes new ones sees faults."""
+
+import copy
+import json
+
+import pytest
+from PIL import Image
+
+from devtools import thumbnails
+from devtools.console import ROOT
+from devtools.workflow_form import find_faults, find_name_fault, read_graph, write_graph, write_prompt
+
+FOLDER = ROOT / "workflows"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+NOTES = {"MarkdownNote", "Note"}
+
+
+def read(path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def facts(server):
+    return server.get("/object_info")
+
+
+@pytest.fixture
+def prompt():
+    return copy.deepcopy(read(FOLDER / "api" / "discover_region.json"))
+
+
+def numbered(prompt: dict, title: str) -> dict:
+    (entry,) = [entry for entry in prompt.values() if entry["_meta"]["title"] == title]
+    return entry
+
+
+def test_every_node_is_in_a_workflow(facts):
+    used = {entry["class_type"] for name in NAMES for entry in read(FOLDER / "api" / f"{name}.json").values()}
+    ours = {kind for kind, fact in facts.items() if kind.startswith("HSpace") and not kind.startswith("HSpaceTest")}
+    assert ours and sorted(ours - used) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_is_whole(facts, name):
+    text, api = (FOLDER / f"{name}.json").read_text(encoding="utf-8"), FOLDER / "api" / f"{name}.json"
+    graph, prompt = read_graph(text), read(api)
+    assert find_name_fault(name) == ""
+    assert find_faults(prompt, facts) == []
+    assert {str(node["id"]): node["type"] for node in graph["nodes"] if node["type"] not in NOTES} == {
+        number: entry["class_type"] for number, entry in prompt.items()
+    }
+    assert text == write_graph(graph) and api.read_text(encoding="utf-8") == write_prompt(prompt)
+    assert Image.open(FOLDER / f"{name}.jpg").size == thumbnails.SIZE
+
+
+def test_no_file_is_left_behind():
+    assert (
+        {path.stem for path in (FOLDER / "api").iterdir()} == set(NAMES) == {path.stem for path in FOLDER.glob("*.jpg")}
+    )
+
+
+FAULTS = {
+    "knows no node HSpaceNothing": lambda p: numbered(p, "Steer").update(class_type="HSpaceNothing"),
+    "directions is missing": lambda p: numbered(p, "Steer")["inputs"].pop("directions"),
+    "it has no input volume": lambda p: numbered(p, "Steer")["inputs"].update(volume=1),
+    "steps is 0, outside of 1": lambda p: numbered(p, "Sigmas")["inputs"].update(steps=0),
+    "steps is 2.5, not a number": lambda p: numbered(p, "Sigmas")["inputs"].update(steps=2.5),
+    "not one of generalized": lambda p: numbered(p, "Discover mouth")["inputs"].update(mode="best"),
+    "title is 3, not string": lambda p: numbered(p, "Atlas mouth")["inputs"].update(title=3),
+    "takes MODEL and is linked to VAE": lambda p: numbered(p, "Steer")["inputs"].update(model=["1", 1]),
+    "output 7 of node 1, which is not there": lambda p: numbered(p, "Steer")["inputs"].update(model=["1", 7]),
+    "output 0 of node 99, which is not there": lambda p: numbered(p, "Steer")["inputs"].update(model=["99", 0]),
+}
+
+
+@pytest.mark.parametrize("said", FAULTS)
+def test_a_fault_is_found_and_named(facts, prompt, said):
+    FAULTS[said](prompt)
+    faults = find_faults(prompt, facts)
+    assert any(said in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize(
+    "name", ["mouth", "Discover_mouth", "discover mouth", "discover-mouth", "smile_asyrp", "discover"]
+)
+def test_names_begin_with_a_stage(name):
+    assert find_name_fault(name)
+
+
+def test_a_prompt_is_no_graph():
+    with pytest.raises(ValueError, match="no graph of the editor"):
+        read_graph((FOLDER / "api" / "discover_region.json").read_text(encoding="utf-8"))
+
+
+def test_the_window_is_no_part_of_a_graph():
+    graph = {
+        "id": "a",
+        "revision": 3,
+        "nodes": [],
+        "links": [],
+        "extra": {"ds": {"scale": 2}, "frontendVersion": "1", "reroutes": [1]},
+    }
+    assert read_graph(json.dumps(graph)) == {"nodes": [], "links": [], "extra": {"reroutes": [1]}}
