@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.edit.sample import sample_ddim
 from core.faces.code_labels import CLASSES, YES_NO, yes_no
 from core.faces.factors import BY_NAME, FACTORS
 from core.faces.regressor import Regressor, factor_change, measure, measure_scores
+from core.files.diffae import Autoencoder
 from core.invert.ddim import invert_ddim
 from core.networks.diffae import Coded
-from core.networks.diffae_io import Autoencoder
 from core.networks.vp import VPDenoiser
-from core.schedule import grid_sigmas
+from core.sample import sample_ddim
+from core.schedule import grid_sigmas, vp_scale
 
 BATCH, EDIT_STEPS = 64, 20
 MOVED = 0.1
@@ -31,13 +31,18 @@ class Faces:
 
     def denoiser(self, code: Tensor) -> VPDenoiser:
         """The model for some codes."""
-        return VPDenoiser(Coded(self.source.net, code), self.source.schedule, self.source.prediction, self.source.fingerprint)
+        return VPDenoiser(
+            Coded(self.source.net, code), self.source.schedule, self.source.prediction, self.source.fingerprint
+        )
 
     def decode(self, code: Tensor, noise: Tensor, steps: int, eta: float = 0.0) -> Tensor:
-        """Pictures in -1..1 of codes, from noises at the first of the levels; ``eta`` 1 draws new noise at every step."""
+        """Pictures in -1..1 of codes, from noises at the first of the levels; ``eta`` 1 draws new noise at every
+        step."""
         sigmas, new = grid_sigmas(self.source.schedule, steps, "stride"), torch.Generator().manual_seed(5)
         parts = zip(code.split(BATCH), noise.split(BATCH), strict=True)
-        return torch.cat([sample_ddim(self.denoiser(c), n, sigmas, eta=eta, generator=new) for c, n in parts]).clamp(-1, 1)
+        return torch.cat([sample_ddim(self.denoiser(c), n, sigmas, eta=eta, generator=new) for c, n in parts]).clamp(
+            -1, 1
+        )
 
     def invert(self, steps: int) -> Tensor:
         """The pictures' own noises."""
@@ -48,7 +53,7 @@ class Faces:
     def fresh(self, steps: int, seed: int = 1) -> Tensor:
         """Noises that know nothing of the pictures."""
         top = float(grid_sigmas(self.source.schedule, steps, "stride")[0])
-        return torch.randn(self.x.shape, generator=torch.Generator().manual_seed(seed)) * (1 + top**2) ** 0.5
+        return torch.randn(self.x.shape, generator=torch.Generator().manual_seed(seed)) * vp_scale(top)
 
 
 def discrete(regressor: Regressor, before: Tensor, after: Tensor) -> dict[str, float]:
@@ -65,7 +70,8 @@ def factor_of(name: str) -> str:
 
 
 def pushed(regressor: Regressor, name: str, before: Tensor, after: Tensor) -> Tensor:
-    """How far each face went where an edit was to take it, `[b]`: in shares of the range, or of the certainty of a yes."""
+    """How far each face went where an edit was to take it, `[b]`: in shares of the range, or of the certainty of a
+    yes."""
     factor = factor_of(name)
     if name not in YES_NO:
         return factor_change(regressor, before / 2 + 0.5, after / 2 + 0.5)[factor]
@@ -81,7 +87,8 @@ def reached(regressor: Regressor, name: str, before: Tensor, after: Tensor) -> T
 
 
 def leaked(regressor: Regressor, name: str, before: Tensor, after: Tensor, hair: bool = False) -> Tensor:
-    """Mean change of all other factors, in shares of their ranges, `[b]`; ``hair``: its length and shade may change too."""
+    """Mean change of all other factors, in shares of their ranges, `[b]`; ``hair``: its length and shade may change
+    too."""
     moved = factor_change(regressor, before / 2 + 0.5, after / 2 + 0.5)
     free = {factor_of(name), *(("hair_length", "hair_shade") if hair else ())}
     return torch.stack([v.abs() for k, v in moved.items() if k not in free]).mean(0)

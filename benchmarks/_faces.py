@@ -17,11 +17,12 @@ from core.faces.factors import Factors, sample
 from core.faces.regions import region_mask
 from core.faces.regressor import load_regressor
 from core.faces.render import render
-from core.networks.read import load_denoiser
+from core.files.checkpoint import load_denoiser
 from core.schedule import karras
+from core.weights_folder import weights_folder
 
 __all__ = ["each_face", "held_out", "karras", "masks", "models"]
-WEIGHTS = "weights"
+WEIGHTS = weights_folder()
 
 
 def models():
@@ -43,7 +44,8 @@ def masks(factors: Factors, regions: tuple[str, ...]) -> dict[str, Tensor]:
 def each_face(measure: Callable[[int, int], dict], about: str | None) -> list[dict]:
     """Run ``measure(index, faces)`` for every face in processes of their own.
 
-    Options: ``--faces``, ``--workers``, and ``--resume FILE``, where every finished face is written at once and from where a run that
+    Options: ``--faces``, ``--workers``, and ``--resume FILE``, where every finished face is written at once and from
+        where a run that
     was cut off goes on.
 
     Returns:

@@ -23,25 +23,41 @@ def sd15(device: torch.device, side: int, work: Callable[[object, Tensor], T]) -
         work: called with the denoiser and a latent of noise `[1 4 side side]` at sigma 3.4.
     """
     host(device.type == "cpu")
-    base, patcher, supported = (import_module(f"comfy.{name}") for name in ("model_base", "model_patcher", "supported_models"))
+    base, patcher, supported = (
+        import_module(f"comfy.{name}") for name in ("model_base", "model_patcher", "supported_models")
+    )
     config = supported.SD15(
         {
-            "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2, 2],
-            "channel_mult": (1, 2, 4, 4), "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_output": [1] * 9 + [0] * 3,
-            "transformer_depth_middle": 1, "use_linear_in_transformer": False, "context_dim": 768, "num_heads": 8,
-            "use_spatial_transformer": True, "legacy": False, "adm_in_channels": None, "use_temporal_attention": False,
+            "image_size": 32,
+            "in_channels": 4,
+            "out_channels": 4,
+            "model_channels": 320,
+            "num_res_blocks": [2, 2, 2, 2],
+            "channel_mult": (1, 2, 4, 4),
+            "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+            "transformer_depth_output": [1] * 9 + [0] * 3,
+            "transformer_depth_middle": 1,
+            "use_linear_in_transformer": False,
+            "context_dim": 768,
+            "num_heads": 8,
+            "use_spatial_transformer": True,
+            "legacy": False,
+            "adm_in_channels": None,
+            "use_temporal_attention": False,
             "use_temporal_resblock": False,
         }
-    )  # fmt: skip
+    )
     config.set_inference_dtype(torch.float32, None)
     model = base.BaseModel(config, model_type=base.ModelType.EPS, device=torch.device("cpu"))
     g = torch.Generator().manual_seed(0)
     for name, p in model.diffusion_model.named_parameters():
         p.data.copy_(
-            torch.randn(p.shape, generator=g) * p[0].numel() ** -0.5 if p.ndim > 1 else torch.full(p.shape, float(name.endswith("weight")))
+            torch.randn(p.shape, generator=g) * p[0].numel() ** -0.5
+            if p.ndim > 1
+            else torch.full(p.shape, float(name.endswith("weight")))
         )
     whole = patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
-    denoiser = pack("nodes.host.denoiser")
+    run = pack("nodes.host.model.run")
     prompt = [[torch.randn(1, 77, 768, generator=g), {}]]
     x = (3.5 * torch.randn(1, 4, side, side, generator=g)).to(device)
-    return [denoiser.with_denoiser(whole, x.shape, denoiser.Prompts(prompt), lambda model: work(model, x), True)]
+    return [run.with_denoiser(whole, x.shape, run.Prompts(prompt), lambda model: work(model, x), True)]

@@ -44,7 +44,7 @@ def write(name: str, figures: Mapping[str, Any], bars: Sequence[Mapping[str, Any
 
     Args:
         name: of the benchmark, the stem of its file.
-        figures: raw figures, JSON values. ``figures["rows"]``, a list of flat dicts, becomes a table in the README.
+        figures: raw figures, JSON values. ``figures["rows"]``, a list of flat dicts, becomes a table in the docs.
         bars: see :func:`bar`.
 
     Returns:
@@ -61,7 +61,10 @@ def write(name: str, figures: Mapping[str, Any], bars: Sequence[Mapping[str, Any
     RESULTS.mkdir(exist_ok=True)
     path_of(name).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for entry in checked:
-        print(f"{'met  ' if meets(entry) else 'SHORT'}  {entry['name']}: {_text(entry['value'])} {entry['op']} {_text(entry['target'])}")
+        print(
+            f"{'met  ' if meets(entry) else 'SHORT'}  {entry['name']}: {_text(entry['value'])} {entry['op']}"
+            f" {_text(entry['target'])}"
+        )
     return path_of(name)
 
 
@@ -79,7 +82,8 @@ def meets(entry: Mapping[str, Any]) -> bool:
 
 
 def check(names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-    """The bars of these benchmarks that fall short, with the benchmark each belongs to; one without results falls short."""
+    """The bars of these benchmarks that fall short, with the benchmark each belongs to; one without results falls
+    short."""
     short = []
     for name in names:
         if path_of(name).exists():
@@ -98,7 +102,10 @@ def table(name: str) -> str:
         columns = list(dict.fromkeys(column for row in rows for column in row))
         parts.append(_markdown(columns, [[row.get(column, "") for column in columns] for row in rows]))
     if document["bars"]:
-        lines = [[b["name"], b["value"], f"{b['op']} {_text(b['target'])}", "yes" if meets(b) else "**no**"] for b in document["bars"]]
+        lines = [
+            [b["name"], b["value"], f"{b['op']} {_text(b['target'])}", "yes" if meets(b) else "**no**"]
+            for b in document["bars"]
+        ]
         parts.append(_markdown(["measured", "value", "bar", "met"], lines))
     where = document["machine"]
     device = where.get("gpu") or f"{where['cpu']}, {where['cores']} cores"
@@ -140,7 +147,7 @@ def _commit() -> str:
     if not head:
         return "unknown"
     # Other figures being rewritten in the same session do not make the code another.
-    others = (":(exclude)benchmarks/results", ":(exclude)README.md")
+    others = (":(exclude)benchmarks/results", ":(exclude)docs/benchmarks.md")
     changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", *others)
     return f"{head}+changes" if changed else head
 
@@ -175,7 +182,9 @@ def _plain(value: Any) -> Any:
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return "\n".join(lines + ["| " + " | ".join(_text(cell).replace("|", "\\|") for cell in row) + " |" for row in rows])
+    return "\n".join(
+        lines + ["| " + " | ".join(_text(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    )
 
 
 def _text(value: Any) -> str:

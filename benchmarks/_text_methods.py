@@ -1,7 +1,8 @@
 """Text-guided editing methods as graphs, for ``text_editing.py``.
 
-The settings are those of the papers or of PIE-Bench's comparison (arXiv 2310.01506), with steps as shares of all steps; cfg and the number
-of steps are the same for all. TurboEdit has no row: it corrects the noise of models distilled to 3 or 4 steps, which these are not.
+The settings are those of the papers or of PIE-Bench's comparison (arXiv 2310.01506), with steps as shares of all steps;
+cfg and the number of steps are the same for all. TurboEdit has no row: it corrects the noise of models distilled to 3
+or 4 steps, which these are not.
 """
 
 from __future__ import annotations
@@ -73,7 +74,13 @@ def base(item: PieItem, setup: Setup) -> Graph:
 
 def inverted(method: str = "ddim B", **options) -> Graph:
     """The picture's trajectory under the source prompt."""
-    links = {"model": ["model", 0], "image": ["image", 0], "sigmas": ["sigmas", 0], "vae": ["model", 2], "positive": ["source", 0]}
+    links = {
+        "model": ["model", 0],
+        "image": ["image", 0],
+        "sigmas": ["sigmas", 0],
+        "vae": ["model", 2],
+        "positive": ["source", 0],
+    }
     return {"invert": node("HSpaceInvertImage", **links, negative=["empty", 0], method=method, iterations=1, **options)}
 
 
@@ -109,21 +116,31 @@ PAIR = {"model": ["edited", 0], "positive": ["pair", 0], "latent_image": ["rows"
 
 
 def paired(item: PieItem, setup: Setup, blend: bool = True) -> Graph:
-    """Source and target as two rows with Prompt-to-Prompt, as in PIE-Bench's comparison: blended words say where, and count twice.
+    """Source and target as two rows with Prompt-to-Prompt, as in PIE-Bench's comparison: blended words say where, and
+    count twice.
 
     Without ``blend`` they only count twice.
     """
     tokens, known = ["pair", 1], {*item.source_prompt.split(), *item.target_prompt.split()}
     blended = [word for word in item.blended_word.split() if word in known]
     twice = [f"{word}: 2" for word in blended[-1:] if word in item.target_prompt.split()]
-    dials = {"mode": "refine", "cross_end": 0.4, "self_end": 0.6, "self_resolution": "half" if setup.small else "quarter"}
+    dials = {
+        "mode": "refine",
+        "cross_end": 0.4,
+        "self_end": 0.6,
+        "self_resolution": "half" if setup.small else "quarter",
+    }
     words = node("HSpacePromptToPrompt", model=["model", 0], tokens=tokens, reweights="".join(twice), **dials)
     where = {"words": ", ".join(blended), "threshold": 0.8 if setup.small else 0.3, "start": 0.2}
     return {
-        "pair": node("HSpacePairConditioning", clip=["model", 1], source=item.source_prompt, targets=item.target_prompt),
+        "pair": node(
+            "HSpacePairConditioning", clip=["model", 1], source=item.source_prompt, targets=item.target_prompt
+        ),
         "rows": node("HSpacePairLatent", latent=["invert", 1], rows=2),
         "words": words,
-        "edited": node("HSpaceP2PLocalBlend", model=["words", 0], tokens=tokens, **where) if blended and blend else words,
+        "edited": node("HSpaceP2PLocalBlend", model=["words", 0], tokens=tokens, **where)
+        if blended and blend
+        else words,
     }
 
 
@@ -134,25 +151,39 @@ def ddim(item: PieItem, setup: Setup) -> Graph:
 
 
 def p2p(direct: bool = False, blend: bool = True, **links: list) -> Method:
-    """Prompt-to-Prompt on the DDIM inversion; DirectInversion if ``direct``, negative-prompt inversion with ``source`` as negative."""
-    return lambda item, setup: {**inverted(), **paired(item, setup, blend), **sampled(setup, resumed(direct), **PAIR | links)}
+    """Prompt-to-Prompt on the DDIM inversion; DirectInversion if ``direct``, negative-prompt inversion with ``source``
+    as negative."""
+    return lambda item, setup: {
+        **inverted(),
+        **paired(item, setup, blend),
+        **sampled(setup, resumed(direct), **PAIR | links),
+    }
 
 
 def null_text(item: PieItem, setup: Setup) -> Graph:
     """Prompt-to-Prompt with a negative prompt fitted to the picture."""
     links = {"model": ["model", 0], "trajectory": ["invert", 0], "positive": ["source", 0], "negative": ["empty", 0]}
-    return {**p2p(negative=["null", 0])(item, setup), "null": node("HSpaceNullTextOptimise", **links, cfg=setup.cfg, inner_steps=10)}
+    return {
+        **p2p(negative=["null", 0])(item, setup),
+        "null": node("HSpaceNullTextOptimise", **links, cfg=setup.cfg, inner_steps=10),
+    }
 
 
 def proximal(item: PieItem, setup: Setup) -> Graph:
     """Negative-prompt inversion whose guidance acts where the prompts differ most."""
-    limited = node("HSpaceProximalCFG", model=["edited", 0], trajectory=["invert", 0], mode="l0", quantile=0.7)
+    limited = node("HSpaceProximalCFG", model=["edited", 0], trajectory=["invert", 0], mode="hard", quantile=0.7)
     return {**p2p(negative=["source", 0], model=["proximal", 0])(item, setup), "proximal": limited}
 
 
 def friendly(positive: str = "source", solver: str = "ddpm", **inputs) -> Graph:
     """Edit-friendly noises of the picture; the seed is that of the setup."""
-    links = {"model": ["model", 0], "image": ["image", 0], "sigmas": ["sigmas", 0], "vae": ["model", 2], "positive": [positive, 0]}
+    links = {
+        "model": ["model", 0],
+        "image": ["image", 0],
+        "sigmas": ["sigmas", 0],
+        "vae": ["model", 2],
+        "positive": [positive, 0],
+    }
     return {"invert": node("HSpaceEditFriendlyInversion", **links, cfg=1.0, solver=solver, **inputs)}
 
 
@@ -173,19 +204,28 @@ def edit_friendly_p2p(item: PieItem, setup: Setup) -> Graph:
 
 
 def phrases(marked: str) -> list[str]:
-    """What stands inside of ``[]``, with the next word: ``[red] hair`` is ``red hair``, ``[glasses and] closed eyes`` ``glasses``."""
+    """What stands inside of ``[]``, with the next word: ``[red] hair`` is ``red hair``, ``[glasses and] closed eyes``
+    ``glasses``."""
     found = re.findall(r"\[([^\]]+)\](?: +(?!and\b)(\w+))?", marked)
-    return [part if said.endswith(" and") else f"{part} {after}".strip()
-            for said, after in found for part in [said.removeprefix("and ").removesuffix(" and")]]  # fmt: skip
+    return [
+        part if said.endswith(" and") else f"{part} {after}".strip()
+        for said, after in found
+        for part in [said.removeprefix("and ").removesuffix(" and")]
+    ]
 
 
 def ledits(item: PieItem, setup: Setup) -> Graph:
-    """LEDITS++: towards what is marked in the target, away from what is marked in the source. Its own scale and threshold, skip 15%."""
-    concepts = [(words, False) for words in phrases(item.target_marked)] + [(words, True) for words in phrases(item.source_marked)]
+    """LEDITS++: towards what is marked in the target, away from what is marked in the source. Its own scale and
+    threshold, skip 15%."""
+    concepts = [(words, False) for words in phrases(item.target_marked)] + [
+        (words, True) for words in phrases(item.source_marked)
+    ]
     nodes, last = friendly("empty", "sde-dpm++2", seed=setup.seed), {}
     for i, (words, reverse) in enumerate(concepts or [(item.target_prompt, False)]):
         nodes[f"words {i}"] = prompt(words)
-        nodes[f"concept {i}"] = node("HSpaceEditConcept", conditioning=[f"words {i}", 0], scale=5.0, threshold=0.9, reverse=reverse, **last)
+        nodes[f"concept {i}"] = node(
+            "HSpaceEditConcept", conditioning=[f"words {i}", 0], scale=5.0, threshold=0.9, reverse=reverse, **last
+        )
         last = {"previous": [f"concept {i}", 0]}
     guider = node("HSpaceConceptEditGuider", model=["model", 0], negative=["empty", 0], concepts=last["previous"])
     return {**nodes, **sampled(setup, with_noises(setup.share(0.15)), guider)}

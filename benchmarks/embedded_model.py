@@ -1,4 +1,5 @@
-"""The embedded face model: inversion, samples, and what its bottleneck knows. ``python dev.py bench embedded_model``."""
+"""The embedded face model: inversion, samples, and what its bottleneck knows. ``python dev.py bench
+embedded_model``."""
 
 from __future__ import annotations
 
@@ -12,13 +13,14 @@ from torch import Tensor
 
 from benchmarks._faces import held_out, karras, models
 from benchmarks._report import bar, write
-from core.edit.sample import reconstruct, sample_ddim
 from core.faces.factors import BY_NAME, EYE_COLORS, HAIR_COLORS, sample
 from core.faces.regressor import measure_scores
 from core.faces.render import render
 from core.invert.ddim import invert_ddim
 from core.invert.fixed_point import invert_fixed_point
 from core.measure.image import psnr
+from core.sample import reconstruct, sample_ddim
+from core.weights_folder import weights_folder
 
 LAYER, SIGMAS = "middle", (0.15, 0.25, 0.5, 0.85)
 TRUE_SHARES = {"glasses": (0.65, 0.35), "hair_color": (0.2,) * 5, "eye_color": (1 / 3,) * 3}
@@ -48,7 +50,9 @@ def samples(model, regressor, n: int = 256) -> tuple[Tensor, dict[str, float]]:
     shares = {}
     for factor, names in (("hair_color", HAIR_COLORS), ("eye_color", EYE_COLORS)):
         chosen = scores[factor].argmax(1)
-        shares |= {f"{factor} {v}": float((chosen == i).float().mean()) / TRUE_SHARES[factor][i] for i, v in enumerate(names)}
+        shares |= {
+            f"{factor} {v}": float((chosen == i).float().mean()) / TRUE_SHARES[factor][i] for i, v in enumerate(names)
+        }
     worn = float((scores["glasses"] > 0.5).float().mean())
     shares |= {"glasses on": worn / TRUE_SHARES["glasses"][1], "glasses off": (1 - worn) / TRUE_SHARES["glasses"][0]}
     return x, shares
@@ -61,7 +65,9 @@ def probe(model, sigma: float, factors: tuple[str, ...], n: int = 3200) -> dict[
     x = render(faces, 64)[0] * 2 - 1
     noisy = x + sigma * torch.randn(x.shape, generator=g)
     with torch.no_grad():
-        h = torch.cat([model.split(part, part.new_full((len(part),), sigma), LAYER).h.flatten(1) for part in noisy.split(100)]).double()
+        h = torch.cat(
+            [model.split(part, part.new_full((len(part),), sigma), LAYER).h.flatten(1) for part in noisy.split(100)]
+        ).double()
     fit = n * 3 // 4
     h = (h - h[:fit].mean(0)) / (h[:fit].std(0) + 1e-6) / h.shape[1] ** 0.5
     wanted = torch.stack([faces[f] for f in factors], 1).double()
@@ -70,7 +76,9 @@ def probe(model, sigma: float, factors: tuple[str, ...], n: int = 3200) -> dict[
     inner = fit * 4 // 5  # the ridge is chosen inside the fitting part
     errors: dict[float, float] = {}
     for ridge in (1e-4, 1e-3, 1e-2, 3e-2, 1e-1):
-        weights = torch.linalg.solve(kernel[:inner, :inner] + ridge * torch.eye(inner, dtype=h.dtype), wanted[:inner] - centre)
+        weights = torch.linalg.solve(
+            kernel[:inner, :inner] + ridge * torch.eye(inner, dtype=h.dtype), wanted[:inner] - centre
+        )
         errors[ridge] = float((kernel[inner:fit, :inner] @ weights + centre - wanted[inner:fit]).square().mean())
     ridge = min(errors, key=lambda r: errors[r])
     weights = torch.linalg.solve(kernel[:fit] + ridge * torch.eye(fit, dtype=h.dtype), wanted[:fit] - centre)
@@ -91,13 +99,16 @@ def main() -> None:
     """Measure and write."""
     torch.set_grad_enabled(False)
     model, regressor = models()
-    weights = Path("weights/face_model.safetensors")
+    weights = weights_folder() / "face_model.safetensors"
     with safe_open(weights, "pt") as f:
         trained = json.loads(f.metadata()["hspace"])
     quality = inversion(model)
     x, shares = samples(model, regressor)
     sheet(x[:64], Path("assets/samples.png"))
-    knows = {s: probe(model, s, tuple(f for f in BY_NAME if not BY_NAME[f].circular and BY_NAME[f].classes in (0, 2))) for s in SIGMAS}
+    knows = {
+        s: probe(model, s, tuple(f for f in BY_NAME if not BY_NAME[f].circular and BY_NAME[f].classes in (0, 2)))
+        for s in SIGMAS
+    }
     both = {s: min(v["smile"], v["eye_open"]) for s, v in knows.items()}
     chosen = max(both, key=lambda s: both[s])
     rarest = min(shares, key=lambda s: shares[s])
@@ -105,18 +116,28 @@ def main() -> None:
     write(
         "embedded_model",
         {
-            "rows": rows, "inversion": quality, "class shares over true shares": shares, "trained": trained,
-            "layer": LAYER, "probe sigma": chosen, "parameters": sum(p.numel() for p in model.net.parameters()),
+            "rows": rows,
+            "inversion": quality,
+            "class shares over true shares": shares,
+            "trained": trained,
+            "layer": LAYER,
+            "probe sigma": chosen,
+            "parameters": sum(p.numel() for p in model.net.parameters()),
         },
         [
             bar("file size, MB", weights.stat().st_size / 1e6, "<=", 12),
             bar("inversion and back, 50 steps plain, mean dB", quality["plain, mean dB"], ">=", 34),
-            bar("inversion and back, 50 steps fixed point, mean dB", quality["fixed point, 3 iterations, mean dB"], ">=", 45),
+            bar(
+                "inversion and back, 50 steps fixed point, mean dB",
+                quality["fixed point, 3 iterations, mean dB"],
+                ">=",
+                45,
+            ),
             bar(f"rarest class among 256 samples ({rarest}), share of its true frequency", shares[rarest], ">=", 0.5),
             bar(f"linear probe of h, smile, sigma {chosen}: R2", knows[chosen]["smile"], ">=", 0.5),
             bar(f"linear probe of h, eye opening, sigma {chosen}: R2", knows[chosen]["eye_open"], ">=", 0.5),
         ],
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Time, products and memory until the top five directions of a region are right. ``python dev.py bench jacobian``.
 
-In one process, on the same model, state and mask: (a) the way of the released codes, single-vector power iteration through the whole
-U-Net with double backward; (b) block subspace iteration through the whole U-Net (Park et al. 2023); (c) this pack's block Davidson on
-the decoder half. Each runs until its five vectors span the converged subspace to an angle of 1e-2.
+In one process, on the same model, state and mask: (a) the way of the released codes, single-vector power iteration
+through the whole U-Net with double backward; (b) block subspace iteration through the whole U-Net (Park et al. 2023);
+(c) this pack's block Davidson on the decoder half. Each runs until its five vectors span the converged subspace to an
+angle of 1e-2.
 
-The embedded model runs all of it, on eight states. On the large ones a converged Krylov basis is the stand-in on which the steps of (a),
-(b) and of Lanczos are counted; the time of a step is measured on the model, and (c) runs on the model. Column ``steps`` says which.
+The embedded model runs all of it, on eight states. On the large ones a converged Krylov basis is the stand-in on which
+the steps of (a), (b) and of Lanczos are counted; the time of a step is measured on the model, and (c) runs on the
+model. Column ``steps`` says which.
 """
 
 from __future__ import annotations
@@ -15,41 +17,60 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp, vmap
 
 from benchmarks._faces import held_out, karras, masks, models
 from benchmarks._host import sd15
 from benchmarks._report import bar, write
 from core.discover.davidson import Space, leading_directions, rows_to_begin
-from core.discover.jacobian import DecoderJacobian
-from core.discover.krylov import block_krylov
+from core.discover.jacobian import DecoderJacobian, Route
+from core.discover.krylov import SolverSettings, block_krylov
 from core.discover.mask import output_weights
-from core.discover.subspace import orthonormal
 from core.invert.fixed_point import invert_fixed_point
 from core.networks.ddpm import DDPMConfig, DDPMUNet
 from core.networks.vp import VPDenoiser
 from core.schedule import Schedule
 
-K, ANGLE, GIVE_UP, TIMED, SEEDS = 5, 1e-2, 400, 2, 8
+from ._solvers import (
+    ANGLE,
+    GIVE_UP,
+    SEEDS,
+    TIMED,
+    K,
+    angle,
+    double_backward,
+    forward_mode,
+    lanczos,
+    one_by_one,
+    together,
+)
+
 MODELS = ("embedded", "celebahq", "sd15")
+
+
 State = tuple[object, Tensor, float, Tensor]
 """Model, x, sigma, mask."""
+
+Operator = Callable[[], DecoderJacobian]
 
 
 def embedded(device: torch.device) -> Iterator[State]:
     """The face model at the states where its workflow looks: four faces, mouth and eyes."""
     model, _ = models()
     factors, images = held_out(4)
-    path = invert_fixed_point(model, images, karras(18, 20.0))
-    step = path.nearest(1.6)
+    trajectory = invert_fixed_point(model, images, karras(18, 20.0))
+    step = trajectory.nearest(1.6)
     model.net.to(device)
     for i in range(len(images)):
         for region in ("mouth", "eyes"):
-            yield model, path.states[step][i : i + 1].to(device), float(path.sigmas[step]), masks(factors, (region,))[region][i]
+            yield (
+                model,
+                trajectory.states[step][i : i + 1].to(device),
+                float(trajectory.sigmas[step]),
+                masks(factors, (region,))[region][i],
+            )
 
 
 def celebahq(device: torch.device, side: int) -> Iterator[State]:
@@ -108,89 +129,6 @@ def _resident() -> int:
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def angle(rows: Tensor, reference: Tensor) -> float:
-    """Sine of the largest angle between the spans of ``rows`` and ``reference``."""
-    q = orthonormal(rows.to(reference))
-    return float(torch.linalg.matrix_norm(reference - (reference @ q.T) @ q, 2))
-
-
-class Gram(Protocol):
-    """``J^T diag(M) J`` on rows `[b d]`."""
-
-    def __call__(self, v: Tensor) -> Tensor: ...
-
-
-def double_backward(f: Callable, h0: Tensor, weights: Tensor) -> Gram:
-    """As the released codes do: J v by double backward, then J^T, one vector, each from scratch."""
-    root = weights.sqrt()
-
-    def apply(v: Tensor) -> Tensor:
-        h = h0.clone().requires_grad_(True)
-        with torch.enable_grad():
-            y = f(h) * root
-            dummy = torch.zeros_like(y, requires_grad=True)
-            (pulled,) = torch.autograd.grad(y, h, dummy, create_graph=True)
-            (w,) = torch.autograd.grad(pulled, dummy, v.view_as(pulled).to(pulled))
-            y = f(h) * root
-            (back,) = torch.autograd.grad(y, h, w.detach())
-        return back.reshape(1, -1)
-
-    return apply
-
-
-def forward_mode(f: Callable, h0: Tensor, weights: Tensor) -> Gram:
-    """As Park et al. do: forward mode for all rows at once, a backward pass for each."""
-
-    def apply(v: Tensor) -> Tensor:
-        y = vmap(lambda row: jvp(f, (h0,), (row.view_as(h0),))[1])(v.to(h0))
-        pull = vjp(f, h0)[1]
-        return torch.stack([pull(row)[0].reshape(-1) for row in y * weights])
-
-    return apply
-
-
-def one_by_one(gram: Gram, d: int, reference: Tensor, seed: int = 0) -> tuple[int, Tensor]:
-    """(a) One vector after the other, deflated (the released deflation is commented out and never converges beyond the first).
-
-    Returns:
-        Steps of two products, and the vectors.
-    """
-    found, steps, g = reference[:0], 0, torch.Generator().manual_seed(seed)
-    for i in range(len(reference)):
-        v = torch.randn(1, d, generator=g).to(reference)
-        for _ in range(GIVE_UP):
-            v = v - (v @ found.T) @ found
-            v = gram(v / v.norm()).to(reference)
-            v, steps = v / v.norm(), steps + 1
-            # Its own vector is right when it lies in the span of the first i + 1; the last one settles the subspace.
-            if angle(torch.cat([found, v]), reference[: i + 1]) < ANGLE:
-                break
-        found = orthonormal(torch.cat([found, v]))
-    return steps, found
-
-
-def together(gram: Gram, d: int, reference: Tensor, seed: int = 0) -> tuple[int, Tensor]:
-    """(b) A block of k and QR. Returns steps of 2 k products, and the vectors."""
-    v, steps = orthonormal(torch.randn(K, d, generator=torch.Generator().manual_seed(seed)).to(reference)), 0
-    while steps < GIVE_UP and (not steps or angle(v, reference) >= ANGLE):
-        v, steps = orthonormal(gram(v).to(reference)), steps + 1
-    return steps, v
-
-
-def lanczos(J, weights: Tensor, reference: Tensor, seed: int = 0) -> float:
-    """Single-vector Lanczos with full reorthogonalisation; J counts what it takes. Returns the angle."""
-    q = orthonormal(torch.randn(1, J.shape[1], generator=torch.Generator().manual_seed(seed)).to(reference))
-    b, away = J.jvp(q).double(), 1.0
-    for _ in range(GIVE_UP):
-        top = torch.linalg.eigh((b * weights.double()) @ b.T)[1].flip(1)[:, :K].T @ q
-        away = angle(top, reference) if len(top) == K else 1.0
-        if away < ANGLE:
-            break
-        new = orthonormal(J.vjp((b[-1:] * weights).to(weights)), q)
-        q, b = torch.cat([q, new]), torch.cat([b, J.jvp(new).double()])
-    return away
-
-
 def ours(J, weights: Tensor, blocks: int) -> Tensor:
     """(c) Stage 1 of the pack's engine, stopped after so many blocks."""
     space = Space(J, weights)
@@ -201,7 +139,8 @@ class StandIn:
     """The operator of a converged Krylov basis, written in its singular vectors: a diagonal, and zero elsewhere."""
 
     def __init__(self, values: Tensor, d: int):
-        # Directions beyond the basis carry nothing; some of them are kept, so that a random start is as far off as in h-space.
+        # Directions beyond the basis carry nothing; some of them are kept, so that a random start is as far off as in
+        # h-space.
         self.root = torch.cat([values.sqrt(), values.new_zeros(min(d - len(values), 4 * len(values)))])
         self.shape, self.algebra, self.h0 = (len(self.root), len(self.root)), values.device, values
         self.chunk, self.jvps, self.vjps, self.passes, self.weights = 8, 0, 0, 0, torch.ones_like(self.root)
@@ -222,19 +161,57 @@ class StandIn:
         return v.to(self.root) * self.root**2
 
 
+def decoder_way(operator: Operator, weights: Tensor, stand_in: StandIn, reference: Tensor, large: bool) -> dict:
+    """Figures of (c): the fewest blocks that come within the wanted angle; on large models the stand-in tells where
+    to begin."""
+    blocks = (
+        next(n for n in range(1, GIVE_UP) if angle(ours(stand_in, stand_in.weights, n), stand_in.reference) < ANGLE)
+        if large
+        else 1
+    )
+    for n in range(blocks, GIVE_UP):
+        with Meter(weights.device) as meter:
+            J = operator()
+            top = ours(J, weights, n)
+        away = angle(top, reference) if len(top) == K else 1.0
+        if away < ANGLE:
+            break
+    return {
+        "products": J.products,
+        "passes": J.passes,
+        "seconds": meter.seconds,
+        "MB": meter.megabytes,
+        "angle": away,
+    }
+
+
+def least_products(operator: Operator, weights: Tensor, stand_in: StandIn, reference: Tensor, large: bool) -> dict:
+    """Figures of Lanczos with single vectors, which needs the fewest products there can be."""
+    J = stand_in if large else operator()
+    J.jvps = J.vjps = J.passes = 0
+    seeds = range(SEEDS if large else 1)
+    away = max(
+        lanczos(J, stand_in.weights if large else weights, stand_in.reference if large else reference, seed)
+        for seed in seeds
+    )
+    return {"products": (J.jvps + J.vjps) / len(seeds), "passes": J.passes / len(seeds), "angle": away}
+
+
 def one_state(model, x: Tensor, sigma: float, mask: Tensor, device: torch.device, large: bool) -> dict[str, dict]:
     """Figures of each way at one state."""
     weights, rows = output_weights(mask, tuple(x.shape[1:])).to(device), x.new_full((1,), sigma)
 
     def operator() -> DecoderJacobian:
-        return DecoderJacobian(model.split(x, rows))
+        return DecoderJacobian(model.split(x, rows), Route(8 if device.type == "cpu" else None, "exact"))
 
     def f(h: Tensor) -> Tensor:
         """The whole U-Net, encoder and all, as every released code runs it."""
         part = model.split(x, rows)
         return (part.smooth or part.decode)(h).reshape(-1)
 
-    exact = block_krylov(operator(), weights, K, blocks=16 if large else 40, widen=0, tol=1e-3 if large else 1e-4)
+    exact = block_krylov(
+        operator(), weights, SolverSettings(k=K, iterations=16 if large else 40, widen=0, tol=1e-3 if large else 1e-4)
+    )
     values, turn = torch.linalg.eigh(exact.gram()[0])
     reference = turn.flip(1)[:, :K].T @ exact.q
     stand_in = StandIn(values.flip(0).clamp_min(0), exact.q.shape[1])
@@ -247,8 +224,9 @@ def one_state(model, x: Tensor, sigma: float, mask: Tensor, device: torch.device
     unit, found = forward.seconds / TIMED, {}
     # (a) and (b)
     for way, make, run, products, passes in (
-        ("a", double_backward, one_by_one, 2, 2), ("b", forward_mode, together, 2 * K, 1 + K),
-    ):  # fmt: skip
+        ("a", double_backward, one_by_one, 2, 2),
+        ("b", forward_mode, together, 2 * K, 1 + K),
+    ):
         gram, peak, seconds, calls = make(f, h0, weights), [0.0], [0.0], [0]
 
         def metered(v: Tensor, gram=gram, peak=peak, seconds=seconds, calls=calls) -> Tensor:
@@ -257,7 +235,9 @@ def one_state(model, x: Tensor, sigma: float, mask: Tensor, device: torch.device
             peak[0], seconds[0], calls[0] = max(peak[0], meter.megabytes), seconds[0] + meter.seconds, calls[0] + 1
             return out
 
-        counted = sum(run(stand_in.gram, stand_in.shape[1], stand_in.reference, seed)[0] for seed in range(SEEDS)) / SEEDS
+        counted = (
+            sum(run(stand_in.gram, stand_in.shape[1], stand_in.reference, seed)[0] for seed in range(SEEDS)) / SEEDS
+        )
         if large:
             v = torch.randn(products // 2, h0.numel(), generator=torch.Generator().manual_seed(0))
             for _ in range(TIMED):
@@ -267,26 +247,17 @@ def one_state(model, x: Tensor, sigma: float, mask: Tensor, device: torch.device
             steps, vectors = run(metered, h0.numel(), reference)
             away = angle(vectors, reference)
         found[way] = {
-            "products": products * steps, "passes": passes * steps, "seconds": seconds[0] / calls[0] * steps, "MB": peak[0],
-            "angle": away, "steps counted on the stand-in": counted, "steps": steps,
-        }  # fmt: skip
+            "products": products * steps,
+            "passes": passes * steps,
+            "seconds": seconds[0] / calls[0] * steps,
+            "MB": peak[0],
+            "angle": away,
+            "steps counted on the stand-in": counted,
+            "steps": steps,
+        }
         print(way, found[way], flush=True)
-    # (c)
-    blocks = next(n for n in range(1, GIVE_UP) if angle(ours(stand_in, stand_in.weights, n), stand_in.reference) < ANGLE) if large else 1
-    for n in range(blocks, GIVE_UP):
-        with Meter(device) as meter:
-            J = operator()
-            top = ours(J, weights, n)
-        away = angle(top, reference) if len(top) == K else 1.0
-        if away < ANGLE:
-            break
-    found["c"] = {"products": J.products, "passes": J.passes, "seconds": meter.seconds, "MB": meter.megabytes, "angle": away}
-    # the least products there can be
-    J = stand_in if large else operator()
-    J.jvps = J.vjps = J.passes = 0
-    seeds = range(SEEDS if large else 1)
-    away = max(lanczos(J, stand_in.weights if large else weights, stand_in.reference if large else reference, seed) for seed in seeds)
-    found["Lanczos"] = {"products": (J.jvps + J.vjps) / len(seeds), "passes": J.passes / len(seeds), "angle": away}
+    found["c"] = decoder_way(operator, weights, stand_in, reference, large)
+    found["Lanczos"] = least_products(operator, weights, stand_in, reference, large)
     for way in "abc":
         found[way]["U-Net forwards"] = found[way]["seconds"] / unit
         found[way]["times (c)"] = found[way]["seconds"] / found["c"]["seconds"]
@@ -312,15 +283,31 @@ def measure(name: str, device: torch.device, side: int) -> tuple[list[dict], lis
 
     keys = ("products", "passes", "seconds", "U-Net forwards", "times (c)", "MB")
     rows = [
-        {"model": label, "way": f"{way}: {text}", **{k: round(mean(way, k), 1) for k in keys}, "angle": round(mean(way, "angle"), 4),
-         "steps": "run" if name == "embedded" or way == "c" else "counted"} for way, text in WAYS.items()
-    ]  # fmt: skip
+        {
+            "model": label,
+            "way": f"{way}: {text}",
+            **{k: round(mean(way, k), 1) for k in keys},
+            "angle": round(mean(way, "angle"), 4),
+            "steps": "run" if name == "embedded" or way == "c" else "counted",
+        }
+        for way, text in WAYS.items()
+    ]
     least = [{key: r["c"][key] / r["Lanczos"][key] for key in ("products", "passes")} for r in raw]
     bars = [
         bar(f"{label}: time of the released way / ours", mean("a", "times (c)"), ">=", 10),
         bar(f"{label}: time of subspace iteration / ours", mean("b", "times (c)"), ">=", 5),
-        bar(f"{label}: products / those of single-vector Lanczos", sum(r["products"] for r in least) / len(least), "<=", 2),
-        bar(f"{label}: passes / those of single-vector Lanczos", sum(r["passes"] for r in least) / len(least), "<=", 1 / 3),
+        bar(
+            f"{label}: products / those of single-vector Lanczos",
+            sum(r["products"] for r in least) / len(least),
+            "<=",
+            2,
+        ),
+        bar(
+            f"{label}: passes / those of single-vector Lanczos",
+            sum(r["passes"] for r in least) / len(least),
+            "<=",
+            1 / 3,
+        ),
     ]
     return rows, bars, raw
 
@@ -337,7 +324,11 @@ def main() -> None:
     for name in a.models:
         more_rows, more_bars, raw[name] = measure(name, device, a.pixels or (256 if a.device == "cuda" else 128))
         rows, bars = rows + more_rows, bars + more_bars
-    write("jacobian_gpu" if a.device == "cuda" else "jacobian", {"rows": rows, "k": K, "wanted angle": ANGLE, "raw": raw}, bars)
+    write(
+        "jacobian_gpu" if a.device == "cuda" else "jacobian",
+        {"rows": rows, "k": K, "wanted angle": ANGLE, "raw": raw},
+        bars,
+    )
 
 
 if __name__ == "__main__":

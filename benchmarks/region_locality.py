@@ -1,7 +1,8 @@
 """Do region directions stay in their region, and do they mean something? ``python dev.py bench region_locality``.
 
-On held-out faces with exact masks, at equal change inside the mask: leak outside of every mode against ``none`` and against
-random directions; which known factor the directions move; whether they transfer to another face through a saved file.
+On held-out faces with exact masks, at equal change inside the mask: leak outside of every mode against ``none`` and
+against random directions; which known factor the directions move; whether they transfer to another face through a saved
+file.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from torch import Tensor
 from benchmarks._faces import each_face, held_out, karras, masks, models
 from benchmarks._report import bar, write
 from core.directions import Directions
-from core.directions_io import load_directions, save_directions
 from core.discover.find import discover, krylov_basis, region_result
-from core.edit.sample import reconstruct
-from core.edit.schedule import EditSchedule
-from core.edit.steer import Edit, steer_trajectory
+from core.discover.krylov import SolverSettings
+from core.edit.directions.steer import Edit, SteerOptions, steer_trajectory
+from core.edit_schedule import EditSchedule
 from core.faces.regressor import factor_change
+from core.files.directions import load_directions, save_directions
 from core.invert.fixed_point import invert_fixed_point
+from core.sample import reconstruct
 
 K, STEPS, TOP, SIGMA, WINDOW = 5, 18, 20.0, 1.6, (6.4, 0.1)
 RANK = 20
@@ -59,7 +61,7 @@ def rendered(model, path, directions: Directions, strengths: list[tuple[int, flo
     high, low = WINDOW
     weights = tuple(tuple(a if i == j else 0.0 for j in range(len(directions))) for i, a in strengths)
     edit = Edit(directions, EditSchedule(1.0, sigma_start=high, sigma_end=low), weights)
-    return steer_trajectory(model, path.repeat(len(strengths)), [edit], start="window")
+    return steer_trajectory(model, path.repeat(len(strengths)), [edit], SteerOptions(start="window"))
 
 
 def stacked(sets: list[Directions]) -> Directions:
@@ -70,7 +72,8 @@ def stacked(sets: list[Directions]) -> Directions:
 
 
 def calibrated(model, path, base: Tensor, directions: Directions, mask: Tensor) -> list[float]:
-    """For each direction the strength at which the mask changes as much as wanted (one secant step from a first guess)."""
+    """For each direction the strength at which the mask changes as much as wanted (one secant step from a first
+    guess)."""
     size = CHANGE * float(mask.sum() * 3) ** 0.5
     guess = [min(size / max(float(g), 1e-3), 120.0) * 0.3 for g in directions.gain[0]]
     got, _ = inside_and_outside(rendered(model, path, directions, list(enumerate(guess))), base, mask)
@@ -85,23 +88,29 @@ def one_face(index: int, faces: int) -> dict:
     factors, images = held_out(faces)
     other = (index + 1) % faces
     sigmas = karras(STEPS, TOP)
-    path = reconstruct(model, invert_fixed_point(model, images[[index, other]], sigmas))
-    mine, theirs = path.image(0), path.image(1)
+    trajectory = reconstruct(model, invert_fixed_point(model, images[[index, other]], sigmas))
+    mine, theirs = trajectory.image(0), trajectory.image(1)
     base = mine.rebuilt
-    step = path.nearest(SIGMA)
+    step = trajectory.nearest(SIGMA)
     found: dict = {"face": index}
     for region, (targets, local) in REGIONS.items():
         mask = masks(factors, (region,))[region][index]
         if float(mask.sum()) < 8:
             continue
         started = time.perf_counter()
-        basis = krylov_basis(model, mine.states[step], float(path.sigmas[step]), mask, k=K, size=2 * RANK + K)
+        basis = krylov_basis(
+            model, mine.states[step], float(trajectory.sigmas[step]), mask, SolverSettings(k=K, size=2 * RANK + K)
+        )
         directions = {m: region_result(basis, mode=m, k=n, rank=RANK) for m, n in MODES.items() if m != "random"}
         seconds = time.perf_counter() - started
-        vectors = torch.randn(1, MODES["random"], *directions["none"].vectors.shape[2:], generator=torch.Generator().manual_seed(index))
+        vectors = torch.randn(
+            1, MODES["random"], *directions["none"].vectors.shape[2:], generator=torch.Generator().manual_seed(index)
+        )
         vectors /= vectors.flatten(2).norm(dim=2)[..., None, None, None]
         directions["random"] = replace(
-            directions["none"], vectors=vectors, gain=torch.full((1, MODES["random"]), float(directions["none"].gain.mean()) / 5)
+            directions["none"],
+            vectors=vectors,
+            gain=torch.full((1, MODES["random"]), float(directions["none"].gain.mean()) / 5),
         )
         row: dict = {"seconds": seconds, "products": basis.products}
         together = stacked([directions[m] for m in MODES])
@@ -125,13 +134,16 @@ def one_face(index: int, faces: int) -> dict:
             shown = y[len(pairs) - len(turned) + row["best"]]
             mine_colour = colour(shown, mask) - colour(base[0], mask)
             other_mask = masks(factors, (region,))[region][other]
-            row["transfer"] = transfer(model, regressor, chosen, strength, theirs, other_mask, row["factor"], row["moved"], mine_colour)
+            row["transfer"] = transfer(
+                model, regressor, chosen, strength, theirs, other_mask, row["factor"], row["moved"], mine_colour
+            )
         found[region] = row
     return found
 
 
 def dial(regressor, base: Tensor, pictures: Tensor, targets: tuple[str, ...], local: set[str]) -> dict:
-    """Which picture moves a target factor most cleanly: its number, the factor, how far, and the largest other factor."""
+    """Which picture moves a target factor most cleanly: its number, the factor, how far, and the largest other
+    factor."""
     change = factor_change(regressor, base.expand_as(pictures) / 2 + 0.5, pictures.clamp(-1, 1) / 2 + 0.5)
     others = torch.stack([v.abs() for n, v in change.items() if n not in local]).amax(0)
     score, pick = None, (0, targets[0])
@@ -143,7 +155,13 @@ def dial(regressor, base: Tensor, pictures: Tensor, targets: tuple[str, ...], lo
             score, pick = float(good[i]), (i, factor)
     i, factor = pick
     moved, worst = float(change[factor][i]), float(others[i])
-    return {"best": i, "factor": factor, "moved": moved, "largest other": worst, "clean": abs(moved) >= 0.25 and abs(moved) >= 2 * worst}
+    return {
+        "best": i,
+        "factor": factor,
+        "moved": moved,
+        "largest other": worst,
+        "clean": abs(moved) >= 0.25 and abs(moved) >= 2 * worst,
+    }
 
 
 def colour(picture: Tensor, mask: Tensor) -> Tensor:
@@ -152,9 +170,18 @@ def colour(picture: Tensor, mask: Tensor) -> Tensor:
 
 
 def transfer(
-    model, regressor, direction: Directions, strength: float, path, mask: Tensor, factor: str, moved: float, moved_colour: Tensor
+    model,
+    regressor,
+    direction: Directions,
+    strength: float,
+    path,
+    mask: Tensor,
+    factor: str,
+    moved: float,
+    moved_colour: Tensor,
 ) -> dict:
-    """The same direction, through a file, on another face; read from -a to +a, so that a mouth that is shut already can still open."""
+    """The same direction, through a file, on another face; read from -a to +a, so that a mouth that is shut already can
+    still open."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "direction.safetensors"
         save_directions(file, direction)
@@ -185,15 +212,25 @@ def main() -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     model, _ = models()
     factors, images = held_out(1)
-    path = invert_fixed_point(model, images, karras(STEPS, TOP))
-    step = path.nearest(SIGMA)
+    trajectory = invert_fixed_point(model, images, karras(STEPS, TOP))
+    step = trajectory.nearest(SIGMA)
     started = time.perf_counter()
-    _, report = discover(model, path.states[step], float(path.sigmas[step]), masks(factors, ("mouth",))["mouth"][0], k=K)
+    _, report = discover(
+        model, trajectory.states[step], float(trajectory.sigmas[step]), masks(factors, ("mouth",))["mouth"][0], k=K
+    )
     seconds = time.perf_counter() - started
     lines = [summary(rows, region) for region in REGIONS]
     mean = {m: sum(line[f"{m} / none"] for line in lines) / len(lines) for m in ("constrained", "generalized")}
     moved = [line for line in lines if line["region"] in DIAL]
-    settings = {"k": K, "rank": RANK, "steps": STEPS, "sigma": SIGMA, "window": WINDOW, "change inside": CHANGE, "dials": DIALS}
+    settings = {
+        "k": K,
+        "rank": RANK,
+        "steps": STEPS,
+        "sigma": SIGMA,
+        "window": WINDOW,
+        "change inside": CHANGE,
+        "dials": DIALS,
+    }
     clean, same = "a clean target factor, % of faces", "transfer in the same sense, %"
     write(
         "region_locality",
@@ -201,8 +238,14 @@ def main() -> None:
         [
             bar("leak of generalized / leak of none, mean over regions", round(mean["generalized"], 3), "<=", 0.5),
             bar("leak of constrained / leak of none, mean over regions", round(mean["constrained"], 3), "<=", 0.8),
-            *(bar(f"{r['region']}: faces with a direction that moves its factor cleanly, %", r[clean], ">=", 70) for r in moved),
-            *(bar(f"{r['region']}: saved, loaded, applied to another face: same sense, %", r[same], ">=", 70) for r in moved),
+            *(
+                bar(f"{r['region']}: faces with a direction that moves its factor cleanly, %", r[clean], ">=", 70)
+                for r in moved
+            ),
+            *(
+                bar(f"{r['region']}: saved, loaded, applied to another face: same sense, %", r[same], ">=", 70)
+                for r in moved
+            ),
             bar("discovery, k = 5, generalized, all cores, seconds", round(seconds, 2), "<=", 10),
         ],
     )

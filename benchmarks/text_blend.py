@@ -1,6 +1,8 @@
-"""What P2P Local Blend holds and what it forbids: the same graphs with the node and without. ``python dev.py bench text_blend``.
+"""What P2P Local Blend holds and what it forbids: the same graphs with the node and without. ``python dev.py bench
+text_blend``.
 
-DirectInversion and Prompt-to-Prompt on the face world's benchmark, as in ``text_editing.py``; a row for each kind of edit.
+DirectInversion and Prompt-to-Prompt on the face world's benchmark, as in ``text_editing.py``; a row for each kind of
+edit.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from pathlib import Path
 from benchmarks._report import bar, write
 from benchmarks._text_methods import Setup, node, on_base, p2p
 from benchmarks.text_editing import Judge, run
-from core.faces.pie import make, read_truth
-from core.faces.pie import write as write_benchmark
 from core.measure.pie_folder import read_folder
+from scripts.draw_pie import make, read_truth
+from scripts.draw_pie import write as write_benchmark
 
 WAYS = {"blend": on_base(p2p(direct=True)), "no blend": on_base(p2p(direct=True, blend=False))}
 FIGURES = ("target moved", "reached half", "others moved", "PSNR outside")
@@ -33,7 +35,9 @@ def main() -> None:
         chosen = [i for i, kind in enumerate(kinds) if edit in ("all", kind)]
         judge = Judge(folder, [items[i] for i in chosen], None, None)
         found = {name: judge.row(name, [edited[i] for i in chosen], 0.0) for name, edited in pictures.items()}
-        rows.append({"edit": edit} | {f"{figure}, {name}": row[figure] for figure in FIGURES for name, row in found.items()})
+        rows.append(
+            {"edit": edit} | {f"{figure}, {name}": row[figure] for figure in FIGURES for name, row in found.items()}
+        )
         print(rows[-1], flush=True)
     by = {row["edit"]: row for row in rows}
     least = min(by[edit]["target moved, no blend"] for edit in FORBIDDEN)

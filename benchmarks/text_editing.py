@@ -1,8 +1,9 @@
-"""Text-guided editing on a folder in PIE-Bench's format, by graphs in a real ComfyUI. ``python dev.py bench text_editing``.
+"""Text-guided editing on a folder in PIE-Bench's format, by graphs in a real ComfyUI. ``python dev.py bench
+text_editing``.
 
-Without ``--folder`` it is the miniature benchmark of the face world (``core/faces/pie.py``), where the factor that was meant to move is
-known. A method is a function from an item to a graph: see ``_text_methods.py``. Two rows are no methods: the untouched source, and in
-the face world the renderer's own edited picture. All others lie between them.
+Without ``--folder`` it is the miniature benchmark of the face world (``scripts/draw_pie.py``), where the factor that
+was meant to move is known. A method is a function from an item to a graph: see ``_text_methods.py``. Two rows are no
+methods: the untouched source, and in the face world the renderer's own edited picture. All others lie between them.
 """
 
 from __future__ import annotations
@@ -24,35 +25,41 @@ from benchmarks._report import bar, write
 from benchmarks._text_methods import METHODS, SAVE, Method, Setup, node
 from core.faces.embedder import load_embedder
 from core.faces.factors import NAMES
-from core.faces.pie import BY_EDIT, IDEAL, make, progress, read_truth
-from core.faces.pie import write as write_benchmark
 from core.faces.regressor import factor_change, load_regressor
-from core.measure.lpips import load_lpips
-from core.measure.pie import means, measure_pie
+from core.faces.structure import FaceFeatures
+from core.files.dino import load_dino
+from core.files.lpips import load_lpips
+from core.measure.pie import Instruments, Prompts, means, measure_pie
 from core.measure.pie_folder import IMAGES, PieItem, read_folder, read_picture, write_picture
-from core.measure.structure import FaceFeatures, load_dino
-from core.plots import strip
+from core.measure.plots import strip
 from devtools import host
 from devtools.server import Server
+from scripts.draw_pie import IDEAL, make, progress, read_truth
+from scripts.draw_pie import write as write_benchmark
+from scripts.pie_edits import BY_EDIT
 
 SOURCE, BEST = "source itself", "ideal (renderer)"
 SHOWN = 128  # pixels of a picture on the sheet
-
 
 ORDERS = (
     ("DirectInversion + P2P", "DDIM + P2P", "PSNR outside", 6.0),
     ("edit-friendly DDPM", "DDIM inversion", "PSNR outside", 0.0),
     ("edit-friendly DDPM", "DDIM inversion", "target moved", 0.0),
 )
-"""First method, second, figure, and by how much the first is expected to be ahead; held against the figures when both were run."""
+"""First method, second, figure, and by how much the first is expected to be ahead; held against the figures when both
+were run."""
 
 
 def main() -> None:
     """Run, measure and write."""
     p = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    p.add_argument("--folder", type=Path, help="in PIE-Bench's format; default: the face world's, drawn into output/pie")
+    p.add_argument(
+        "--folder", type=Path, help="in PIE-Bench's format; default: the face world's, drawn into output/pie"
+    )
     p.add_argument("--items", type=int, default=40)
-    p.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="NAME", help=", ".join(METHODS))
+    p.add_argument(
+        "--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="NAME", help=", ".join(METHODS)
+    )
     p.add_argument("--checkpoint", help="of models/checkpoints, for other pictures than the face world's")
     p.add_argument("--dino", type=Path, help="dino_vitbase8_pretrain.pth, for the structure distance of papers")
     p.add_argument("--lpips", type=Path, help="LPIPS on SqueezeNet, see the help of Edit Metrics")
@@ -77,11 +84,19 @@ def main() -> None:
         pictures[BEST] = judge.ideal
         rows.append(judge.row(BEST, judge.ideal, 0.0))
     sheet(pictures, judge.names)
-    facts = {"rows": rows, "items": len(items), "steps": a.steps, "cfg": a.cfg, "structure seen by": judge.features.name}
+    facts = {
+        "rows": rows,
+        "items": len(items),
+        "steps": a.steps,
+        "cfg": a.cfg,
+        "structure seen by": judge.features.name,
+    }
     write("text_editing", facts, bars(rows))
 
 
-def run(methods: Mapping[str, Method], items: Sequence[PieItem], setup: Setup) -> Iterator[tuple[str, list[Tensor], float]]:
+def run(
+    methods: Mapping[str, Method], items: Sequence[PieItem], setup: Setup
+) -> Iterator[tuple[str, list[Tensor], float]]:
     """Of each method its name, the edited pictures and the median of the seconds that one took."""
     host.ensure_host()
     with Server("text_editing", fresh=setup.small) as process, process.client() as client:
@@ -114,7 +129,9 @@ class Judge:
         truth = read_truth(folder)
         self.truth = [truth[i.key] for i in items] if truth else None
         self.names = [t["edit"] for t in self.truth] if self.truth else [i.target_prompt for i in items]
-        self.ideal = [read_picture(folder / IDEAL / i.path.relative_to(folder / IMAGES)) for i in items] if truth else []
+        self.ideal = (
+            [read_picture(folder / IDEAL / i.path.relative_to(folder / IMAGES)) for i in items] if truth else []
+        )
         self.regressor = load_regressor(f"{WEIGHTS}/face_regressor.safetensors")
         self.features = load_dino(dino) if dino else FaceFeatures(self.regressor)
         self.lpips = load_lpips(lpips) if lpips else None
@@ -127,18 +144,29 @@ class Judge:
         for item, before, after in zip(self.items, self.sources, edited, strict=True):
             mask = item.mask(*before.shape[-2:])
             one = measure_pie(
-                before[None], after[None], mask, self.features, self.lpips, self.embedder, [item.source_prompt], [item.target_prompt]
+                before[None],
+                after[None],
+                mask,
+                Instruments(self.features, self.lpips, self.embedder),
+                Prompts([item.source_prompt], [item.target_prompt]),
             )
             for key, value in one.items():
                 scores.setdefault(key, []).append(value)
         mean = means({key: torch.cat(values) for key, values in scores.items()})
         shown = {
-            "structure x1e3": (mean["structure_distance"], 1e3), "PSNR unedit part": (mean["psnr_unedit_part"], 1),
-            "PSNR outside": (mean["psnr_outside"], 1), "MSE outside x1e4": (mean["mse_outside"], 1e4),
-            "SSIM outside x1e2": (mean["ssim_outside"], 1e2), "LPIPS outside x1e3": (mean.get("lpips_outside"), 1e3),
-            "CLIP": (mean.get("clip_similarity_target_image"), 1), "CLIP edited": (mean.get("clip_similarity_target_image_edit_part"), 1),
-        }  # fmt: skip
-        found: dict = {"method": name, **{key: round(value * scale, 2) for key, (value, scale) in shown.items() if value is not None}}
+            "structure x1e3": (mean["structure_distance"], 1e3),
+            "PSNR unedit part": (mean["psnr_unedit_part"], 1),
+            "PSNR outside": (mean["psnr_outside"], 1),
+            "MSE outside x1e4": (mean["mse_outside"], 1e4),
+            "SSIM outside x1e2": (mean["ssim_outside"], 1e2),
+            "LPIPS outside x1e3": (mean.get("lpips_outside"), 1e3),
+            "CLIP": (mean.get("clip_similarity_target_image"), 1),
+            "CLIP edited": (mean.get("clip_similarity_target_image_edit_part"), 1),
+        }
+        found: dict = {
+            "method": name,
+            **{key: round(value * scale, 2) for key, (value, scale) in shown.items() if value is not None},
+        }
         if self.truth:
             x, y = torch.stack(self.sources), torch.stack(list(edited))
             went = progress(self.regressor, x, y, self.truth)
@@ -149,9 +177,10 @@ class Judge:
                 others.append(torch.stack([change[n][i].abs() for n in NAMES if n not in meant]).mean())
             # One edit that overshoots must not pay for another that did nothing.
             found |= {
-                "target moved": round(float(went.clamp(-1, 1).mean()), 3), "reached half": round(float((went > 0.5).float().mean()), 3),
+                "target moved": round(float(went.clamp(-1, 1).mean()), 3),
+                "reached half": round(float((went > 0.5).float().mean()), 3),
                 "others moved": round(float(torch.stack(others).mean()), 4),
-            }  # fmt: skip
+            }
         return {**found, "s": round(seconds, 2)}
 
 
@@ -163,7 +192,14 @@ def bars(rows: Sequence[dict]) -> list[dict]:
         if unknown := {first, second} - set(METHODS):
             raise ValueError(f"no method is called {sorted(unknown)}")
         if first in by and second in by:
-            found.append(bar(f"{figure}: {first} ahead of {second}", round(by[first][figure] - by[second][figure], 3), ">=", ahead))
+            found.append(
+                bar(
+                    f"{figure}: {first} ahead of {second}",
+                    round(by[first][figure] - by[second][figure], 3),
+                    ">=",
+                    ahead,
+                )
+            )
     if BEST in by:
         found.append(bar("target moved by the renderer's own edit", by[BEST]["target moved"], ">=", 0.95))
         found.append(bar("PSNR outside of the renderer's own edit, dB", by[BEST]["PSNR outside"], ">=", 119))

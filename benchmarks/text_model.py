@@ -1,8 +1,8 @@
 """Does the face text model draw what its prompt says? ``python dev.py bench text_model``.
 
-Captions of held-out faces, sampled by the host's own sampler with guidance; the attribute regressor says which of the caption's discrete
-factors the pictures show. The same judge on the renderer's own pictures is the most that can be reached, on pictures of other captions the
-least.
+Captions of held-out faces, sampled by the host's own sampler with guidance; the attribute regressor says which of the
+caption's discrete factors the pictures show. The same judge on the renderer's own pictures is the most that can be
+reached, on pictures of other captions the least.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks._report import bar, write
 from core.faces.captions import caption
 from core.faces.factors import EYE_COLORS, HAIR_COLORS, Factors
 from core.faces.regressor import load_regressor, measure
-from core.plots import strip
+from core.measure.plots import strip
 from devtools.inprocess import host, pack
 
 FACTORS = ("mood", "hair color", "hair length", "glasses", "eyes", "mouth")
@@ -61,7 +61,7 @@ def sampler(checkpoint: str, a: argparse.Namespace) -> Callable[[list[str], int]
     """``run(captions, seed)`` -> pictures `[b 3 64 64]` in -1..1, made as a stock KSampler makes them."""
     host(a.device == "cpu")
     sample = import_module("comfy.sample")
-    parts = pack("nodes.host.face_text")
+    parts = pack("nodes.host.model.face_text")
     model, clip = parts.load_face_text(Path(checkpoint))
 
     def encode(texts: list[str]) -> list:
@@ -71,7 +71,9 @@ def sampler(checkpoint: str, a: argparse.Namespace) -> Callable[[list[str], int]
         empty = torch.zeros(len(texts), 3, parts.SIZE, parts.SIZE)
         noise = sample.prepare_noise(empty, seed)
         prompts = encode(texts), encode([""])
-        return sample.sample(model, noise, a.steps, a.cfg, a.sampler, a.scheduler, *prompts, empty, seed=seed, disable_pbar=True).cpu()
+        return sample.sample(
+            model, noise, a.steps, a.cfg, a.sampler, a.scheduler, *prompts, empty, seed=seed, disable_pbar=True
+        ).cpu()
 
     return run
 
@@ -99,20 +101,37 @@ def main() -> None:
     pictures, seconds = torch.cat(made).clamp(-1, 1), time.perf_counter() - started
     others = {name: v.roll(1) for name, v in faces.items()}
     rows, share = [], {}
-    for name, said, x in (("samples", faces, pictures), ("renderer", faces, drawn), ("other captions", others, pictures)):
+    for name, said, x in (
+        ("samples", faces, pictures),
+        ("renderer", faces, drawn),
+        ("other captions", others, pictures),
+    ):
         right = judge(said, measure(regressor, x / 2 + 0.5))
         share[name] = float(torch.cat(list(right.values())).nanmean())
-        rows.append({"pictures": name, "all": round(share[name], 3), **{f: round(float(right[f].nanmean()), 3) for f in FACTORS}})
+        rows.append(
+            {
+                "pictures": name,
+                "all": round(share[name], 3),
+                **{f: round(float(right[f].nanmean()), 3) for f in FACTORS},
+            }
+        )
         print(rows[-1], flush=True)
     sheet(pictures, captions, judge(faces, measure(regressor, pictures / 2 + 0.5)))
     write(
         "text_model",
         {
-            "rows": rows, "samples": a.samples, "cfg": a.cfg, "steps": a.steps, "sampler": f"{a.sampler}, {a.scheduler}",
-            "seconds a sample": round(seconds / a.samples, 3), "trained": trained(a.weights), "hair": HAIR_COLORS, "eyes": EYE_COLORS,
+            "rows": rows,
+            "samples": a.samples,
+            "cfg": a.cfg,
+            "steps": a.steps,
+            "sampler": f"{a.sampler}, {a.scheduler}",
+            "seconds a sample": round(seconds / a.samples, 3),
+            "trained": trained(a.weights),
+            "hair": HAIR_COLORS,
+            "eyes": EYE_COLORS,
         },
         [bar(f"discrete factors of the caption right, cfg {a.cfg:g}", round(share["samples"], 3), ">=", BAR)],
-    )  # fmt: skip
+    )
 
 
 def trained(checkpoint: str) -> dict:
@@ -134,7 +153,12 @@ def sheet(pictures: Tensor, captions: list[str], right: dict[str, Tensor], rows:
         for i in range(first, min(first + rows, len(captions))):
             who, _, rest = captions[i].partition(" with ")
             wrong = [name for name, value in right.items() if value[i] == 0]
-            lines.append(("\n".join([who, *rest.split(" and "), *([f"(not {', '.join(wrong)})"] if wrong else [])]), [pictures[i]]))
+            lines.append(
+                (
+                    "\n".join([who, *rest.split(" and "), *([f"(not {', '.join(wrong)})"] if wrong else [])]),
+                    [pictures[i]],
+                )
+            )
         blocks.append(strip(lines)[0])
     tall = max(len(b) for b in blocks)
     blocks = [torch.cat([b, b[:1, :1].expand(tall - len(b), b.shape[1], 3)]) for b in blocks]

@@ -1,8 +1,10 @@
-"""The shipped editors of three trained systems beside RBE, which needs no training. ``python dev.py bench trained_editing``.
+"""The shipped editors of three trained systems beside RBE, which needs no training. ``python dev.py bench
+trained_editing``.
 
-On held-out faces: how far the target of the prompt moved, how far everything else did, how well each system rebuilds without an edit,
-what it took to train and what it takes to apply. RBE: the directions of the target's region on one face, of which the one is taken,
-at the strength and sign, that moves the target furthest for the least else; the same on all faces.
+On held-out faces: how far the target of the prompt moved, how far everything else did, how well each system rebuilds
+without an edit, what it took to train and what it takes to apply. RBE: the directions of the target's region on one
+face, of which the one is taken, at the strength and sign, that moves the target furthest for the least else; the same
+on all faces.
 """
 
 from __future__ import annotations
@@ -18,27 +20,28 @@ from benchmarks._faces import held_out, karras, masks, models
 from benchmarks._report import bar, write
 from core.denoiser import Denoiser
 from core.discover.find import discover
-from core.edit.delta import DeltaEdit
-from core.edit.delta_io import load_delta
-from core.edit.mix import Mixed, Share
-from core.edit.rectifier_io import load_rectifier
-from core.edit.rectify import Rectified
-from core.edit.sample import reconstruct
-from core.edit.schedule import EditSchedule
-from core.edit.steer import Edit, steer_trajectory
-from core.edit.weights_io import load_weights
-from core.faces.editors import EDITS, START
+from core.edit.directions.asyrp import AsyrpEdit
+from core.edit.directions.steer import Edit, SteerOptions, steer_trajectory
+from core.edit.weights.diffusionclip import Mixed, Share
+from core.edit.weights.rectifier import Rectified
+from core.edit_schedule import EditSchedule
 from core.faces.embedder import load_embedder
 from core.faces.factors import HAIR_COLORS, NAMES
 from core.faces.regressor import factor_change, measure_scores
+from core.files.asyrp import load_asyrp
+from core.files.diffusionclip import load_weights
+from core.files.rectifier import load_rectifier
 from core.invert.ddim import invert_ddim
 from core.invert.fixed_point import invert_fixed_point
 from core.measure.image import psnr
-from core.plots import strip
+from core.measure.plots import strip
+from core.sample import reconstruct
 from core.train.directional import similarity
 from core.trajectory import Trajectory
+from core.weights_folder import weights_folder
+from scripts.train_face_editors import EDITS, START
 
-FOLDER, STEPS, PARTS = "weights/edits", 20, 8
+FOLDER, STEPS, PARTS = weights_folder() / "edits", 20, 8
 LOOK = 3  # of the held-out faces: black hair, a frown and no glasses, so that every edit has something to do
 TARGETS = {
     "smile": ("smile", "mouth", ("smile", "mouth_open")),
@@ -73,33 +76,38 @@ def main() -> None:
     p.add_argument("--faces", type=int, default=24)
     a = p.parse_args()
     torch.set_num_threads(1)
-    (model, regressor), embedder = models(), load_embedder("weights/face_embedder.safetensors")
+    (model, regressor), embedder = models(), load_embedder(weights_folder() / "face_embedder.safetensors")
     factors, images = held_out(a.faces)
-    paths = {
+    trajectories = {
         "RBE": reconstruct(model, invert_fixed_point(model, images, karras(STEPS, TOP))),
         "rectifier": reconstruct(model, invert_ddim(model, images, karras(STEPS, START))),
         "Asyrp": reconstruct(model, invert_ddim(model, images, karras(STEPS, TOP))),
     }
-    paths["DiffusionCLIP"] = paths["rectifier"]
+    trajectories["DiffusionCLIP"] = trajectories["rectifier"]
     rows, shown = [], {name: [("original", images)] for name in TARGETS}
     for system in SYSTEMS:
         for name in TARGETS:
-            path = paths[system]
-            run, seconds = editor(system, name, model, path, regressor, factors)
+            trajectory = trajectories[system]
+            run, seconds = editor(system, name, model, trajectory, regressor, factors)
             started = time.perf_counter()
-            edited = run(path, True)
+            edited = run(trajectory, True)
             took = (time.perf_counter() - started) / a.faces
-            plain = run(path, False)
+            plain = run(trajectory, False)
             shown[name].append((system, edited))
-            # Against what the system itself rebuilds, so that the edit alone is measured; Asyrp's and RBE's is the trajectory's.
+            # Against what the system itself rebuilds, so that the edit alone is measured; Asyrp's and RBE's is the
+            # trajectory's.
             rows.append(
                 {
-                    "system": system, "edit": name, "target moved": round(float(target_of(regressor, name, plain, edited).mean()), 3),
+                    "system": system,
+                    "edit": name,
+                    "target moved": round(float(target_of(regressor, name, plain, edited).mean()), 3),
                     "others moved": round(float(others_of(regressor, name, plain, edited).mean()), 4),
                     "S_dir": round(float(similarity(embedder, edited.clamp(-1, 1), plain, EDITS[name]).mean()), 3),
-                    "rebuilt, dB": round(float(psnr(plain, images).mean()), 1), "train s": round(seconds, 1), "apply s": round(took, 2),
+                    "rebuilt, dB": round(float(psnr(plain, images).mean()), 1),
+                    "train s": round(seconds, 1),
+                    "apply s": round(took, 2),
                 }
-            )  # fmt: skip
+            )
             print(rows[-1], flush=True)
     sheets(shown)
     means = {s: [r for r in rows if r["system"] == s] for s in SYSTEMS}
@@ -110,30 +118,34 @@ def main() -> None:
     write("trained_editing", {"rows": rows, "faces": a.faces, "steps": STEPS}, bars)
 
 
-def editor(system: str, name: str, model, path: Trajectory, regressor, factors):
+def editor(system: str, name: str, model, trajectory: Trajectory, regressor, factors):
     """``run(path, edited or not)`` and the seconds that its training took."""
     none = EditSchedule(0.0)
     if system == "Asyrp":
-        found = load_delta(f"{FOLDER}/asyrp/{name}.safetensors")
-        edit = DeltaEdit(found, found.schedule(1.0))
-        return lambda path, on: steered(model, path, [edit] if on else [], True), found.extra["seconds"]
+        found = load_asyrp(f"{FOLDER}/asyrp/{name}.safetensors")
+        edit = AsyrpEdit(found, found.schedule(1.0))
+        return lambda path, on: steered(model, trajectory, [edit] if on else [], True), found.extra["seconds"]
     if system == "DiffusionCLIP":
         weights = load_weights(f"{FOLDER}/finetuned/{name}.safetensors")
         tuned = [Share(weights, EditSchedule(1.0))]
-        return lambda path, on: steered(Mixed(model, model.net, tuned if on else []), path, []), weights.extra["seconds"]
+        return lambda path, on: steered(Mixed(model, model.net, tuned if on else []), trajectory, []), weights.extra[
+            "seconds"
+        ]
     if system == "rectifier":
         first, second = (load_rectifier(f"{FOLDER}/rectifier/{n}.safetensors") for n in ("reconstruction", name))
 
-        def run(path: Trajectory, on: bool) -> Tensor:
+        def run(trajectory: Trajectory, on: bool) -> Tensor:
             parts = []
-            for rows in torch.arange(path.states.shape[1]).split(PARTS):
-                made = Rectified(model, model.net, first.rectifier, path.x0[rows], second.rectifier if on else None)
-                parts.append(steered(made, some(path, rows), []))
+            for rows in torch.arange(trajectory.states.shape[1]).split(PARTS):
+                made = Rectified(
+                    model, model.net, first.rectifier, trajectory.x0[rows], second.rectifier if on else None
+                )
+                parts.append(steered(made, some(trajectory, rows), []))
             return torch.cat(parts)
 
         return run, second.extra["seconds"]
     mask = masks(factors, (TARGETS[name][1],))[TARGETS[name][1]][LOOK]
-    started, one = time.perf_counter(), path.image(LOOK)
+    started, one = time.perf_counter(), trajectory.image(LOOK)
     step = one.nearest(SIGMA)
     directions, _ = discover(model, one.states[step], float(one.sigmas[step]), mask, k=5)
     seconds, best, most = time.perf_counter() - started, Edit(directions.select([0]), none), -1.0
@@ -144,18 +156,20 @@ def editor(system: str, name: str, model, path: Trajectory, regressor, factors):
             score = float(target_of(regressor, name, one.rebuilt, y) - others_of(regressor, name, one.rebuilt, y))
             if score > most:
                 best, most = edit, score
-    return lambda path, on: steered(model, path, [best] if on else []), seconds
+    return lambda path, on: steered(model, trajectory, [best] if on else []), seconds
 
 
-def steered(model: Denoiser, path: Trajectory, edits: list, asymmetric: bool = False) -> Tensor:
+def steered(model: Denoiser, trajectory: Trajectory, edits: list, asymmetric: bool = False) -> Tensor:
     """A run in parts that fit the cache of a core."""
-    rows = torch.arange(path.states.shape[1]).split(PARTS)
-    return torch.cat([steer_trajectory(model, some(path, r), edits, asymmetric=asymmetric) for r in rows])
+    rows = torch.arange(trajectory.states.shape[1]).split(PARTS)
+    return torch.cat(
+        [steer_trajectory(model, some(trajectory, r), edits, SteerOptions(asymmetric=asymmetric)) for r in rows]
+    )
 
 
-def some(path: Trajectory, rows: Tensor) -> Trajectory:
+def some(trajectory: Trajectory, rows: Tensor) -> Trajectory:
     """Some pictures of a trajectory."""
-    return Trajectory(path.sigmas, path.states[:, rows], path.fingerprint)
+    return Trajectory(trajectory.sigmas, trajectory.states[:, rows], trajectory.fingerprint)
 
 
 def sheets(shown: dict) -> None:

@@ -1,4 +1,4 @@
-"""``dev.py bench``: run benchmarks, hold their figures against the bars, copy them into the README."""
+"""``dev.py bench``: run benchmarks, hold their figures against the bars, copy them into the documentation."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from benchmarks import _report
 from . import env, testing
 from .console import ROOT, StepFailed, say
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "benchmarks.md"
 _BLOCK = re.compile(r"(<!-- bench:([\w-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all), or to check")
-    parser.add_argument("--check", action="store_true", help="run nothing; print the bars that the stored figures fall short of")
-    parser.add_argument("--readme", action="store_true", help="run nothing; write the stored figures into README.md")
+    parser.add_argument("--check", action="store_true", help="run nothing; print the bars that stored figures miss")
+    parser.add_argument(
+        "--tables", action="store_true", help="run nothing; write stored figures into docs/benchmarks.md"
+    )
 
 
 def names() -> list[str]:
@@ -30,36 +32,40 @@ def names() -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; the exit status."""
-    if options.readme:
-        return write_readme()
+    if options.tables:
+        return write_tables()
     if options.check:
         return _check(options.names)
     unknown = set(options.names) - set(names())
     if unknown:
-        raise StepFailed("bench", f"no benchmark is called {', '.join(sorted(unknown))}", f"Choose from: {', '.join(names())}.")
+        raise StepFailed(
+            "bench", f"no benchmark is called {', '.join(sorted(unknown))}", f"Choose from: {', '.join(names())}."
+        )
     testing.prepare()
     failed = []
     for name in options.names or names():
         say("bench", name)
-        environment = {**os.environ, _report.COMMAND: f"python dev.py bench {name}"}
-        if subprocess.run([str(env.python()), "-m", f"benchmarks.{name}"], cwd=ROOT, env=environment, check=False).returncode:
+        environment = {**env.with_waiting(os.environ), _report.COMMAND: f"python dev.py bench {name}"}
+        if subprocess.run(
+            [str(env.python()), "-m", f"benchmarks.{name}"], cwd=ROOT, env=environment, check=False
+        ).returncode:
             failed.append(name)
     if failed:
         raise StepFailed("bench", f"ended with an error: {', '.join(failed)}", "Read its output above.")
     return _check(options.names)
 
 
-def write_readme() -> int:
+def write_tables() -> int:
     """Replace what stands between ``<!-- bench:name -->`` and ``<!-- /bench -->`` by the table of that benchmark."""
-    text = README.read_text(encoding="utf-8")
-    found = [match[1] for match in _BLOCK.findall(text)]
-    missing = [name for name in found if not _report.path_of(name).exists()]
+    text = PAGE.read_text(encoding="utf-8")
+    wanted = [match[1] for match in _BLOCK.findall(text)]
+    missing = [name for name in wanted if not _report.path_of(name).exists()]
     if missing:
-        raise StepFailed(
-            "bench", f"README.md wants figures that are not there: {', '.join(missing)}", f"Run: python dev.py bench {' '.join(missing)}"
-        )
-    README.write_text(_BLOCK.sub(lambda match: f"{match[1]}{_report.table(match[2])}\n{match[3]}", text), encoding="utf-8")
-    say("bench", f"README.md: {len(found)} table{'s' if len(found) != 1 else ''} written")
+        cause = f"{PAGE.name} wants figures that are not there: {', '.join(missing)}"
+        raise StepFailed("bench", cause, f"Run: python dev.py bench {' '.join(missing)}")
+    text = _BLOCK.sub(lambda match: f"{match[1]}{_report.table(match[2])}\n{match[3]}", text)
+    PAGE.write_text(text, encoding="utf-8")
+    say("bench", f"{PAGE.name}: {len(wanted)} tables written")
     return 0
 
 

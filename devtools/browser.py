@@ -29,7 +29,11 @@ def ensure_chromium() -> Path:
     asked = os.environ.get("HSPACE_CHROMIUM")
     if asked:
         if not _starts(asked):
-            raise StepFailed("chromium", f"HSPACE_CHROMIUM={asked} does not start", "Set it to the executable of a Chromium or Chrome.")
+            raise StepFailed(
+                "chromium",
+                f"HSPACE_CHROMIUM={asked} does not start",
+                "Set it to the executable of a Chromium or Chrome.",
+            )
         return Path(asked)
     known = read_stamp(STAMP).get("path")
     if known and Path(known).exists():
@@ -51,7 +55,11 @@ def _find() -> Path | None:
         candidates += [f"/Applications/{app}.app/Contents/MacOS/{app}" for app in apps]
     if os.name == "nt":
         roots = [os.environ.get(name, "") for name in ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA")]
-        tails = ("Google/Chrome/Application/chrome.exe", "Chromium/Application/chrome.exe", "Microsoft/Edge/Application/msedge.exe")
+        tails = (
+            "Google/Chrome/Application/chrome.exe",
+            "Chromium/Application/chrome.exe",
+            "Microsoft/Edge/Application/msedge.exe",
+        )
         candidates += [str(Path(root) / end) for root in roots if root for end in tails]
     own = ask([env.python(), "-c", _PLAYWRIGHT])
     candidates += [own] if own else []
@@ -72,7 +80,12 @@ def _install() -> None:
         settings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         try:
             run("chromium", [apt, "update"], remedy=REMEDY, env=settings)
-            run("chromium", [apt, "install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"], remedy=REMEDY, env=settings)
+            run(
+                "chromium",
+                [apt, "install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"],
+                remedy=REMEDY,
+                env=settings,
+            )
             return
         except StepFailed as failure:  # Ubuntu has no such package
             say("chromium", f"the system's package manager could not install it ({failure.cause.splitlines()[0]})")

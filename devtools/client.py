@@ -127,7 +127,9 @@ class Client:
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode() + path.read_bytes()
         body += f"\r\n--{boundary}--\r\n".encode()
-        reply = json.loads(self._open("/upload/image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}))
+        reply = json.loads(
+            self._open("/upload/image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+        )
         return f"{reply['subfolder']}/{reply['name']}" if reply.get("subfolder") else reply["name"]
 
     def view(self, file: Mapping[str, str]) -> bytes:
@@ -194,7 +196,9 @@ class Client:
         entry = self._history(prompt_id)
         return Result(prompt_id, entry["outputs"], entry, events)
 
-    def queue(self, prompt: Prompt, timeout: float = 600, on_event: Callable[[str, dict], None] | None = None) -> Result:
+    def queue(
+        self, prompt: Prompt, timeout: float = 600, on_event: Callable[[str, dict], None] | None = None
+    ) -> Result:
         """Submit and wait; see both for what they raise."""
         return self.wait(self.submit(prompt), timeout, on_event)
 
@@ -210,7 +214,9 @@ class Client:
     def _connect(self) -> None:
         if self._socket is None:
             address = urllib.parse.urlsplit(self.url)
-            self._socket = WebSocket(address.hostname or "127.0.0.1", address.port or 80, f"/ws?clientId={self.id}", timeout=2)
+            self._socket = WebSocket(
+                address.hostname or "127.0.0.1", address.port or 80, f"/ws?clientId={self.id}", timeout=2
+            )
 
     def _next_event(self) -> Event | None:
         self._alive()
@@ -234,7 +240,9 @@ class Client:
         self.events.append(event)
         return event
 
-    def _open(self, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None, timeout: float = 60) -> bytes:
+    def _open(
+        self, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None, timeout: float = 60
+    ) -> bytes:
         request = urllib.request.Request(self.url + path, data=data, headers=dict(headers or {}))
         with self._opener.open(request, timeout=timeout) as reply:
             return reply.read()

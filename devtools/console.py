@@ -84,7 +84,9 @@ def run(
     except OSError as error:
         raise StepFailed(step, f"{command[0]} could not be started: {error}", remedy) from error
     if code:
-        raise StepFailed(step, f"{Path(command[0]).name} returned {code}; the end of {log}:\n{_indent(tail(log))}", remedy)
+        raise StepFailed(
+            step, f"{Path(command[0]).name} returned {code}; the end of {log}:\n{_indent(tail(log))}", remedy
+        )
     say(step, f"done in {time.monotonic() - started:.0f} s")
 
 

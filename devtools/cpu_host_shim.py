@@ -1,7 +1,8 @@
 """Lets CUDA builds of torchvision and torchaudio be imported beside a CPU build of torch.
 
 Copied into ``.venv`` and named in a ``.pth`` file, only where the plain imports were seen to fail. It costs nothing
-until one of the two packages is imported. ComfyUI imports both, and uses neither's compiled parts for this pack's nodes.
+until one of the two packages is imported. ComfyUI imports both, and uses neither's compiled parts for this pack's
+nodes.
 """
 
 import importlib.abc
@@ -42,7 +43,9 @@ class _NoExtension(importlib.abc.Loader):
         def refuse(*args, **kwargs):
             raise RuntimeError("torchaudio's compiled library needs CUDA, which the installed torch does not have.")
 
-        vars(module).update(_IS_TORCHAUDIO_EXT_AVAILABLE=False, _IS_ALIGN_AVAILABLE=False, fail_if_no_align=lambda function: refuse)
+        vars(module).update(
+            _IS_TORCHAUDIO_EXT_AVAILABLE=False, _IS_ALIGN_AVAILABLE=False, fail_if_no_align=lambda function: refuse
+        )
         module.__path__ = []
 
 

@@ -33,14 +33,20 @@ MODES = ("none", "single", "post", "constrained", "generalized")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; those left out keep the workflow's values."""
-    parser.add_argument("--image", type=Path, metavar="P", help="portrait to edit, best 64x64 (default: assets/portrait.png)")
-    parser.add_argument("--mask", type=Path, metavar="P", help="region to edit in place of the mouth, white on black, same aspect")
+    parser.add_argument(
+        "--image", type=Path, metavar="P", help="portrait to edit, best 64x64 (default: assets/portrait.png)"
+    )
+    parser.add_argument(
+        "--mask", type=Path, metavar="P", help="region to edit in place of the mouth, white on black, same aspect"
+    )
     parser.add_argument("--strength", type=float, metavar="F", help="how far the directions are driven")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of the discovery")
     parser.add_argument("--steps", type=int, metavar="N", help="steps of the inversion")
     parser.add_argument("--k", type=int, metavar="N", help="number of directions of each region")
     parser.add_argument("--mode", choices=MODES, help="how the region is separated from the rest")
-    parser.add_argument("--output", type=Path, default=ROOT / "output", metavar="DIR", help="where the results go (default: output/)")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "output", metavar="DIR", help="where the results go (default: output/)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -64,9 +70,13 @@ def run(options: argparse.Namespace) -> None:
         try:
             result = client.queue(prompt, timeout=3600, on_event=bar.on_event)
         except PromptRefused as error:
-            raise StepFailed("demo", f"the host refused the prompt:\n{error}", "Correct the option that the message names.") from error
+            raise StepFailed(
+                "demo", f"the host refused the prompt:\n{error}", "Correct the option that the message names."
+            ) from error
         except ExecutionFailed as error:
-            raise StepFailed("demo", f"{error.node_type}: {error.message}", f"See the message; the whole log is {server.log}.") from error
+            raise StepFailed(
+                "demo", f"{error.node_type}: {error.message}", f"See the message; the whole log is {server.log}."
+            ) from error
         finally:
             bar.close()
         _collect(prompt, result, client, options.output)
@@ -76,7 +86,9 @@ def _workflow() -> dict[str, dict[str, Any]]:
     try:
         return json.loads(WORKFLOW.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StepFailed("demo", f"{WORKFLOW} cannot be read: {error}", "Restore the file from the repository.") from error
+        raise StepFailed(
+            "demo", f"{WORKFLOW} cannot be read: {error}", "Restore the file from the repository."
+        ) from error
 
 
 def _titled(prompt: dict[str, dict[str, Any]], title: str) -> list[str]:
@@ -93,7 +105,10 @@ def _patch(prompt: dict[str, dict[str, Any]], options: argparse.Namespace, clien
             prompt[node]["inputs"][name] = value
     (face,) = _titled(prompt, FACE)
     outputs = ["image", *MASKS]  # the first outputs of Demo Face, in this order
-    prompt["picture"] = {"class_type": "LoadImage", "inputs": {"image": client.upload(options.image or ASSETS / "portrait.png")}}
+    prompt["picture"] = {
+        "class_type": "LoadImage",
+        "inputs": {"image": client.upload(options.image or ASSETS / "portrait.png")},
+    }
     scale = {"image": ["picture", 0], "upscale_method": "area", "width": 64, "height": 64, "crop": "center"}
     prompt["image"] = {"class_type": "ImageScale", "inputs": scale}
     for name in MASKS:
@@ -113,12 +128,18 @@ def _collect(prompt: dict[str, dict[str, Any]], result: Result, client: Client, 
         images = [image for node in _titled(prompt, title) for image in result.outputs.get(node, {}).get("images", [])]
         if not images:
             raise StepFailed(
-                "demo", f"the node titled {title} of {WORKFLOW.name} left no picture", "Restore the workflow from the repository."
+                "demo",
+                f"the node titled {title} of {WORKFLOW.name} left no picture",
+                "Restore the workflow from the repository.",
             )
         (folder / name).write_bytes(client.view(images[0]))
     texts = [text for node in _titled(prompt, TABLE) for text in result.outputs.get(node, {}).get("text", [])]
     if not texts:
-        raise StepFailed("demo", f"the node titled {TABLE} of {WORKFLOW.name} left no text", "Restore the workflow from the repository.")
+        raise StepFailed(
+            "demo",
+            f"the node titled {TABLE} of {WORKFLOW.name} left no text",
+            "Restore the workflow from the repository.",
+        )
     tables, data = [], []
     for text in texts:
         try:
@@ -126,7 +147,9 @@ def _collect(prompt: dict[str, dict[str, Any]], result: Result, client: Client, 
         except ValueError:
             tables.append(text)
     if data:
-        (folder / "measurement.json").write_text(json.dumps(data[0] if len(data) == 1 else data, indent=1) + "\n", encoding="utf-8")
+        (folder / "measurement.json").write_text(
+            json.dumps(data[0] if len(data) == 1 else data, indent=1) + "\n", encoding="utf-8"
+        )
     markdown = "\n\n".join(tables or [as_table(one) for one in data]).strip() + "\n"
     (folder / "measurement.md").write_text(markdown, encoding="utf-8")
     print(f"\n{markdown}")

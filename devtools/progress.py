@@ -19,7 +19,9 @@ class ProgressBar:
     """
 
     def __init__(self, prompt: Mapping[str, Mapping[str, Any]]):
-        self._titles = {node: (entry.get("_meta") or {}).get("title") or entry["class_type"] for node, entry in prompt.items()}
+        self._titles = {
+            node: (entry.get("_meta") or {}).get("title") or entry["class_type"] for node, entry in prompt.items()
+        }
         self._done: dict[str, float] = {}
         self._current = ""
         self._started = time.monotonic()
@@ -60,5 +62,8 @@ class ProgressBar:
     def _draw(self) -> None:
         columns = shutil.get_terminal_size().columns
         filled = round(30 * self._share())
-        line = f"  [{'#' * filled}{'.' * (30 - filled)}] {self._share():4.0%} {time.monotonic() - self._started:4.0f} s  {self._current}"
+        line = (
+            f"  [{'#' * filled}{'.' * (30 - filled)}] {self._share():4.0%} {time.monotonic() - self._started:4.0f} s "
+            f" {self._current}"
+        )
         print("\r" + line[: columns - 1].ljust(columns - 1), end="", flush=True)

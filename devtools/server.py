@@ -128,14 +128,19 @@ class Server:
             raise StepFailed(
                 "server",
                 f"ComfyUI ended (exit code {code}); the end of {self.log}:\n{tail(self.log, 30)}",
-                "If the log names a missing module, delete .venv and .host and run the command again; otherwise report it with this log.",
+                "If the log names a missing module, delete .venv and .host and run the command again; otherwise report"
+                " it with this log.",
             )
 
     def check_pack(self) -> None:
         """Raise :class:`StepFailed` when this pack could not be imported."""
         lines = uncoloured(self.log.read_text(encoding="utf-8", errors="replace")).splitlines()
         if any("IMPORT FAILED" in line and LINK.name in line for line in lines):
-            said = [line for line in lines if LINK.name in line and "Import times" not in line and "IMPORT FAILED" not in line]
+            said = [
+                line
+                for line in lines
+                if LINK.name in line and "Import times" not in line and "IMPORT FAILED" not in line
+            ]
             cause = "\n".join(said) or f"see {self.log}"
             raise StepFailed(
                 "server",
@@ -161,9 +166,24 @@ class Server:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _command(self, port: int) -> list[str | Path]:
-        command: list[str | Path] = [env.python(), "main.py", "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"]
+        command: list[str | Path] = [
+            env.python(),
+            "main.py",
+            "--listen",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--disable-auto-launch",
+        ]
         # Also keeps the page from asking the internet for anything.
-        command += ["--disable-api-nodes", "--log-stdout", "--preview-method", "auto", "--database-url", "sqlite:///:memory:"]
+        command += [
+            "--disable-api-nodes",
+            "--log-stdout",
+            "--preview-method",
+            "auto",
+            "--database-url",
+            "sqlite:///:memory:",
+        ]
         command += ["--input-directory", self.input, "--output-directory", self.output, "--temp-directory", self.folder]
         command += ["--user-directory", self.folder / "user", "--models-directory", self.models]
         if not env.torch_facts().get("cuda"):
@@ -206,8 +226,10 @@ class LiveServer(Client):
 
 def _environment() -> dict[str, str]:
     """The environment of the server: nothing of this repository on its path, nothing fetched behind the user's back."""
-    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"}}
-    return environment | {
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"}
+    }
+    return env.with_waiting(environment) | {
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",
         "HF_HUB_OFFLINE": "1",

@@ -1,164 +1,152 @@
-"""The shipped workflows, written once: one description gives the graph for the editor and the prompt for the API.
+"""``dev.py workflow``: put a graph that was saved in the editor into the repository, and check those that are there.
 
-``python dev.py workflows`` asks a running host for the nodes' inputs and rewrites ``workflows/*.json`` and ``workflows/api/*.json``.
+The editor's file is the one source of a shipped workflow, because the editor is where people change graphs; the
+prompt in ``workflows/api`` is derived from it, by the editor itself. Run by the Python of ``.venv``, which can drive a
+browser.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from .client import Client
-from .console import ROOT, say
-from .graph import Graph, height, place
-from .graphs import GRAPHS
-from .graphs_codes import CODE_GRAPHS
-from .graphs_text import TEXT_GRAPHS
-from .graphs_text_more import MORE_TEXT_GRAPHS
-from .graphs_trained import TRAINED_GRAPHS
+from PIL import Image
+
+from . import thumbnails
+from .client import Client, ExecutionFailed, PromptRefused
+from .console import ROOT, StepFailed, plain_output, say
+from .editor import Editor, open_editor
+from .server import Server
+from .workflow_form import Facts, Prompt, find_faults, find_name_fault, read_graph, write_graph, write_prompt
 
 FOLDER = ROOT / "workflows"
+API = FOLDER / "api"
+REMEDY = "Mend the graph in the editor (python dev.py serve), save it and run the same command again."
 
 
-def write_all(client: Client) -> None:
-    """Rewrite every shipped workflow from its description."""
-    (FOLDER / "api").mkdir(parents=True, exist_ok=True)
-    for build in (*GRAPHS, *TRAINED_GRAPHS, *TEXT_GRAPHS, *MORE_TEXT_GRAPHS, *CODE_GRAPHS):
-        graph = build()
-        facts = {kind: client.get(f"/object_info/{kind}")[kind] for kind in {n.kind for n in graph.nodes}}
-        for path, data in (
-            (FOLDER / f"{graph.name}.json", editor_form(graph, facts)),
-            (FOLDER / "api" / f"{graph.name}.json", api_form(graph, facts)),
-        ):
-            path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            say("workflows", f"wrote {path.relative_to(ROOT)}")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommands."""
+    commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    adding = commands.add_parser("add", help="check a graph that the editor saved and put it into workflows/")
+    adding.add_argument("file", type=Path, metavar="FILE.json")
+    adding.add_argument("--name", help="of the workflow, such as discover_region (default: the name of the file)")
+    adding.add_argument(
+        "--picture", type=Path, metavar="P", help="thumbnail (default: the one that is there, else drawn from a run)"
+    )
+    adding.add_argument("--redraw", action="store_true", help="run the workflow and draw its thumbnail anew")
+    checking = commands.add_parser("check", help="check the workflows that are there")
+    checking.add_argument("names", nargs="*", metavar="NAME", help="default: all")
 
 
-def api_form(graph: Graph, facts: dict[str, Any]) -> dict[str, Any]:
-    """The prompt for ``POST /prompt``: node number -> class, inputs, title."""
-    numbers = {n.title: str(i) for i, n in enumerate(graph.nodes, 1)}
-    prompt = {}
-    for node in graph.nodes:
-        inputs = {}
-        for name, spec in _inputs(facts[node.kind]):
-            value = node.inputs.get(name, _default(spec))
-            if isinstance(value, tuple):
-                inputs[name] = [numbers[value[0]], _output_index(graph, facts, *value)]
-            elif value is not None:
-                inputs[name] = value
-        prompt[numbers[node.title]] = {"class_type": node.kind, "inputs": inputs, "_meta": {"title": node.title}}
-    return prompt
+def names() -> list[str]:
+    """All shipped workflows."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
-def editor_form(graph: Graph, facts: dict[str, Any]) -> dict[str, Any]:
-    """The graph as the editor saves it (schema version 0.4)."""
-    numbers = {n.title: i for i, n in enumerate(graph.nodes, 1)}
-    links: list[list[Any]] = []
-    nodes: list[dict[str, Any]] = []
-    boxes, groups = place(graph, {n.title: _height(facts[n.kind]) for n in graph.nodes})
-    for node in graph.nodes:
-        fact, slots, widgets = facts[node.kind], [], []
-        for name, spec in _inputs(fact):
-            value = node.inputs.get(name, _default(spec))
-            slot: dict[str, Any] = {"name": name, "type": "COMBO" if isinstance(spec[0], list) else spec[0], "link": None}
-            if isinstance(value, tuple):
-                source = numbers[value[0]]
-                links.append([len(links) + 1, source, _output_index(graph, facts, *value), numbers[node.title], len(slots), slot["type"]])
-                slot["link"] = len(links)
-            if _is_widget(spec):
-                slot["widget"] = {"name": name}
-                widgets.append(value if not isinstance(value, tuple) else _default(spec))
-                if (spec[1] if len(spec) > 1 else {}).get("control_after_generate"):
-                    widgets.append("fixed")
-                if (spec[1] if len(spec) > 1 else {}).get("image_upload"):
-                    widgets.append("image")
-            slots.append(slot)
-        nodes.append(
-            {
-                "id": numbers[node.title],
-                "type": node.kind,
-                "title": node.title,
-                "pos": list(boxes[node][:2]),
-                "size": list(boxes[node][2:]),
-                "flags": {},
-                "order": numbers[node.title] - 1,
-                "mode": 0,
-                "inputs": slots,
-                "outputs": [{"name": n, "type": t, "links": None} for n, t in zip(fact["output_name"], fact["output"], strict=True)],
-                "properties": {"Node name for S&R": node.kind},
-                "widgets_values": widgets,
-            }
-        )
-    for number, source, output, *_ in links:
-        slot = nodes[source - 1]["outputs"][output]
-        slot["links"] = [*(slot["links"] or []), number]
-    for i, note in enumerate(graph.notes, len(nodes) + 1):
-        nodes.append(
-            {
-                "id": i,
-                "type": "MarkdownNote",
-                "pos": list(boxes[note][:2]),
-                "size": list(boxes[note][2:]),
-                "flags": {},
-                "order": i - 1,
-                "mode": 0,
-                "inputs": [],
-                "outputs": [],
-                "properties": {},
-                "widgets_values": [note.text],
-                "color": "#432",
-                "bgcolor": "#653",
-            }
-        )
-    boxed = [
-        {"id": i, "title": g.title, "bounding": list(box), "color": g.color, "font_size": 24, "flags": {}}
-        for i, (g, box) in enumerate(groups, 1)
+def add(options: argparse.Namespace) -> None:
+    """Check a saved graph and write it, its prompt and its thumbnail.
+
+    Raises:
+        StepFailed: with all that is wrong with it; nothing is written then.
+    """
+    name = options.name or options.file.stem
+    try:
+        graph = read_graph(options.file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StepFailed("workflow", f"{options.file}: {error}", "Name a file that the editor saved.") from error
+    with _tools() as (client, editor):
+        prompt, faults = _examine(editor, graph, client.get("/object_info"))
+        faults = [fault for fault in (find_name_fault(name), *faults) if fault]
+        if faults:
+            raise StepFailed("workflow", f"{name} is not taken:\n" + "\n".join(faults), REMEDY)
+        picture = _thumbnail(name, options, prompt, client)
+    API.mkdir(parents=True, exist_ok=True)
+    picture.convert("RGB").resize(thumbnails.SIZE).save(FOLDER / f"{name}.jpg", quality=88)
+    for path, text in ((FOLDER / f"{name}.json", write_graph(graph)), (API / f"{name}.json", write_prompt(prompt))):
+        path.write_text(text, encoding="utf-8", newline="\n")
+        say("workflow", f"wrote {path.relative_to(ROOT)}")
+
+
+def check(chosen: Sequence[str]) -> None:
+    """Open every workflow in the editor and compare it with its files.
+
+    Raises:
+        StepFailed: with all that is wrong.
+    """
+    faults = []
+    with _tools() as (client, editor):
+        facts = client.get("/object_info")
+        for name in chosen or names():
+            found = [fault for fault in (find_name_fault(name), *find_file_faults(name, editor, facts)) if fault]
+            say("workflow", f"{name}: {len(found) or 'no'} faults")
+            faults += [f"{name}: {fault}" for fault in found]
+    if faults:
+        raise StepFailed("workflow", "\n".join(faults), REMEDY)
+
+
+def find_file_faults(name: str, editor: Editor, facts: Facts) -> Iterator[str]:
+    """What is wrong with the files of a shipped workflow, by the editor and by what the host says of its nodes."""
+    text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    graph, api, picture = read_graph(text), API / f"{name}.json", FOLDER / f"{name}.jpg"
+    prompt, faults = _examine(editor, graph, facts)
+    yield from faults
+    if text != write_graph(graph):
+        yield f"the file is not written one line a node; run python dev.py workflow add workflows/{name}.json"
+    if not api.exists() or json.loads(api.read_text(encoding="utf-8")) != prompt:
+        yield f"workflows/api/{name}.json is not what the editor sends; run dev.py workflow add workflows/{name}.json"
+    if not picture.exists() or Image.open(picture).size != thumbnails.SIZE:
+        yield f"workflows/{name}.jpg is no picture of {thumbnails.SIZE[0]} x {thumbnails.SIZE[1]} pixels"
+
+
+def _examine(editor: Editor, graph: dict[str, Any], facts: Facts) -> tuple[dict[str, Any], list[str]]:
+    """The prompt that the editor makes of a graph, and what is wrong with either."""
+    editor.load(graph)
+    prompt = editor.to_prompt()
+    faults = [f"the editor knows no node {kind}" for kind in editor.unknown_nodes()]
+    faults += [
+        f"node {node['id']} ({node['type']}) is muted or bypassed" for node in graph["nodes"] if node.get("mode")
     ]
-    return {
-        "last_node_id": len(nodes),
-        "last_link_id": len(links),
-        "nodes": nodes,
-        "links": links,
-        "groups": boxed,
-        "config": {},
-        "extra": {},
-        "version": 0.4,
-    }
+    return prompt, faults + find_faults(prompt, facts) + editor.overlaps()
 
 
-def _inputs(fact: dict[str, Any]) -> list[tuple[str, list[Any]]]:
-    given = fact["input"]
-    order = fact.get("input_order") or {part: list(given.get(part, {})) for part in ("required", "optional")}
-    return [(name, given[part][name]) for part in ("required", "optional") for name in order.get(part, ())]
+def _thumbnail(name: str, options: argparse.Namespace, prompt: Prompt, client: Client) -> Image.Image:
+    """The picture that is given, the one that is there, or one drawn from what a run of the workflow shows."""
+    path = options.picture or FOLDER / f"{name}.jpg"
+    if path.exists() and not options.redraw:
+        return Image.open(path)
+    say("workflow", f"running {name} for its thumbnail")
+    try:
+        return thumbnails.draw(client, prompt)
+    except (PromptRefused, ExecutionFailed) as error:
+        remedy = "Mend the graph; if it needs files that are not here, give a thumbnail by --picture."
+        raise StepFailed("workflow", f"{name} does not run: {error}", remedy) from error
 
 
-def _height(fact: dict[str, Any]) -> int:
-    inputs = _inputs(fact)
-    widgets = [spec for _, spec in inputs if _is_widget(spec)]
-    extra = sum(bool((spec[1] if len(spec) > 1 else {}).get("control_after_generate")) for spec in widgets)
-    return height(len(inputs) - len(widgets), len(fact["output"]), len(widgets) + extra)
+@contextmanager
+def _tools() -> Iterator[tuple[Client, Editor]]:
+    with Server("workflow", fresh=True) as server, server.client() as client, open_editor(server.url) as editor:
+        server.check_pack()
+        yield client, editor
 
 
-def _is_widget(spec: list[Any]) -> bool:
-    options = spec[1] if len(spec) > 1 else {}
-    return (isinstance(spec[0], list) or spec[0] in {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}) and not options.get("forceInput")
+def main() -> int:
+    """Run one action; its exit status."""
+    plain_output()
+    parser = argparse.ArgumentParser(prog="python dev.py workflow", description=str(__doc__).splitlines()[0])
+    add_arguments(parser)
+    options = parser.parse_args()
+    try:
+        add(options) if options.action == "add" else check(options.names)
+    except StepFailed as failure:
+        print(failure.report(), file=sys.stderr)
+        return 1
+    return 0
 
 
-def _default(spec: list[Any]) -> Any:
-    if not _is_widget(spec):
-        return None
-    options = spec[1] if len(spec) > 1 else {}
-    if "default" in options:
-        return options["default"]
-    kind, choices = spec[0], options.get("options", ())
-    if isinstance(kind, list):
-        kind, choices = "COMBO", kind
-    return choices[0] if choices else {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}.get(str(kind), "")
-
-
-def _output_index(graph: Graph, facts: dict[str, Any], title: str, output: str) -> int:
-    kind = next(n.kind for n in graph.nodes if n.title == title)
-    names = facts[kind]["output_name"]
-    if output not in names:
-        raise KeyError(f"{title} ({kind}) has no output {output!r}; it has {', '.join(names)}")
-    return names.index(output)
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .factors import sample
-from .render import render
+from core.faces.factors import sample
+from core.faces.render import render
 
 FINE = {"smile": (-0.8, 0.8), "glasses": (0.0, 1.0), "eye_open": (0.1, 0.8), "mouth_open": (0.0, 0.9)}
 """Factors that few pixels show, and two values that are told apart."""
@@ -15,7 +15,10 @@ EYE_COLOR = {"eye_color": (0.0, 1.0)}
 
 
 def pixel_weights(fine: dict[str, tuple[float, float]], size: int, faces: int = 512) -> Tensor:
-    """Weights `[1 1 h w]`, mean 1, highest where ``fine`` show. A fixed map leaves the best prediction what it is."""
+    """Weigh pixels `[1 1 h w]`, mean 1, highest where ``fine`` show.
+
+    A fixed map leaves the best prediction what it is.
+    """
     chosen = sample(faces, torch.Generator().manual_seed(1))
     change = torch.zeros(1, 1, size, size)
     for name, ends in fine.items():

@@ -1,8 +1,8 @@
-"""What an embedded autoencoder needs besides its network: statistics of its codes, attribute heads, and the latent network.
+"""Add to an embedded autoencoder statistics of its codes, attribute heads, and the latent network.
 
-``python -m core.faces.finish_diffae weights/face_diffae.safetensors`` adds mean, deviation and latent network to the file that
-``train_diffae`` wrote, and writes the heads to ``weights/edits/attributes/``. Codes of training faces only; ten minutes on a CPU. With
-``--resume`` it goes on with the latent network where it stopped.
+``python -m scripts.finish_face_diffae weights/face_diffae.safetensors`` adds mean, deviation and latent network to the
+file that ``train_diffae`` wrote, and writes the heads to ``weights/edits/attributes/``. Codes of training faces only;
+ten minutes on a CPU. With ``--resume`` it goes on with the latent network where it stopped.
 """
 
 from __future__ import annotations
@@ -17,46 +17,50 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..codes import CodeSpace
-from ..edit.heads import Heads
-from ..edit.heads_io import save_heads
-from ..measure.auroc import auroc
-from ..networks.diffae_io import load_autoencoder, save_autoencoder
-from ..networks.latent_mlp import LatentConfig, LatentMLP
-from ..own_file import KEY
-from ..train.heads import METHODS, fit_heads, with_statistics
-from ..train.latent_prior import train_latent
-from ..train.watch import Watch
-from .code_labels import NUMBERS, YES_NO, numbers, yes_no
-from .factors import Factors, sample
-from .seen import seen
+from core.codes import CodeSpace
+from core.faces.code_labels import NUMBERS, YES_NO, numbers, yes_no
+from core.faces.factors import Factors, sample
+from core.faces.seen import seen
+from core.files.diffae import load_autoencoder, save_autoencoder
+from core.files.heads import save_heads
+from core.measure.auroc import auroc
+from core.networks.heads import Heads
+from core.networks.latent_mlp import LatentConfig, LatentMLP
+from core.own_file import KEY
+from core.train.heads import METHODS, fit_heads, with_statistics
+from core.train.latent_prior import LatentSettings, train_latent
+from core.train.session import Console, ScriptSession
 
 HELD_OUT = 512
 
 
 def labels(factors: Factors) -> dict[str, Tensor]:
-    """What every face shows, `[b]` by name: yes or no as 0 and 1, the rest in shares of its range."""
+    """List what every face shows, `[b]` by name: yes or no as 0 and 1, the rest in shares of its range."""
     known = dict(zip(YES_NO, yes_no(factors).unbind(1), strict=True))
     return known | {n.replace("_", " "): v for n, v in zip(NUMBERS, numbers(factors).unbind(1), strict=True)}
 
 
 def report(heads: Heads, codes: Tensor, factors: Factors) -> dict[str, float]:
-    """On faces not seen: AUROC of every yes or no, correlation of every number."""
+    """Report on faces not seen: AUROC of every yes or no, correlation of every number."""
     found = {}
     for (name, truth), score in zip(labels(factors).items(), heads.scores(codes).unbind(1), strict=True):
-        found[name] = auroc(score, truth) if name in YES_NO else float(torch.corrcoef(torch.stack([score, truth]))[0, 1])
+        found[name] = (
+            auroc(score, truth) if name in YES_NO else float(torch.corrcoef(torch.stack([score, truth]))[0, 1])
+        )
     return found
 
 
 def add_to_model(path: Path, space: CodeSpace, latent: LatentMLP | None, faces: int) -> None:
-    """Statistics and latent network into the file of an autoencoder, whose weights and facts stay as they are."""
+    """Add statistics and latent network to the file of an autoencoder, whose weights and facts stay."""
     with safe_open(path, "pt") as f:
         facts = json.loads(f.metadata()[KEY])
-    save_autoencoder(path, replace(load_autoencoder(path), space=space, latent=latent), half=True, more={**facts, "codes": faces})
+    save_autoencoder(
+        path, replace(load_autoencoder(path), space=space, latent=latent), half=True, more={**facts, "codes": faces}
+    )
 
 
 def main() -> None:
-    """Command line entry."""
+    """Finish an embedded autoencoder: statistics, latent network and attribute heads."""
     p = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     p.add_argument("model", type=Path)
     p.add_argument("--heads", type=Path, default=None, help="where the heads go")
@@ -91,15 +95,24 @@ def main() -> None:
     if a.steps:
         config = LatentConfig(space.size, a.hidden, a.layers, 128, 64)
         add_to_model(a.model, space, _latent(a, config, codes.to(a.device), space), a.faces)
-    print(f"{a.model}: {a.model.stat().st_size / 2**20:.1f} MB, {(time.perf_counter() - started) / 60:.1f} minutes on {a.device}")
+    print(
+        f"{a.model}: {a.model.stat().st_size / 2**20:.1f} MB, {(time.perf_counter() - started) / 60:.1f} minutes on"
+        f" {a.device}"
+    )
 
 
 def _latent(a: argparse.Namespace, config: LatentConfig, codes: Tensor, space: CodeSpace) -> LatentMLP:
-    facts = {"model": space.fingerprint, "faces": a.faces, "batch": a.batch, "lr": a.lr, "seed": a.seed, "average": a.average}
-    watch = Watch(a.state, a.resume, facts, name="latent network")
-    return train_latent(
-        codes, space, config, steps=a.steps, batch=a.batch, lr=a.lr, average=a.average, seed=a.seed, callback=watch.step, begin=watch.begin
-    )
+    facts = {
+        "model": space.fingerprint,
+        "faces": a.faces,
+        "batch": a.batch,
+        "lr": a.lr,
+        "seed": a.seed,
+        "average": a.average,
+    }
+    session = ScriptSession(a.state, facts, resume=a.resume, console=Console("latent network"))
+    settings = LatentSettings(a.steps, a.batch, a.lr, a.average, a.seed)
+    return train_latent(codes, space, config, settings, session=session)
 
 
 if __name__ == "__main__":

@@ -1,45 +1,47 @@
-"""Train the face embedder on the renderer's stream: ``python -m core.faces.train_embedder``.
+"""Train the face embedder on the renderer's stream: ``python -m scripts.train_face_embedder``.
 
-Contrastive loss (arXiv 2103.00020) with soft targets: a sentence that leaves something out is true of several faces of a batch, and all
-of these count as its partners. The last quarter of the pictures are first changed against the net (arXiv 1805.12152): a net that
-withstands this asks an editor for things that can be seen, not for fine patterns.
+Contrastive loss (arXiv 2103.00020) with soft targets: a sentence that leaves something out is true of several faces of
+a batch, and all of these count as its partners. The last quarter of the pictures are first changed against the net
+(arXiv 1805.12152): a net that withstands this asks an editor for things that can be seen, not for fine patterns.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import random
 import re
-import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..own_file import write_own
-from .captions import caption
-from .embedder import SIZE, FaceEmbedder, tokens
-from .factors import Factors, sample
-from .render import render
-from .train_regressor import augment
-from .words import ATTRIBUTES, attributes, describe
+from core.faces.captions import caption
+from core.faces.embedder import SIZE, FaceEmbedder, tokens
+from core.faces.factors import Factors, sample
+from core.faces.render import render
+from core.faces.words import ATTRIBUTES, attributes, describe
+from core.own_file import write_own
+from core.train.session import begin_run, options
+from core.weights_folder import weights_folder
+
+from .train_face_regressor import augment, warm_cosine
 
 HARDENED, LENGTH = 0.25, 3.0
 """Share of the run in which pictures are changed against the net, and how far at most (L2, in -1..1)."""
 
 
 def true_of(values: Tensor, said: list[list[int]]) -> Tensor:
-    """Which sentence holds for which face: `[b b]` bool, row = sentence. ``values`` `[b a]`; ``said``: attributes of each sentence."""
+    """Say which sentence holds for which face: `[b b]` bool, row = sentence.
+
+    ``values`` `[b a]`; ``said``: attributes of each sentence.
+    """
     rows = [(values[:, about] == values[i, about]).all(1) for i, about in enumerate(said)]
     return torch.stack(rows)
 
 
 def loss_of(net: FaceEmbedder, images: Tensor, texts: list[str], match: Tensor) -> Tensor:
-    """Cross entropy both ways, each row of targets spread over what matches."""
+    """Compute the cross entropy both ways, each row of targets spread over what matches."""
     scores = net.scale.exp().clamp(max=50) * net.sentences(tokens(texts).to(images.device)) @ net.embed_image(images).T
     wanted = match.to(scores)
     both = (
@@ -50,7 +52,7 @@ def loss_of(net: FaceEmbedder, images: Tensor, texts: list[str], match: Tensor) 
 
 
 def against(net: FaceEmbedder, images: Tensor, texts: list[str], match: Tensor, length: Tensor) -> Tensor:
-    """``images`` `[b 3 h w]` moved ``length`` `[b]` (L2, in -1..1) the way that worsens the loss most."""
+    """Move ``images`` `[b 3 h w]` by ``length`` `[b]` (L2, in -1..1) the way that worsens the loss most."""
     images = images.detach().requires_grad_(True)
     (way,) = torch.autograd.grad(loss_of(net, images, texts, match), images)
     return (images + length.view(-1, 1, 1, 1) * F.normalize(way.flatten(1), dim=1).view_as(way)).detach()
@@ -58,10 +60,10 @@ def against(net: FaceEmbedder, images: Tensor, texts: list[str], match: Tensor, 
 
 @torch.no_grad()
 def retrieval(net: FaceEmbedder, faces: Factors, n: int = 256) -> dict[str, float]:
-    """Share of ``n`` different captions whose own picture is the nearest, and the other way round.
+    """Measure the share of ``n`` different captions whose own picture is the nearest, and the other way round.
 
-    A caption says less than its picture shows, so several can be true of one picture: the share of pictures whose nearest caption is
-    true of them is given as well.
+    A caption says less than its picture shows, so several can be true of one picture: the share of pictures whose
+    nearest caption is true of them is given as well.
     """
     chosen: dict[str, int] = {}
     for i in range(len(faces["smile"])):
@@ -83,35 +85,22 @@ def retrieval(net: FaceEmbedder, faces: Factors, n: int = 256) -> dict[str, floa
 
 
 def _holds(less: str, more: str) -> bool:
-    """Whether all that one caption says is said by another: "red hair" by "long red hair"."""
+    """Say whether all that one caption says is said by another: "red hair" by "long red hair"."""
     a, b = (re.sub(r"^a | person with", "", c.replace(" person with ", " and ")).split(" and ") for c in (less, more))
     return all(any(x == y or (x.endswith("hair") and y.endswith(x)) for y in b) for x in a)
 
 
 def main() -> None:
-    """Command line entry."""
-    p = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    p.add_argument("--out", type=Path, default=Path("weights/face_embedder.safetensors"))
-    p.add_argument("--images", type=int, default=500_000)
-    p.add_argument("--batch", type=int, default=256)
-    p.add_argument("--lr", type=float, default=2e-3)
-    p.add_argument("--seed", type=int, default=5)
-    p.add_argument("--resume", action="store_true", help="start from the weights in --out, where their stream stopped")
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    """Train the embedded embedder."""
+    p = options(__doc__, weights_folder() / "face_embedder.safetensors", images=500_000, seed=5)
+    p.set_defaults(batch=256, lr=2e-3, ema=0.0)
     a = p.parse_args()
     torch.manual_seed(a.seed)
-    net, first = FaceEmbedder().to(a.device), 0
-    if a.resume and a.out.exists():
-        from .embedder import load_embedder
+    net = FaceEmbedder().to(a.device)
+    run = begin_run(a, net, lambda path, run: write(net, path, run.i * a.batch), options={"weight_decay": 0.01})
 
-        net.load_state_dict(load_file(a.out))
-        first = load_embedder(a.out).info["images"] // a.batch
-    optimiser = torch.optim.AdamW(net.parameters(), a.lr, weight_decay=0.01, foreach=True)
-    total, started = a.images // a.batch, time.perf_counter()
-    for step in range(first, total):
-        for group in optimiser.param_groups:
-            group["lr"] = a.lr * min(1.0, (step - first + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / total)))
-        g, rng = torch.Generator().manual_seed(a.seed * 1_000_003 + step), random.Random(a.seed * 1_000_003 + step)  # noqa: S311
+    def loss(g: torch.Generator) -> Tensor:
+        rng = random.Random(g.initial_seed())  # noqa: S311
         faces = sample(a.batch, g)
         values = attributes(faces)
         # One sentence in four may say everything, as a full caption does.
@@ -119,25 +108,18 @@ def main() -> None:
         with torch.no_grad():
             x = augment(render(faces, SIZE, device=a.device)[0], g) * 2 - 1
         match = true_of(values, list(said))
-        if step >= (1 - HARDENED) * total:
+        if run.i >= (1 - HARDENED) * run.total:
             x = against(net, x, list(texts), match, (LENGTH * torch.rand(a.batch, generator=g)).to(a.device))
-        loss = loss_of(net, x, list(texts), match)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0, foreach=True)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        if (step + 1) % 100 == 0 or step + 1 == total:
-            rate = (step + 1 - first) * a.batch / (time.perf_counter() - started)
-            print(f"step {step + 1}/{total}  loss {loss.item():.4f}  {rate:.0f} images/s", flush=True)
-        if (step + 1) % 500 == 0 or step + 1 == total:
-            _save(net, a.out, (step + 1) * a.batch)
+        return loss_of(net, x, list(texts), match)
+
+    run.train(loss, a.seed, warm_cosine)
 
 
-def _save(net: FaceEmbedder, path: Path, images: int) -> None:
+def write(net: FaceEmbedder, path: Path, images: int) -> None:
+    """Write the weights, and how well they find held-out pictures and captions."""
     net.eval()
     found = retrieval(net, sample(4096, torch.Generator().manual_seed(78), held_out=True))
     net.train()
-    path.parent.mkdir(parents=True, exist_ok=True)
     info = {"format": "hspace_face_embedder", "version": 1, "images": images, **found}
     write_own(path, {k: v.half() for k, v in net.state_dict().items()}, info)
     print(json.dumps(found), flush=True)
