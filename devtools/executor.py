@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 import uuid
@@ -84,6 +85,7 @@ class Executor:
         # One loop for all prompts. asyncio.run would print every tensor of a prompt into the name of a signal handler.
         self._loop = asyncio.new_event_loop()
         self._loop.run_until_complete(self._load())
+        gc.freeze()  # the host collects garbage at many loads; its own million objects need not be walked each time
         self.pack = next(name for name in sys.modules if name.endswith("ComfyUI-HSpace"))
         self._executor = self._execution.PromptExecutor(
             self.server,

@@ -167,10 +167,7 @@ def _counts(report: Path) -> dict[str, int]:
 
 def lint() -> int:
     """Ruff and pyright; 0 when both are content."""
-    env.ensure_venv()
-    env.ensure_torch()
-    env.install("pack-requirements", env.pack_requirements(), "the pack's requirements")
-    env.install("dev-requirements", env.extra_requirements("dev"), "development requirements")
+    prepare()  # the host too: pyright follows the nodes' imports into it
     checks = (
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
