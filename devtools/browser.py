@@ -11,6 +11,7 @@ from . import env
 from .console import HOST, StepFailed, ask, read_stamp, run, say, write_stamp
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge", "msedge")
+PACKAGES = ("chromium", "fonts-dejavu-core")
 STAMP = HOST / "chromium.json"
 REMEDY = "Install Chromium or Chrome by hand, or set HSPACE_CHROMIUM to the path of one that is installed."
 
@@ -79,10 +80,10 @@ def _install() -> None:
         say("chromium", "no Chromium found: installing the system's package")
         settings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         try:
-            run("chromium", [apt, "update"], remedy=REMEDY, env=settings)
+            run("chromium", [apt, "-o", "DPkg::Lock::Timeout=300", "update"], remedy=REMEDY, env=settings)
             run(
                 "chromium",
-                [apt, "install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"],
+                [apt, "install", "-y", "-o", "DPkg::Lock::Timeout=300", "--no-install-recommends", *PACKAGES],
                 remedy=REMEDY,
                 env=settings,
             )
