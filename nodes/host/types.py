@@ -40,6 +40,10 @@ class Model(Protocol):
         """Wrappers of a kind under a key."""
         ...
 
+    def model_size(self) -> int:
+        """Bytes of the weights."""
+        ...
+
     def memory_required(self, input_shape: Any) -> Any:
         """Bytes that a call on an input of this shape needs."""
         ...

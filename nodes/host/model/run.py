@@ -19,6 +19,7 @@ from ..patches.compiled import without_compile
 from ..patches.steering import MODELS
 from ..prompt_checks import check_prompt
 from ..samplers.whole_run import check_windows
+from ..threads import working_threads
 from .decoded import DecodedDenoiser, Decoder
 from .denoiser import HostDenoiser
 from .fingerprint import model_fingerprint
@@ -101,7 +102,7 @@ class _SamplerRun:
         results: list[T] = []
 
         def sampler(call, x: Tensor, sigmas, extra_args: dict | None = None, callback=None, disable=None) -> Tensor:
-            inside = SamplerCall(call, self.model, self.prompts.cfg, extra_args or {})
+            inside = SamplerCall(call, self.model, self.prompts.cfg, extra_args or {}, pace)
             results.append(work(HostDenoiser(inside, self.fingerprint, gradients, witness)))
             return x
 
@@ -110,7 +111,7 @@ class _SamplerRun:
         guider.set_cfg(self.prompts.cfg)
         empty = torch.zeros(tuple(self.shape))
         sigmas = torch.tensor([1.0, 0.0])
-        with naming_bystanders(self.model, self.shape[0]):
+        with naming_bystanders(self.model, self.shape[0]), working_threads(self.model) as pace:
             guider.sample(empty, empty, comfy.samplers.KSAMPLER(sampler), sigmas, disable_pbar=True, seed=0)
         return results[0]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ....core.discover.precision import Widened
 from ..patches.steering import PLAIN, RAW
+from ..threads import Pace
 from .own_attention import OVERRIDE, chained
 from .unet import Half
 
@@ -31,13 +32,15 @@ class SamplerCall:
         patcher: MODEL.
         cfg: the guidance scale.
         extra: further arguments of ``call``.
+        pace: watches how long calls take.
     """
 
-    def __init__(self, call: Callable[..., Tensor], patcher, cfg: float, extra: dict):
+    def __init__(self, call: Callable[..., Tensor], patcher, cfg: float, extra: dict, pace: Pace | None = None):
         self.patcher = patcher
         self.cfg = cfg
         self._call: Any = call
         self._extra = extra
+        self._pace = pace
 
     @property
     def conds(self) -> dict[str, list[dict]]:
@@ -53,8 +56,11 @@ class SamplerCall:
             wrapper: what stands directly around the network.
             smooth: with kernels that have derivatives of every kind.
         """
+        options = {**self._extra, "model_options": self._options(wrapper, smooth)}
         with Widened() if smooth else nullcontext():
-            return self._call(x, sigma, **{**self._extra, "model_options": self._options(wrapper, smooth)})
+            if self._pace is None or wrapper is not None:
+                return self._call(x, sigma, **options)
+            return self._pace.run((x.shape, smooth), lambda: self._call(x, sigma, **options))
 
     def ask_side(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None, smooth: bool) -> Tensor:
         """Denoised image `[b c h w]` for one side of the guidance, see :meth:`.denoiser.HostDenoiser.alone`."""
