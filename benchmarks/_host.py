@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,17 @@ def sd15(device: torch.device, side: int, work: Callable[[object, Tensor], T]) -
         work: called with the denoiser and a latent of noise `[1 4 side side]` at sigma 3.4.
     """
     host(device.type == "cpu")
+    g = torch.Generator().manual_seed(0)
+    model, prompt = sd15_model(device, g)
+    run = pack("nodes.host.model.run")
+    x = (3.5 * torch.randn(1, 4, side, side, generator=g)).to(device)
+    return [run.with_denoiser(model, x.shape, run.Prompts(prompt), lambda net: work(net, x), True)]
+
+
+def sd15_model(device: torch.device, g: torch.Generator) -> tuple[Any, list]:
+    """Make that U-Net as the host's MODEL, with weights drawn from ``g``, and a CONDITIONING of noise; the host's modules
+    must be importable.
+    """
     base, patcher, supported = (
         import_module(f"comfy.{name}") for name in ("model_base", "model_patcher", "supported_models")
     )
@@ -49,7 +60,6 @@ def sd15(device: torch.device, side: int, work: Callable[[object, Tensor], T]) -
     )
     config.set_inference_dtype(torch.float32, None)
     model = base.BaseModel(config, model_type=base.ModelType.EPS, device=torch.device("cpu"))
-    g = torch.Generator().manual_seed(0)
     for name, p in model.diffusion_model.named_parameters():
         p.data.copy_(
             torch.randn(p.shape, generator=g) * p[0].numel() ** -0.5
@@ -57,7 +67,4 @@ def sd15(device: torch.device, side: int, work: Callable[[object, Tensor], T]) -
             else torch.full(p.shape, float(name.endswith("weight")))
         )
     whole = patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
-    run = pack("nodes.host.model.run")
-    prompt = [[torch.randn(1, 77, 768, generator=g), {}]]
-    x = (3.5 * torch.randn(1, 4, side, side, generator=g)).to(device)
-    return [run.with_denoiser(whole, x.shape, run.Prompts(prompt), lambda model: work(model, x), True)]
+    return whole, [[torch.randn(1, 77, 768, generator=g), {}]]
