@@ -31,8 +31,9 @@ def sd15(device: torch.device, side: int, work: Callable[[object, Tensor], T]) -
 
 
 def sd15_model(device: torch.device, g: torch.Generator) -> tuple[Any, list]:
-    """Make that U-Net as the host's MODEL, with weights drawn from ``g``, and a CONDITIONING of noise; the host's modules
-    must be importable.
+    """Make that U-Net as the host's MODEL, with weights drawn from ``g``, and a CONDITIONING of noise.
+
+    The host's modules must be importable.
     """
     base, patcher, supported = (
         import_module(f"comfy.{name}") for name in ("model_base", "model_patcher", "supported_models")
