@@ -17,6 +17,7 @@ Heads = io.Custom("HSPACE_HEADS")
 TokenMap = io.Custom("HSPACE_TOKENMAP")
 DeltaMapper = io.Custom("HSPACE_DELTAMAPPER")
 Pada = io.Custom("HSPACE_PADA")
+Placed = io.Custom("HSPACE_PLACEMENT")
 
 
 class Node(io.ComfyNode):
@@ -42,6 +43,7 @@ __all__ = [
     "LoraModel",
     "Node",
     "Pada",
+    "Placed",
     "Rectifier",
     "TokenMap",
     "Trajectory",

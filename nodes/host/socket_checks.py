@@ -20,10 +20,11 @@ from ...core.files.kinds import ASYRP, DELTAEDIT, HEADS, PADA, RECTIFIER
 from ...core.files.rectifier import rectifier_from_payload
 from ...core.foreign import check_conditioning, is_dense, is_finite, named, shown
 from ...core.payload import BASIS, DIRECTIONS, TRAJECTORY, directions_from_payload, trajectory_from_payload
+from ...core.photo.placement import PLACEMENT, placement_from_payload
 from .model.clip import HostEmbedder
 
 Check = Callable[[Any, str], None]
-_SLACK = 0.01  # resampling filters overshoot a little
+_SLACK = 0.25  # bicubic and Lanczos filters of stock nodes overshoot at hard edges; a picture in -1..1 goes further
 _EMBEDDER = "embed_image", "embed_text"
 
 
@@ -63,6 +64,19 @@ def _check_values(value: Tensor, name: str, remedy: str) -> None:
     high = float(value.max())
     if low < -_SLACK or high > 1 + _SLACK:
         raise ValueError(f"{name} must have values in 0..1, got {low:.2f}..{high:.2f}; {remedy}")
+
+
+def check_keypoints(keypoints: Any, name: str) -> None:
+    """POSE_KEYPOINT of pose nodes: a dict a picture, or a list of such.
+
+    Raises:
+        ValueError: anything else, or an empty list.
+    """
+    frames = keypoints if isinstance(keypoints, (list, tuple)) else [keypoints]
+    if not frames or not all(isinstance(frame, dict) for frame in frames):
+        raise ValueError(
+            f"{name} must be a list of POSE_KEYPOINT frames, got {shown(keypoints)}; connect a pose node's landmarks"
+        )
 
 
 def check_latent(latent: Any, name: str) -> None:
@@ -195,10 +209,12 @@ SOCKETS: dict[str, Check] = {
     "CLIP_VISION": _offers("CLIP_VISION", "Load CLIP Vision", "encode_image", "model"),
     "SAMPLER": _offers("SAMPLER", "KSamplerSelect, or a node of this pack that gives one", "sample", "max_denoise"),
     "LORA_MODEL": check_lora,
+    "POSE_KEYPOINT": check_keypoints,
     "HSPACE_EMBEDDER": check_embedder,
     TRAJECTORY: _parsed(trajectory_from_payload),
     DIRECTIONS: _parsed(directions_from_payload),
     BASIS: _parsed(basis_from_payload),
+    PLACEMENT: _parsed(placement_from_payload),
     TOKENMAP: _parsed(tokens_from_payload),
     CONCEPTS: _parsed(concepts_from_payload),
     "HSPACE_DELTA": _parsed(asyrp_from_payload),

@@ -68,6 +68,17 @@ def _halves(model: str, positive: list, prefix: str) -> dict[str, dict]:
     }
 
 
+def _dots(name: str, *places: tuple[int, int]) -> dict[str, dict]:
+    """Dots in a mask of 160 x 120."""
+    parts: dict[str, dict] = {"dot": node("SolidMask", value=1.0, width=5, height=5)}
+    last = "wide black"
+    for i, (x, y) in enumerate(places, 1):
+        part = name if i == len(places) else f"{name} {i}"
+        links = {"destination": [last, 0], "source": ["dot", 0]}
+        parts[part], last = node("MaskComposite", **links, x=x, y=y, operation="add"), part
+    return parts
+
+
 WORLD: dict[str, dict] = {
     # Faces in pixels.
     "model": node("HSpaceLoadFaceModel"),
@@ -92,6 +103,13 @@ WORLD: dict[str, dict] = {
     "no noise": node("DisableNoise"),
     "euler": node("KSamplerSelect", sampler_name="euler"),
     "ancestral": node("KSamplerSelect", sampler_name="euler_ancestral"),
+    # A photograph larger than the model's pictures, a region and the five dots of a face in it.
+    "wide": node("HSpaceTestPicture", case="noise", width=160, height=120),
+    "wide black": node("SolidMask", value=0.0, width=160, height=120),
+    "wide mask": node("MaskComposite", destination=["wide black", 0], source=["white", 0], x=60, y=40, operation="add"),
+    **_dots("dots", (50, 40), (90, 44), (70, 60), (54, 80), (84, 84)),
+    "fitted": node("HSpaceFitPhoto", image=["wide", 0], mask=["wide mask", 0], framing="region", context=2.0, size=32),
+    "fitted negative": node("ImageInvert", image=["fitted", 0]),
     # A small U-Net with latents of 8 pixels and prompts.
     "tiny": node("HSpaceTestUNet", network="sd15", dtype="fp32", seed=0),
     "tiny vae": node("HSpaceTestVAE", network="tiny"),

@@ -58,6 +58,8 @@ _BY_NODE: dict[str, dict[str, Any]] = {
     "HSpaceLoadDiffusionCLIP": {"checkpoint": "faces.safetensors"},
     "HSpaceLoadPixelModel": {"checkpoint": "faces.safetensors"},
     "HSpaceDemoFace": {"source": "dials"},
+    "HSpaceFitPhoto": {"framing": "region", "size": 16, "keypoints": None},
+    "HSpacePasteBack": {"original": "face", "edited": "fitted", "reconstruction": "fitted"},
     "HSpaceDeltaEdit": {"code": "code"},
     "HSpacePadaAge": {"code": "code"},
     "HSpaceManipulateCode": {"code": "code"},
@@ -138,6 +140,7 @@ _SOCKETS = {
     "HSPACE_TOKENMAP": "tokens",
     "HSPACE_DELTAMAPPER": "mapper",
     "HSPACE_PADA": "pada",
+    "HSPACE_PLACEMENT": "placement",
 }
 _DIALS = {"INT", "FLOAT", "BOOLEAN", "STRING", "COMBO"}
 
@@ -216,9 +219,12 @@ class Good:
         run = {"noise": call("DisableNoise")[0], "guider": guider, "sampler": sampler, "sigmas": sigmas}
         mixed, _ = call("SamplerCustomAdvanced", **run, latent_image={"samples": torch.zeros(2, 3, 64, 64)})
         (concepts,) = call("HSpaceEditConcept", conditioning=prompt, scale=5.0, threshold=0.9, reverse=False)
+        fitted, _, placement = call("HSpaceFitPhoto", image=picture, framing="region", mask=mask, size=16)
         return {
             "model": model,
             "vae": vae,
+            "fitted": fitted,
+            "placement": placement,
             "text model": text,
             "clip": clip,
             "coded": coded,

@@ -20,6 +20,7 @@ _THOROUGH = {
     "HSPACE_TRAJECTORY": "HSpaceResumeTrajectory",
     "HSPACE_DIRECTIONS": "HSpaceSelectDirections",
     "HSPACE_BASIS": "HSpaceBasisDirections",
+    "HSPACE_PLACEMENT": "HSpacePasteBack",
     "HSPACE_DELTA": "HSpaceSteerTrained",
     "HSPACE_HEADS": "HSpaceManipulateCode",
     "HSPACE_TOKENMAP": "HSpacePromptToPrompt",

@@ -17,12 +17,12 @@ NODE_IDS = {
     for name in """
     ApplyRectifier AsyrpLevels BaselineDirections BasisDirections ClipEmbedder CombineDirections
     ConceptEditGuider DeltaEdit DemoFace DiffAESteps DirectionAtlas DiscoverRegion EditConcept
-    EditFriendlyInversion EditMetrics EditState EncodeCode FitImageLora FitLatentSVD GlobalDirections
+    EditFriendlyInversion EditMetrics EditState EncodeCode FitImageLora FitPhoto FitLatentSVD GlobalDirections
     InjectFeatures InterpolateCodes IntoDomain InvertImage LatentSVD LoadAsyrp LoadDeltaMapper LoadDiffAE
     LoadDiffusionCLIP LoadDirections LoadFaceDiffAE LoadFaceEmbedder LoadFaceModel LoadFaceTextModel
     LoadFineTuned LoadHeads LoadPada LoadPixelModel LoadRectifier LoadTrained ManipulateCode MeanDifference
     MeanTrained MeasureEdit MixCodeLevels MixLatentSVD MorphFrames NullTextOptimise P2PBlendMask P2PLocalBlend
-    PadaAge PairConditioning PairLatent PerceptualReschedule PromptToPrompt ProximalCFG RecolourEditFriendly
+    PadaAge PairConditioning PairLatent PasteBack PerceptualReschedule PromptToPrompt ProximalCFG RecolourEditFriendly
     RegionBasis RenderTrajectory ResumeTrajectory SDEditRepeat SDEditSigmas SampleCodes SampleEditFriendly
     SampleExactInversion SaveDirections SaveTrained SelectDirections SplitPair Steer SteerFineTuned
     SteerTrained TrackDirections TrainAsyrp TrainDeltaMapper TrainDiffusionCLIP TrainHeads TrainPada

@@ -23,13 +23,13 @@ _FP32 = (
 
 
 def from_image(image: Tensor, name: str = "image") -> Tensor:
-    """IMAGE `[b h w c]` in 0..1 -> `[b 3 h w]` in -1..1 (alpha dropped).
+    """IMAGE `[b h w c]` in 0..1 -> `[b 3 h w]` in -1..1 (alpha dropped; what a filter overshot is cut off).
 
     Raises:
         ValueError: wrong shape, NaN or values outside 0..1.
     """
     check_image(image, name)
-    return image[..., :3].movedim(-1, 1).float() * 2 - 1  # BHWC -> BCHW
+    return image[..., :3].movedim(-1, 1).float().clamp(0, 1) * 2 - 1  # BHWC -> BCHW
 
 
 def to_image(x: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def one_mask(mask: Tensor | None, height: int, width: int, picture: str = "the i
             f"mask must have the aspect of {picture} ({width}x{height}), got {w}x{h}; make the mask from the same"
             " picture"
         )
-    return masks[0].float().cpu()
+    return masks[0].float().clamp(0, 1).cpu()
 
 
 def encode(model, vae, image: Tensor, name: str = "image") -> Tensor:

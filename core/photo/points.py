@@ -1,0 +1,78 @@
+"""The five points that a face is aligned by: eyes, nose and corners of the mouth, painted as dots or found by a pose
+node.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from ..foreign import is_number
+
+_PAINTED = 0.5
+_EYES, _NOSE, _MOUTH = ((36, 42), (42, 48)), 30, (48, 54)  # of the 68 points of a face (iBUG 300-W)
+_FACE = "face_keypoints_2d"
+
+
+def points_of_dots(mask: Tensor) -> Tensor:
+    """Read five painted dots.
+
+    Args:
+        mask: `[h w]` in 0..1, of the photograph's size.
+
+    Returns:
+        `[5 2]` float64, x and y of both eyes, the nose and both corners of the mouth, those on the left first. The two
+        that are highest in the face are its eyes; it may be tilted by less than 45 degrees.
+
+    Raises:
+        ValueError: not five dots.
+    """
+    labels, count = ndimage.label((mask > _PAINTED).numpy(), structure=np.ones((3, 3)))
+    if count != 5:
+        raise ValueError(
+            f"framing 'face' reads five dots in 'frame' (both eyes, nose, corners of the mouth), got {count} spots;"
+            " paint the dots so that they do not touch, or connect 'keypoints'"
+        )
+    centres = np.array(ndimage.center_of_mass(np.ones_like(labels), labels, range(1, 6)))[:, ::-1] + 0.5
+    order = centres[np.argsort(centres[:, 1])]
+    eyes, nose, mouth = order[:2], order[2:3], order[3:]
+    return torch.tensor(np.concatenate([_by_x(eyes), nose, _by_x(mouth)]))
+
+
+def points_of_keypoints(frame: Any, size: tuple[int, int]) -> Tensor:
+    """Read the first face in a frame of what pose nodes give (POSE_KEYPOINT, the format of OpenPose).
+
+    Args:
+        frame: a dict with ``people`` and the size of the ``canvas``.
+        size: height and width of the photograph.
+
+    Returns:
+        `[5 2]` float64, as :func:`points_of_dots`.
+
+    Raises:
+        ValueError: no face in it.
+    """
+    people = frame.get("people") if isinstance(frame, dict) else None
+    faces = [one.get(_FACE) for one in people if isinstance(one, dict)] if isinstance(people, (list, tuple)) else []
+    values = next((face for face in faces if isinstance(face, (list, tuple)) and len(face) >= 3 * 68), None)
+    if values is None or not all(is_number(v) for v in values):
+        raise ValueError(
+            "'keypoints' holds no face of 68 points; connect a pose node with its face detection on, or paint five dots"
+        )
+    points = torch.tensor(values[: 3 * 68], dtype=torch.float64).reshape(68, 3)[:, :2]
+    height, width = size
+    if float(points.max()) <= 1:  # some nodes give shares of the canvas
+        points = points * torch.tensor([width, height])
+    elif is_number(frame.get("canvas_width")) and is_number(frame.get("canvas_height")):
+        canvas = torch.tensor([float(frame["canvas_width"]), float(frame["canvas_height"])])
+        points = points * torch.tensor([width, height]) / canvas.clamp_min(1)
+    eyes = [points[first:last].mean(0) for first, last in _EYES]
+    return torch.stack([*eyes, points[_NOSE], points[_MOUTH[0]], points[_MOUTH[1]]])
+
+
+def _by_x(pair: np.ndarray) -> np.ndarray:
+    return pair[np.argsort(pair[:, 0])]

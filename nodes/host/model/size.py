@@ -1,0 +1,31 @@
+"""The size of picture that a MODEL works at."""
+
+from __future__ import annotations
+
+import comfy.model_base
+import comfy.supported_models
+
+from ..types import Model
+from .pixel_model import unet_of
+from .traits import is_latent
+
+_SMALL, _MEDIUM, _LARGE = 512, 768, 1024
+
+
+def working_size(model: Model) -> int | None:
+    """Side in pixels of the square pictures that a MODEL was trained on; None where neither it nor its file tells."""
+    if not is_latent(model):
+        size, known = getattr(model.model.diffusion_model, "trained_at", None) or (0, False)
+        return size if known else None
+    config = model.model.model_config
+    if isinstance(config, comfy.supported_models.SD20):
+        velocity = model.model.model_type == comfy.model_base.ModelType.V_PREDICTION
+        return _MEDIUM if velocity else _SMALL
+    if isinstance(config, comfy.supported_models.SD15):
+        return _SMALL
+    return _LARGE
+
+
+def size_unit(model: Model) -> int:
+    """What width and height of a picture must be multiples of."""
+    return 8 if is_latent(model) else unet_of(model).multiple
