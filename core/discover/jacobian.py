@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _CPU_CHUNK = 8  # beyond this, batching brings nothing on a CPU
 _MAX_CHUNK = 64
 _SHARE = 0.8  # of the free memory that one chunk may take
+_LONG = 2**18  # numbers of a vector whose basis is kept in the host's memory
 _GRAPHS_SHARE = 1 / 3  # of the free memory, for graphs that are held between passes
 FORWARD = ("auto", "exact", "one-sided", "central")
 _AGREES = 3e-3  # gap of the adjoint identity at which differences are taken; it sees a part of the error only
@@ -81,7 +82,8 @@ class DecoderJacobian:
         planned: upper limit of the passes, for the callback; the solvers set it.
         step: of the differences that make forward products, chosen by :meth:`check`; None for forward mode.
         gap: what :meth:`check` gave last.
-        algebra: the device for float64 algebra on its vectors: that of h, or the CPU where there is no float64 (MPS).
+        algebra: the device for float64 algebra on its vectors: that of h, or the CPU where there is no float64 (MPS) or
+            vectors are so long that a basis of them would take the room of products.
 
     Raises:
         ValueError: more than one sample, or an h that is not floating point.
@@ -99,7 +101,6 @@ class DecoderJacobian:
         self.callback = callback
         self.planned = 0
         self.jvps = self.vjps = self.passes = 0
-        self.algebra = torch.device("cpu") if self.h0.device.type == "mps" else self.h0.device
         smooth = bottleneck.smooth or bottleneck.decode
         self.decode = in_float32(smooth, bottleneck.h)
         chain = in_float32(bottleneck.fused or smooth, bottleneck.h)
@@ -114,6 +115,8 @@ class DecoderJacobian:
                 "the network gives NaN or infinite values here; load it in fp32 or bf16, or choose another sigma"
             )
         self.shape = (self.y0.numel(), self.h0.numel())
+        in_host_memory = self.h0.device.type == "mps" or max(self.shape) > _LONG
+        self.algebra = torch.device("cpu") if in_host_memory else self.h0.device
         self.step: Step | None = None
         self.gap = math.inf
         self._checked = False
@@ -278,12 +281,12 @@ class DecoderJacobian:
     def _chunked(self, direction: str, rows: Tensor, width: int) -> Tensor:
         home = rows.device
         at = 0
-        rows = rows.detach().to(self.h0.dtype).to(self.h0.device).contiguous()  # narrowed first: MPS has no float64
+        rows = rows.detach().to(self.h0.dtype)  # narrowed before it is moved: MPS has no float64
         done = [rows.new_zeros(0, width)]
         while at < len(rows):
             # The first passes are of one and of two vectors, and what they take is measured.
             trial = self._trial(direction)
-            part = rows[at : at + (trial or self.chunk)]
+            part = rows[at : at + (trial or self.chunk)].to(self.h0.device).contiguous()
             result = self._attempt(direction, part, len(part) == trial)
             if result is None:
                 continue
@@ -292,12 +295,12 @@ class DecoderJacobian:
                     "the Jacobian is not finite: the network overflows here; load it in fp32 or bf16, or choose another"
                     " sigma"
                 )
-            done.append(result)
+            done.append(result.to(home))
             at += len(part)
             self.passes += 1
             if self.callback is not None:
                 self.callback({"i": self.passes, "n": max(self.planned, self.passes), "products": self.products})
-        return torch.cat(done).to(home)
+        return torch.cat(done)
 
     def _trial(self, direction: str) -> int | None:
         """Vectors of a pass that is to be measured; None if there is nothing to learn."""

@@ -5,11 +5,13 @@ included.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from ....core.denoiser import Bottleneck, Noising, check_finite
+from ....core.discover.quantised import unrounded
 from ..patches.bystanders import bystanders, check_steady
 from ..patches.caches import Witness
 from .bottleneck import CutCall
@@ -60,14 +62,16 @@ class HostDenoiser:
         """
         if not self.layers:
             check_network(self.patcher)
-        cut = CutCall.of(self._call, layer, x, sigma, smooth)
-        part = cut.bottleneck()
-        ways = [part.decode, part.fused] if self._gradients and len(x) == 1 else [part.decode]
-        if (layer, len(ways)) not in self._checked:
-            self._checked.add((layer, len(ways)))
-            whole = self(x, sigma)
-            for decode in ways:
-                cut.check(whole, decode)
+        # What is differentiated rounds nothing that comes into quantised layers, so that nothing else may.
+        with unrounded(self.net) if self._gradients else nullcontext():
+            cut = CutCall.of(self._call, layer, x, sigma, smooth)
+            part = cut.bottleneck()
+            ways = [part.decode, part.fused] if self._gradients and len(x) == 1 else [part.decode]
+            if (layer, len(ways)) not in self._checked:
+                self._checked.add((layer, len(ways)))
+                whole = self(x, sigma)
+                for decode in ways:
+                    cut.check(whole, decode)
         return part
 
     def alone(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None = None) -> Tensor:

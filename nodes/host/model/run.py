@@ -55,7 +55,8 @@ def with_denoiser(
             :mod:`.caches`).
 
     Raises:
-        ValueError: derivatives are asked of a network without a bottleneck, its weights are quantised, the VAE is
+        ValueError: derivatives are asked of a network without a bottleneck, its weights are quantised and
+            cannot be dequantised, the VAE is
             another model's, or the network cannot take the prompts.
     """
     # Nodes check the prompts connected to them by name.

@@ -5,7 +5,7 @@ switched off.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import comfy.conds
@@ -15,6 +15,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....core.discover.precision import Widened
+from ....core.discover.quantised import dequantised
 from ..patches.steering import PLAIN, RAW
 from .own_attention import OVERRIDE, chained
 from .unet import Half
@@ -53,7 +54,7 @@ class SamplerCall:
             wrapper: what stands directly around the network.
             smooth: with kernels that have derivatives of every kind.
         """
-        with Widened() if smooth else nullcontext():
+        with self._kernels(smooth):
             return self._call(x, sigma, **{**self._extra, "model_options": self._options(wrapper, smooth)})
 
     def ask_side(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None, smooth: bool) -> Tensor:
@@ -65,9 +66,17 @@ class SamplerCall:
                 cond["model_conds"][_CONTEXT] = comfy.conds.CONDCrossAttn(embedding)
         # Patches of other packs know the place in the list: 0 is the prompt, 1 the negative one.
         places = [None, conds] if kind == "negative" else [conds]
-        with Widened() if smooth else nullcontext():
+        with self._kernels(smooth):
             answers = comfy.samplers.calc_cond_batch(guider.inner_model, places, x, sigma, self._options(smooth=smooth))
         return answers[-1]
+
+    def _kernels(self, smooth: bool) -> AbstractContextManager:
+        if not smooth:
+            return nullcontext()
+        both = ExitStack()
+        both.enter_context(Widened())
+        both.enter_context(dequantised(self.patcher.model.diffusion_model))
+        return both
 
     def combine(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]]) -> Tensor:
         """What the host makes of the network's outputs: denoised pictures, averaged over prompts, guided."""

@@ -9,7 +9,7 @@ together give the whole.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, forward_ti
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ....core.discover.quantised import dequantised
 from .own_attention import OVERRIDE, Attention, chained
 from .pixel_model import PixelUNet
 
@@ -163,9 +164,15 @@ def _whole_network(call: _NetworkCall, i: int) -> tuple[Tensor, list[Stage]]:
         # The host pops from the lists of a ControlNet while it runs.
         control = None if call.control is None else {name: list(parts) for name, parts in residuals.items()}
         inside = _with_attention(options, attention)
-        return net._forward(x, _expanded(times, x), context_here, _expanded(y, x), control, inside, **call.kwargs)
+        with _differentiable(net, attention):
+            return net._forward(x, _expanded(times, x), context_here, _expanded(y, x), control, inside, **call.kwargs)
 
     return call.x[rows], [run]
+
+
+def _differentiable(part: torch.nn.Module, attention: Attention | None) -> AbstractContextManager:
+    """A part of the network with weights that derivatives run through, where an attention of ours asks for them."""
+    return dequantised(part) if attention else nullcontext()
 
 
 def _with_attention(options: dict, attention: Attention | None) -> dict:
@@ -251,7 +258,8 @@ def _split_unet(encoded: _Encoded, layer: str, i: int) -> tuple[Tensor, list[Sta
         h = decoder.run_block(n, h)
 
     def finish(h: Tensor, attention: Attention | None) -> Tensor:
-        return call.net.out(h if attention else h.type(call.x.dtype))
+        with _differentiable(call.net.out, attention):
+            return call.net.out(h if attention else h.type(call.x.dtype))
 
     return h, [*(partial(decoder.run_block, n) for n in range(start, len(call.net.output_blocks))), finish]
 
@@ -276,7 +284,9 @@ class _Decoder:
         h = torch.cat([h, skip], dim=1)
         emb = _expanded(self.emb, h)
         context = _expanded(self.context, h)
-        return forward_timestep_embed(self.net.output_blocks[n], h, emb, context, options, self._size_after(n))
+        block = self.net.output_blocks[n]
+        with _differentiable(block, attention):
+            return forward_timestep_embed(block, h, emb, context, options, self._size_after(n))
 
     def _skip(self, n: int, h: Tensor) -> Tensor:
         """What the encoder hands to decoder block ``n``, with the residual of a ControlNet."""
