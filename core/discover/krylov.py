@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .davidson import GUARDS, Space, block_width, leading_directions, rows_to_begin
+from .foresight import check_basis
 from .jacobian import DecoderJacobian
 from .parts import combined, weighted
 from .power import power_iteration
@@ -127,6 +128,9 @@ def block_krylov(
     if is_full(weights):  # there is no outside, so nothing of it is to be known
         settings = replace(settings, outside_k=0, widen=0)
     J.planned = J.passes + _planned_passes(J, settings)
+    m, d = J.shape
+    least = max(settings.size, settings.k + block_width(settings.k, d))
+    check_basis(least, settings.k, (2 * d + m) * J.h0.element_size(), J.algebra)
     space = Space(J, weights)
     exact = _exact_basis(space, settings)
     residual = 0.0 if exact else _iterated_basis(space, settings, start)

@@ -53,13 +53,13 @@ def check_dequantisable(net: nn.Module) -> None:
 
 
 @contextmanager
-def dequantised(net: nn.Module) -> Iterator[None]:
-    """Inside, the quantised weights of ``net`` are float32, as its layers themselves would unpack them."""
+def dequantised(*nets: nn.Module) -> Iterator[None]:
+    """Inside, quantised weights are float32, as their layers themselves would unpack them."""
     with _as_outside():
-        places = list(_packed(net))
+        places = [place for net in nets for place in _packed(net)]
         unpacked = [nn.Parameter(_unpacked(module, value), requires_grad=False) for module, _, value in places]
     try:
-        with unrounded(net):
+        with unrounded(*nets):
             for (module, key, _), value in zip(places, unpacked, strict=True):
                 module._parameters[key] = value
             yield
@@ -69,20 +69,22 @@ def dequantised(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def unrounded(net: nn.Module) -> Iterator[None]:
+def unrounded(*nets: nn.Module) -> Iterator[None]:
     """Inside, the host's quantised layers unpack a weight when they need it and take what comes in as it is."""
     with _as_outside():
-        packed = [module for module, _, _ in _packed(net)]
-        narrow = [module for module in net.modules() if _computes_in_fp8(module)]
+        packed = [module for net in nets for module, _, _ in _packed(net)]
+        narrow = [module for net in nets for module in net.modules() if _computes_in_fp8(module)]
     layers: list[Any] = [layer for layer in dict.fromkeys([*packed, *narrow]) if hasattr(layer, _HOOKS)]
-    before = [getattr(layer, _HOOKS) for layer in layers]
+    before = [vars(layer).get(_HOOKS) for layer in layers]  # None: it has those of its class
     try:
-        for layer, functions in zip(layers, before, strict=True):
-            setattr(layer, _HOOKS, [*functions, _same])
+        for layer in layers:
+            setattr(layer, _HOOKS, [*getattr(layer, _HOOKS), _same])
         yield
     finally:
         for layer, functions in zip(layers, before, strict=True):
-            setattr(layer, _HOOKS, functions)
+            vars(layer).pop(_HOOKS, None)
+            if functions is not None:
+                setattr(layer, _HOOKS, functions)
 
 
 @contextmanager

@@ -29,17 +29,18 @@ def test_layers_and_differences(executor, kind, layer, forward):
     assert figures["angle"] < EXACT and figures["gain"] < EXACT and figures["as before"]
 
 
-def quantised(kind: str, **options) -> dict:
+def quantised(kind: str) -> dict:
     """Everything of a discovery with a network of quantised weights."""
-    prompt = latent_base(**options)
+    prompt = latent_base()
     prompt["model"]["inputs"]["dtype"] = kind
+    prompt["invert"]["inputs"] |= {"method": "ddim B", "iterations": 1}
     return prompt | latent_discover(mode="none", k=1, iterations=1)
 
 
 @pytest.mark.parametrize("kind", ["int8", "gguf Q8_0"])
 def test_the_nodes_take_them(executor, kind):
     """A VAE behind it, and guidance; what is found steers the model that it was found on, without a word."""
-    prompt = quantised(kind, method="ddim B")
+    prompt = quantised(kind)
     prompt["discover"]["inputs"] |= {"vae": ["vae", 0]}
     prompt["steer"] = steer(5.0)
     (found,) = executor.run(prompt, "steer")
@@ -48,7 +49,7 @@ def test_the_nodes_take_them(executor, kind):
 
 def test_weights_that_nobody_can_unpack_are_refused_by_name(executor):
     """Before the network is asked; inversion needs no derivatives."""
-    prompt = quantised("opaque", method="ddim B")
+    prompt = quantised("opaque")
     with pytest.raises(NodeFailed, match=r"proj_in.weight \(Linear\) holds OpaqueTensor of torch.uint8.*can unpack"):
         executor.run(prompt, "discover")
 
@@ -64,7 +65,7 @@ def _texts(executor) -> list:
 
 def test_directions_of_the_release_serve_its_quantised_copy(executor):
     """And it is said what differs; between two models that are none, and of a trajectory, they are refused."""
-    prompt = {**latent_base(method="ddim B"), **latent_discover(mode="none", k=1, iterations=1)}
+    prompt = quantised("fp32")
     prompt |= {"copy": node("HSpaceTestUNet", network="sd15", dtype="scaled fp8", seed=0)}
     prompt |= {"cast": node("HSpaceTestUNet", network="sd15", dtype="fp8", seed=0)}
     prompt |= {"other": node("HSpaceTestUNet", network="sd15", dtype="fp32", seed=9)}

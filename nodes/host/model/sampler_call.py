@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import comfy.conds
+import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -44,6 +45,13 @@ class SamplerCall:
     def conds(self) -> dict[str, list[dict]]:
         """The prompts as the host has prepared them, ``positive`` and ``negative``."""
         return self._call.inner_model.conds
+
+    @property
+    def models(self) -> list[Any]:
+        """ModelPatchers that the run uses: the network's own first, then ControlNets and the like."""
+        conds = {side: list(prompts) for side, prompts in self.conds.items()}
+        beside, _ = comfy.sampler_helpers.get_additional_models(conds, self.patcher.model_dtype())
+        return [self.patcher, *beside]
 
     def ask(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, smooth: bool = False) -> Tensor:
         """Guided denoised image `[b c h w]`.

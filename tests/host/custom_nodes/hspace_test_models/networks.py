@@ -15,7 +15,7 @@ from comfy_api.latest import io
 
 from .packed import OpaqueOps, PackedOps, opaque_state, packed_state, unpacked
 
-KINDS = ("sd15", "sd15 inpaint", "sd2 v", "sdxl")
+KINDS = ("sd15", "sd15 inpaint", "sd2 v", "sdxl", "sdxl deep")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
 QUANTISED = {
     "scaled fp8": ("float8_e4m3fn", "TensorCoreFP8E4M3Layout", {"scale": "recalculate"}, {}),
@@ -80,7 +80,7 @@ def unet(
         num_res_blocks=[1, 1, 1],
         channel_mult=(1, 2, 2),
         transformer_depth=[1, 1, 0],
-        transformer_depth_output=[1, 1, 1, 1, 0, 0],
+        transformer_depth_output=[3, 2, 1, 1, 0, 0] if "deep" in kind else [1, 1, 1, 1, 0, 0],
         transformer_depth_middle=1,
         use_linear_in_transformer=family != "sd15",
         context_dim=_CONTEXT[family],
