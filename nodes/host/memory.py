@@ -51,7 +51,20 @@ def _largest_part(net: nn.Module) -> int:
     """Numbers in the weights of the largest block of the decoder, or of a network that has no such list."""
     blocks = getattr(net, "output_blocks", None)
     parts: Iterable[nn.Module] = net.children() if blocks is None else blocks
-    return max((sum(math.prod(p.shape) for p in part.parameters()) for part in parts), default=0)
+    return max(map(_held_at_once, parts), default=0)
+
+
+def _held_at_once(part: nn.Module) -> int:
+    """Numbers in the weights of a block; of a chain of transformers, which go one by one, those of the largest."""
+    numbers = _numbers(part)
+    for layer in part.children():
+        sizes = [_numbers(one) for one in getattr(layer, "transformer_blocks", ())]
+        numbers -= sum(sizes) - max(sizes, default=0)
+    return numbers
+
+
+def _numbers(part: nn.Module) -> int:
+    return sum(math.prod(p.shape) for p in part.parameters())
 
 
 class Room:

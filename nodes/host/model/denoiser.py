@@ -69,10 +69,16 @@ class HostDenoiser:
             ways = [part.decode, part.fused] if self._gradients and len(x) == 1 else [part.decode]
             if (layer, len(ways)) not in self._checked:
                 self._checked.add((layer, len(ways)))
-                whole = self(x, sigma)
+                whole = self._ask_unrounded(x, sigma) if self._gradients else self(x, sigma)
                 for decode in ways:
                     cut.check(whole, decode)
         return part
+
+    def _ask_unrounded(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Denoised image of a network whose quantised layers take what comes in as it is."""
+        with unrounded(self.net):
+            answer = self._run(x, sigma, self._is_differentiated())
+        return self._noted(lambda model, x: model._ask_unrounded(x, sigma), x, answer)
 
     def alone(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None = None) -> Tensor:
         """Denoised image for one side of the guidance, `[b c h w]`.
