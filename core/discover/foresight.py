@@ -23,6 +23,7 @@ from .staged import StagedDecoder
 
 _GRAPH = 2  # a reverse pass holds no more than this times what the decode has made
 _GB = 1e9
+_SMALLEST = 25  # percent of the picture's side: below, the weights alone decide
 _log = logging.getLogger(__name__)
 
 
@@ -75,9 +76,10 @@ def _refuse(needed: int, free: int) -> None:
     if needed <= free:
         return
     side = math.floor(100 * math.sqrt(free / needed))
+    hint = f"a picture of about {side} % of this width and height would fit, or free memory"
     raise RuntimeError(
         f"one Jacobian vector at a time takes {needed / _GB:.1f} GB at this picture size beside the weights, and"
-        f" {free / _GB:.1f} GB are free; a picture of about {side} % of this width and height would fit, or free memory"
+        f" {free / _GB:.1f} GB are free; {hint if side >= _SMALLEST else 'free memory'}"
     )
 
 
