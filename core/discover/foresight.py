@@ -22,7 +22,7 @@ from .cost import Live, free_bytes
 from .staged import StagedDecoder
 
 _GRAPH = 2  # a reverse pass holds no more than this times what the decode has made
-_GB = 1e9
+_GB, _MB = 1e9, 1e6
 _SMALLEST = 25  # percent of the picture's side: below, the weights alone decide
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def check_basis(vectors: int, k: int, width: int, device: torch.device) -> None:
     fits = int(k * free / (vectors * width))
     hint = f"ask for {fits} directions or fewer" if fits else "take a smaller picture"
     raise RuntimeError(
-        f"a basis for {k} directions takes {vectors * width / _GB:.1f} GB of memory at least, and {free / _GB:.1f} GB"
+        f"a basis for {k} directions takes {_said(vectors * width)} of memory at least, and {_said(free)}"
         f" are free; {hint}, or free memory"
     )
 
@@ -78,9 +78,13 @@ def _refuse(needed: int, free: int) -> None:
     side = math.floor(100 * math.sqrt(free / needed))
     hint = f"a picture of about {side} % of this width and height would fit, or free memory"
     raise RuntimeError(
-        f"one Jacobian vector at a time takes {needed / _GB:.1f} GB at this picture size beside the weights, and"
-        f" {free / _GB:.1f} GB are free; {hint if side >= _SMALLEST else 'free memory'}"
+        f"one Jacobian vector at a time takes {_said(needed)} at this picture size beside the weights, and"
+        f" {_said(free)} are free; {hint if side >= _SMALLEST else 'free memory'}"
     )
+
+
+def _said(amount: int) -> str:
+    return f"{amount / _GB:.1f} GB" if amount >= _GB / 10 else f"{amount / _MB:.1f} MB"
 
 
 def _least(staged: StagedDecoder, free: int) -> int:

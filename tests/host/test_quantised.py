@@ -18,14 +18,14 @@ EXACT = 1e-5  # angle, and relative difference of gains
 @pytest.mark.parametrize("kind", [*HOSTS, *PACKED])
 def test_directions_are_those_of_the_dequantised_network(executor, kind):
     """To rounding, and the quantised weights are back where they were."""
-    figures = json.loads(executor.call("HSpaceTestCopies", kind=kind, layer="middle", forward="exact")[0])
+    figures = json.loads(executor.call("HSpaceTestCopies", weights=kind, layer="middle", forward="exact")[0])
     assert figures["angle"] < EXACT and figures["gain"] < EXACT and figures["as before"]
 
 
 @pytest.mark.parametrize("kind", ["scaled fp8", "int8", "gguf Q8_0"])
 @pytest.mark.parametrize(("layer", "forward"), [("x", "exact"), ("up.1", "one-sided")])
 def test_layers_and_differences(executor, kind, layer, forward):
-    figures = json.loads(executor.call("HSpaceTestCopies", kind=kind, layer=layer, forward=forward)[0])
+    figures = json.loads(executor.call("HSpaceTestCopies", weights=kind, layer=layer, forward=forward)[0])
     assert figures["angle"] < EXACT and figures["gain"] < EXACT and figures["as before"]
 
 

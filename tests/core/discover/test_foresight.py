@@ -60,7 +60,7 @@ def test_what_cannot_fit_is_refused_before_a_product_is_made(part, monkeypatch):
     real = taken(part)
     free(monkeypatch, int(0.5 * real))
     monkeypatch.setattr("core.discover.staged.StagedDecoder.pull", lambda *_: pytest.fail("a product was made"))
-    with pytest.raises(RuntimeError, match=r"takes .* GB at this picture size .* are free") as refused:
+    with pytest.raises(RuntimeError, match=r"takes .* MB at this picture size .* are free") as refused:
         DecoderJacobian(part)
     side = int(re.search(r"about (\d+) %", str(refused.value))[1])
     assert 65 <= side <= 71, "half of the memory is that of a picture of 0.7 its sides"

@@ -20,7 +20,7 @@ class TestCopies(io.ComfyNode):
             category="tests",
             is_output_node=True,
             inputs=[
-                io.Combo.Input("kind", options=[*QUANTISED, *PACKED]),
+                io.Combo.Input("weights", options=[*QUANTISED, *PACKED]),
                 io.String.Input("layer", default="middle"),
                 io.Combo.Input("forward", options=["exact", "one-sided"]),
             ],
@@ -28,8 +28,8 @@ class TestCopies(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, kind, layer, forward):
-        quantised, plain = quantised_unet("sd15", kind, 0, torch.float32), float32_copy("sd15", kind, 0)
+    def execute(cls, weights, layer, forward):
+        quantised, plain = quantised_unet("sd15", weights, 0, torch.float32), float32_copy("sd15", weights, 0)
         before = _kept(quantised)
         found = [_directions(model, layer, forward) for model in (quantised, plain)]
         rows = [vectors.double() for vectors, _ in found]
