@@ -36,6 +36,7 @@ class Bottleneck:
         smooth: ``decode`` with kernels that can be differentiated in every mode; None where ``decode`` has no others.
         fused: ``decode`` with kernels that can be differentiated backwards alone, and take less memory; None where
             there are no others.
+        make_room: asks whoever manages memory to free so many bytes where h lives; None where nobody does.
 
     Where they are a :class:`core.chain.Chain`, they can be differentiated stage by stage.
     """
@@ -45,6 +46,7 @@ class Bottleneck:
     layer: str
     smooth: Callable[[Tensor], Tensor] | None = None
     fused: Callable[[Tensor], Tensor] | None = None
+    make_room: Callable[[int], None] | None = None
 
 
 @runtime_checkable
@@ -83,14 +85,14 @@ class NotFinite(ValueError):
 def all_finite(value: Tensor) -> bool:
     """Say whether nothing in ``value`` is NaN or infinite.
 
-    Inside of ``vmap``, where it cannot be looked at, True: what is around it is. So it is of ``meta`` tensors, which
-    hold nothing.
+    Inside of ``vmap``, where it cannot be looked at, True: what is around it is. So it is of tensors that hold nothing,
+    ``meta`` ones and those that stand in for others while a pass is foreseen.
     """
     while is_functorch_wrapped_tensor(value):
         if is_batchedtensor(value):
             return True
         value = get_unwrapped(value)
-    return value.is_meta or bool(torch.isfinite(value).all())
+    return value.is_meta or hasattr(value, "fake_mode") or bool(torch.isfinite(value).all())
 
 
 def check_finite(x: Tensor, sigma: Tensor | float, denoised: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .fingerprint import check_built_on
+from .fingerprint import check_built_on, differences, parts_of, without_patches
 from .foreign import is_dense, is_finite, shown
 
 
@@ -97,6 +97,21 @@ class Directions:
             leak=self.leak[:, indices],
             labels=labels,
         )
+
+    def on_copy(self, fingerprint: str) -> tuple[Directions, str]:
+        """Hand them to a copy of their model whose weights are rounded; says what tells the two apart, if anything.
+
+        Only the weights may differ: what else does is left for :meth:`check_model` to refuse.
+        """
+        here = without_patches(fingerprint)
+        mine = without_patches(self.fingerprint)
+        if {**parts_of(mine), "weights": ""} != {**parts_of(here), "weights": ""} or mine == here:
+            return self, ""
+        note = (
+            f"these directions were found on model {self.fingerprint}; the quantised one connected here differs in"
+            f" {differences(mine, here)}. They serve it if it is a copy of that model"
+        )
+        return replace(self, fingerprint=here), note
 
     def check_model(self, fingerprint: str, layers: tuple[str, ...]) -> None:
         """Refuse a model built on other weights, or sampling otherwise, than that they were found on.

@@ -26,6 +26,7 @@ class Live(TorchDispatchMode):
 
     Attributes:
         now, peak: bytes held now, and at most since :meth:`mark`.
+        made: bytes of all that was made, held or not.
         largest: bytes of the largest single tensor.
     """
 
@@ -34,7 +35,7 @@ class Live(TorchDispatchMode):
         # Held, so that their numbers are not given to others.
         self._known = {_memory(t): t.untyped_storage() for t in known}
         self._held: dict[int, int] = {}
-        self.now = self.peak = self.largest = 0
+        self.now = self.peak = self.largest = self.made = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call, then count what is neither an argument nor a view of one."""
@@ -57,6 +58,7 @@ class Live(TorchDispatchMode):
         storage = value.untyped_storage()
         self._held[key] = storage.nbytes()
         self.now += self._held[key]
+        self.made += self._held[key]
         self.peak = max(self.peak, self.now)
         self.largest = max(self.largest, self._held[key])
         weakref.finalize(storage, self._let_go, key)
@@ -101,8 +103,16 @@ def free_bytes(device: torch.device) -> int | None:
         )
     if device.type not in ("cpu", "mps"):  # the graphics of a Mac share the machine's memory
         return None
-    known = [free for free in (_system(), _container()) if free is not None]
+    ways = [_system, _container] if device.type == "cpu" else [_system, _graphics_of_mac]
+    known = [free for free in (way() for way in ways) if free is not None]
     return min(known) if known else None
+
+
+def _graphics_of_mac() -> int | None:
+    """What torch may still take; None where there is no such chip."""
+    if not torch.backends.mps.is_available():
+        return None
+    return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
 
 
 def _system() -> int | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .jacobian import DecoderJacobian
+from .parts import combined, weighted, widened_parts
 from .subspace import orthonormal
 
 GUARDS = 3  # random rows beyond those to start from
@@ -20,24 +21,27 @@ GUARDS = 3  # random rows beyond those to start from
 # in benchmarks/results/jacobian.json.
 _FIRST = 2
 _OTHERS = 1
-_PART = 2**16  # numbers of an output that are widened at a time
 _NARROWEST = 4  # block; narrower ones only cost passes
 _CONVERGED = 3e-3  # residual over Ritz value of a direction that is no longer refined
 
 
 class Space:
-    """A basis that grows, with its images and both Gram matrices kept up to date."""
+    """A basis that grows, with its images and both Gram matrices kept up to date.
+
+    Both are as exact as products are, in float32 (float64 for a network in float64): it is the algebra on them that is
+    done in float64.
+    """
 
     def __init__(self, J: DecoderJacobian, weights: Tensor):
         self.J, (m, d) = J, J.shape
         self.weights = weights.to(J.algebra, J.h0.dtype)
-        self.q = torch.zeros(0, d, dtype=torch.float64, device=J.algebra)
+        self.q = self.weights.new_zeros(0, d)
         self.b = self.weights.new_zeros(0, m)
-        self.inside = self.outside = self.q.new_zeros(0, 0)
+        self.inside = self.outside = torch.zeros(0, 0, dtype=torch.float64, device=J.algebra)
 
     def add(self, rows: Tensor) -> int:
         """Extend the basis by what is new in ``rows`` `[b d]`; returns how many vectors that was."""
-        x = orthonormal(rows, self.q)
+        x = orthonormal(rows, self.q).to(self.q)
         if len(x):
             y = self.J.jvp(x)
             self.q = torch.cat([self.q, x])
@@ -59,7 +63,7 @@ def rows_to_begin(space: Space, k: int, *, seed: int = 0, start: Tensor | None =
     """
     width = block_width(k, space.q.shape[1], _FIRST)
     rows = torch.randn(width, space.q.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
-        space.q
+        space.q.device
     )
     return rows if start is None else torch.cat([start.to(rows), rows])[: max(width, len(start) + GUARDS)]
 
@@ -86,39 +90,50 @@ def leading_directions(
     space.add(begin)
     images = space.q[:0]
     for i in range(blocks):
-        images = torch.cat([images, J.vjp(space.b[len(images) :] * inner).double()])
+        images = torch.cat([images, J.vjp(space.b[len(images) :] * inner)])
         values, turn = torch.linalg.eigh(space.inside)
         values = values.flip(0)
         turn = turn.flip(1)
-        behind = turn.T @ images - values[:, None] * (turn.T @ space.q)  # of every Ritz pair, G v - value v
-        size_of = behind.norm(dim=1)
+        size_of, largest = _behind_sizes(space, images, values, turn, k)
         residual = 1.0
         if len(values) > k:
             gap = max(float(values[k - 1] - values[k]), 1e-300)
-            residual = min(1.0, float(torch.linalg.matrix_norm(behind[:k], 2)) / gap)
+            residual = min(1.0, largest / gap)
         if (residual < tol and len(space.q) >= size) or i == blocks - 1:
             break
-        ahead = slice(None if residual < tol else width)  # where size asks for more, the next ones come in
-        open_ = (size_of[ahead] > _CONVERGED * values[ahead]).nonzero()[:width, 0]
-        if not space.add(behind[ahead][open_] if len(open_) else behind[:width]):
+        ahead = len(values) if residual < tol else width  # where size asks for more, the next ones come in
+        open_ = (size_of[:ahead] > _CONVERGED * values[:ahead]).nonzero()[:width, 0]
+        these = open_ if len(open_) else slice(width)
+        if not space.add(_behind(space, images, values[these], turn[:, these])):
             break
-    # Singular vectors of U^T M^1/2 J, where U spans M^1/2 J Q.
+    return _leading(images, values, turn, k), residual
+
+
+def _behind(space: Space, images: Tensor, values: Tensor, turn: Tensor) -> Tensor:
+    """What Ritz pairs lack, ``G v - value v``, `[r d]` float64."""
+    return combined(turn.T, images) - values[:, None] * combined(turn.T, space.q)
+
+
+def _behind_sizes(space: Space, images: Tensor, values: Tensor, turn: Tensor, k: int) -> tuple[Tensor, float]:
+    """Length of what each Ritz pair lacks, `[n]`, and the largest singular value of that of the first ``k``."""
+    squares = torch.zeros_like(values)
+    first = values.new_zeros(k, k) if len(values) > k else values.new_zeros(len(values), len(values))
+    for image, q in widened_parts(images, space.q):
+        behind = turn.T @ image - values[:, None] * (turn.T @ q)
+        squares += behind.square().sum(1)
+        first += behind[:k] @ behind[:k].T
+    return squares.sqrt(), float(torch.linalg.eigvalsh(first)[-1].clamp_min(0).sqrt())
+
+
+def _leading(images: Tensor, values: Tensor, turn: Tensor, k: int) -> Tensor:
+    """The ``k`` strongest singular vectors of U^T M^1/2 J, where U spans M^1/2 J Q, `[k d]`."""
     independent = values > values[0] * 1e-12
-    w = (turn[:, independent] / values[independent].sqrt()).T @ images
-    lead = torch.linalg.eigh(w @ w.T)[1].flip(1)[:, :k].T @ w
-    return orthonormal(lead), residual
-
-
-def weighted(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
-    """``a diag(weights) b^T`` in float64, `[n m]` and `[l m]` -> `[n l]`.
-
-    Of pictures, which are long, only a part is widened at a time.
-    """
-    parts = [t.split(_PART, -1) for t in (a, b, weights)]
-    return sum(
-        ((x.double() * w.double()) @ y.double().T for x, y, w in zip(*parts, strict=True)),
-        a.new_zeros((), dtype=torch.float64),
-    )
+    turn = (turn[:, independent] / values[independent].sqrt()).T
+    gram = turn.new_zeros(len(turn), len(turn))
+    for (part,) in widened_parts(images):
+        w = turn @ part
+        gram += w @ w.T
+    return orthonormal(combined(torch.linalg.eigh(gram)[1].flip(1)[:, :k].T @ turn, images))
 
 
 def _bordered(old: Tensor, edge: Tensor) -> Tensor:

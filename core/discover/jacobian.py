@@ -9,9 +9,8 @@ stage (``staged.py``) unless the graphs of all stages are small.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +20,10 @@ from ..denoiser import Bottleneck, Callback, NotFinite, all_finite
 from .by_differences import Step, best_step, differences, first_step
 from .cost import Need, free_bytes
 from .failures import explained, is_out_of_memory
+from .foresight import check_room
+from .operators import Transpose, as_linear_operator
 from .precision import full_float32, in_float32, widened
+from .route import Route
 from .staged import StagedDecoder
 
 if TYPE_CHECKING:
@@ -29,38 +31,12 @@ if TYPE_CHECKING:
 
 _CPU_CHUNK = 8  # beyond this, batching brings nothing on a CPU
 _MAX_CHUNK = 64
+_BLOCK = 8  # vectors for which room is asked; the blocks of five directions are as wide
 _SHARE = 0.8  # of the free memory that one chunk may take
-_GRAPHS_SHARE = 1 / 3  # of the free memory, for graphs that are held between passes
-FORWARD = ("auto", "exact", "one-sided", "central")
+_LONG = 2**18  # numbers of a vector whose basis is kept in the host's memory
 _AGREES = 3e-3  # gap of the adjoint identity at which differences are taken; it sees a part of the error only
 _STEADY = 1e-2  # relative change of a difference with the length of its step
 _GAP = 1e-2  # of the adjoint identity; float32 rounding gives 1e-6, a wrong derivative far more
-
-
-@dataclass(frozen=True)
-class Route:
-    """How products are made, where the choice is not left to the engine.
-
-    Attributes:
-        chunk: vectors a pass; None chooses by free memory and what a vector takes.
-        forward: ``exact`` (forward mode), or ``one-sided`` or ``central`` differences of decodes where these pass
-            their check; ``auto`` takes forward mode where the graphs of all stages are held, else ``one-sided``.
-        keep: whether the graphs of all stages are held between passes; None if they take less than a third of what is
-            free.
-
-    Raises:
-        ValueError: a chunk below 1, or an unknown way.
-    """
-
-    chunk: int | None = None
-    forward: str = "auto"
-    keep: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.chunk is not None and self.chunk < 1:
-            raise ValueError(f"chunk must be at least 1, got {self.chunk}; None chooses by free memory")
-        if self.forward not in FORWARD:
-            raise ValueError(f"forward must be one of {', '.join(FORWARD)}, got {self.forward!r}")
 
 
 class DecoderJacobian:
@@ -81,11 +57,12 @@ class DecoderJacobian:
         planned: upper limit of the passes, for the callback; the solvers set it.
         step: of the differences that make forward products, chosen by :meth:`check`; None for forward mode.
         gap: what :meth:`check` gave last.
-        algebra: the device for float64 algebra on its vectors: that of h, or the CPU where there is no float64 (MPS).
+        algebra: the device for float64 algebra on its vectors: that of h, or the CPU where there is no float64 (MPS) or
+            vectors are so long that a basis of them would take the room of products.
 
     Raises:
         ValueError: more than one sample, or an h that is not floating point.
-        RuntimeError: the decoder does not fit into memory or cannot be differentiated.
+        RuntimeError: the decoder does not fit into memory, which is said before the work, or cannot be differentiated.
     """
 
     def __init__(self, bottleneck: Bottleneck, route: Route | int | None = None, callback: Callback | None = None):
@@ -99,32 +76,29 @@ class DecoderJacobian:
         self.callback = callback
         self.planned = 0
         self.jvps = self.vjps = self.passes = 0
-        self.algebra = torch.device("cpu") if self.h0.device.type == "mps" else self.h0.device
         smooth = bottleneck.smooth or bottleneck.decode
         self.decode = in_float32(smooth, bottleneck.h)
         chain = in_float32(bottleneck.fused or smooth, bottleneck.h)
-        try:
-            with full_float32(self.h0.device):
-                self.staged = StagedDecoder(chain, self.h0, self.decode, self._room())
-        except RuntimeError as error:
-            raise explained(error, 1) from error
+        with self._decoding(1):
+            self.staged = StagedDecoder(chain, self.h0, self.decode)
         self.y0 = self.staged.y0
         if not all_finite(self.y0):
             raise NotFinite(
                 "the network gives NaN or infinite values here; load it in fp32 or bf16, or choose another sigma"
             )
+        check_room(self.staged, bottleneck.make_room)
+        with self._decoding(1):
+            self.staged.hold_graphs(self.route.room(free_bytes(self.h0.device)))
         self.shape = (self.y0.numel(), self.h0.numel())
+        in_host_memory = self.h0.device.type == "mps" or max(self.shape) > _LONG
+        self.algebra = torch.device("cpu") if in_host_memory else self.h0.device
         self.step: Step | None = None
         self.gap = math.inf
         self._checked = False
+        self._gave_way = False
+        self._matters: Tensor | None = None
+        self._make_room = bottleneck.make_room
         self._most: int | None = None  # after memory ran out
-
-    def _room(self) -> int | None:
-        """Bytes that graphs may take between passes, None for any."""
-        if self.route.keep is not None:
-            return None if self.route.keep else 0
-        free = free_bytes(self.h0.device)
-        return None if free is None else int(free * _GRAPHS_SHARE)
 
     @property
     def chunk(self) -> int:
@@ -141,9 +115,9 @@ class DecoderJacobian:
         return self.jvps + self.vjps
 
     @property
-    def T(self) -> _Transpose:
+    def T(self) -> Transpose:
         """The adjoint, for ``J.T @ u``."""
-        return _Transpose(self)
+        return Transpose(self)
 
     def __matmul__(self, v: Tensor) -> Tensor:
         """``J @ v``: `[d]` -> `[m]`, or columns `[d b]` -> `[m b]`."""
@@ -153,7 +127,32 @@ class DecoderJacobian:
         """Rows `[b d]` -> `[b m]`: the change of the image when h moves along each row."""
         self._check(v, self.shape[1])
         self.jvps += len(v)
-        return self._chunked("push" if self.step is None else "decode", v, self.shape[0])
+        if self.step is None:
+            try:
+                return self._chunked("push", v, self.shape[0])
+            except RuntimeError as error:
+                if not (is_out_of_memory(error) and self.route.forward == "auto" and self.h0.dtype == torch.float32):
+                    raise
+            self._give_way()  # only out here has the memory of the pass been let go
+        return self._chunked("decode", v, self.shape[0])
+
+    def _give_way(self) -> None:
+        """Make forward products of differences: forward mode has run out of memory with a single vector.
+
+        Raises:
+            RuntimeError: differences are not exact enough either.
+        """
+        self.staged.let_go()
+        self._gave_way = True
+        v = self._random(0)
+        for way in ("one-sided", "central"):
+            self.gap = self._settle(way, v, self._matters)
+            if self.gap <= _AGREES:
+                return
+        raise RuntimeError(
+            "forward mode does not fit into memory with one vector, and differences of decodes are wrong by"
+            f" {self.gap:.1%}; use a smaller picture, or free memory"
+        )
 
     def responses(self, v: Tensor, weights: Tensor | None = None) -> Tensor:
         """As :meth:`jvp`, more finely where that is made of differences; ``weights`` as in :meth:`check`."""
@@ -176,15 +175,7 @@ class DecoderJacobian:
 
     def to_scipy(self) -> LinearOperator:
         """The same operator for SciPy's solvers (SciPy needed), in float64 numpy."""
-        from scipy.sparse.linalg import LinearOperator
-
-        def wrap(product: Callable[[Tensor], Tensor]):
-            return lambda x: product(torch.as_tensor(x).reshape(1, -1)).double().numpy()[0]
-
-        make = (
-            LinearOperator  # the class builds one of its kinds out of the functions, which its signature does not show
-        )
-        return make(self.shape, matvec=wrap(self.jvp), rmatvec=wrap(self.vjp), dtype="float64")  # pyright: ignore[reportCallIssue]
+        return as_linear_operator(self)
 
     def check(self, seed: int = 0, weights: Tensor | None = None) -> float:
         """Relative gap between ``<J v, J v>`` and ``<v, J^T J v>``; costs a few products of each kind.
@@ -201,16 +192,17 @@ class DecoderJacobian:
             RuntimeError: J is zero, or the two products do not belong together.
             NotFinite: it is not finite.
         """
-        v = torch.randn(1, self.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
-            self.algebra
-        )
+        v = self._random(seed)
         self._checked = True
+        self._matters = weights
         for way in self._ways():
             self.gap = self._settle(way, v, weights)
             if self.gap <= _AGREES:
                 return self.gap
         self.step = None
-        self.gap, _ = self._gap(v, None)
+        gap, _ = self._gap(v, None)
+        if not self._gave_way:
+            self.gap = gap
         if self.gap > _GAP:
             raise RuntimeError(
                 f"forward and reverse derivatives differ by {self.gap:.1%}: the model answers differently from one call"
@@ -218,6 +210,10 @@ class DecoderJacobian:
                 " a kernel is wrong: update torch"
             )
         return self.gap
+
+    def _random(self, seed: int) -> Tensor:
+        rows = torch.randn(1, self.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return rows.to(self.algebra)
 
     def _ways(self) -> tuple[str, ...]:
         """Kinds of differences to be tried, in this order."""
@@ -268,6 +264,8 @@ class DecoderJacobian:
         if self.step is not None:
             share = self.step.length / float(self.h0.norm())
             forward = f"{self.step.way} differences, step {share:.1e} of |h|, gap to the exact adjoint {self.gap:.1e}"
+        if self._gave_way:
+            forward += " (forward mode ran out of memory with one vector)"
         backward = "one graph" if self.staged.graphs else f"{len(self.staged.chain.stages)} stages"
         return f"forward products by {forward}; reverse products through {backward}; {self.chunk} vectors a pass"
 
@@ -278,12 +276,12 @@ class DecoderJacobian:
     def _chunked(self, direction: str, rows: Tensor, width: int) -> Tensor:
         home = rows.device
         at = 0
-        rows = rows.detach().to(self.h0.dtype).to(self.h0.device).contiguous()  # narrowed first: MPS has no float64
+        rows = rows.detach().to(self.h0.dtype)  # narrowed before it is moved: MPS has no float64
         done = [rows.new_zeros(0, width)]
         while at < len(rows):
             # The first passes are of one and of two vectors, and what they take is measured.
             trial = self._trial(direction)
-            part = rows[at : at + (trial or self.chunk)]
+            part = rows[at : at + (trial or self.chunk)].to(self.h0.device).contiguous()
             result = self._attempt(direction, part, len(part) == trial)
             if result is None:
                 continue
@@ -292,12 +290,14 @@ class DecoderJacobian:
                     "the Jacobian is not finite: the network overflows here; load it in fp32 or bf16, or choose another"
                     " sigma"
                 )
-            done.append(result)
+            done.append(result.to(home))
+            if trial:
+                self._ask_for_room(2 if trial == 1 else _BLOCK, direction)
             at += len(part)
             self.passes += 1
             if self.callback is not None:
                 self.callback({"i": self.passes, "n": max(self.planned, self.passes), "products": self.products})
-        return torch.cat(done).to(home)
+        return torch.cat(done)
 
     def _trial(self, direction: str) -> int | None:
         """Vectors of a pass that is to be measured; None if there is nothing to learn."""
@@ -306,8 +306,15 @@ class DecoderJacobian:
         trial = self.staged.needs[direction].next
         return trial if trial == 1 or self.chunk > 1 else None
 
+    def _ask_for_room(self, vectors: int, direction: str) -> None:
+        """Ask for the room that so many vectors take, as far as it is known, if it is not there."""
+        needed = int(self.staged.needs[direction].of(vectors) / _SHARE)
+        free = free_bytes(self.h0.device)
+        if self._make_room is not None and free is not None and needed > free:
+            self._make_room(needed)
+
     def _attempt(self, direction: str, part: Tensor, measured: bool) -> Tensor | None:
-        """The products, or None if memory ran out and the chunk is now half as long."""
+        """The products, or None if memory ran out and the next attempt takes less of it."""
         at = self.y0 if direction == "pull" else self.h0
         try:
             with torch.no_grad(), full_float32(self.h0.device):
@@ -318,22 +325,16 @@ class DecoderJacobian:
                     product = getattr(self.staged, direction)(rows, measured)
                 return product.detach().reshape(len(part), -1)
         except RuntimeError as error:
-            if len(part) == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error) or (len(part) == 1 and not self.staged.graphs):
                 raise explained(error, len(part)) from error
         # Only out here has the traceback, and with it the memory it held, been let go.
-        self._most = len(part) // 2
+        if len(part) == 1:
+            self.staged.let_go()
+        else:
+            self._most = len(part) // 2
         if self.h0.is_cuda:
             torch.cuda.empty_cache()
         return None
-
-
-class _Transpose:
-    def __init__(self, J: DecoderJacobian):
-        self._J = J
-        self.shape = (J.shape[1], J.shape[0])
-
-    def __matmul__(self, u: Tensor) -> Tensor:
-        return self._J.vjp(u[None])[0] if u.dim() == 1 else self._J.vjp(u.T).T
 
 
 def chunk_for(device: torch.device, needs: Iterable[Need]) -> int:

@@ -16,8 +16,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .davidson import GUARDS, Space, block_width, leading_directions, rows_to_begin, weighted
+from .davidson import GUARDS, Space, block_width, leading_directions, rows_to_begin
+from .foresight import check_basis
 from .jacobian import DecoderJacobian
+from .parts import combined, weighted
 from .power import power_iteration
 from .rows import exact_directions, has_few_rows
 from .subspace import Singular, subspace_iteration
@@ -78,7 +80,7 @@ class KrylovBasis:
     """An orthonormal basis of part of h-space and what the decoder makes of it.
 
     Attributes:
-        q: `[n d]` float64, orthonormal rows.
+        q: `[n d]`, orthonormal rows in the precision of products.
         b: `[n m]`, ``J q``.
         weights: `[m]`, the mask on the output, 0..1.
         core: rows of stage 1, the first of ``q``: the Krylov space of the region itself.
@@ -126,6 +128,9 @@ def block_krylov(
     if is_full(weights):  # there is no outside, so nothing of it is to be known
         settings = replace(settings, outside_k=0, widen=0)
     J.planned = J.passes + _planned_passes(J, settings)
+    m, d = J.shape
+    least = max(settings.size, settings.k + block_width(settings.k, d))
+    check_basis(least, settings.k, (2 * d + m) * J.h0.element_size(), J.algebra)
     space = Space(J, weights)
     exact = _exact_basis(space, settings)
     residual = 0.0 if exact else _iterated_basis(space, settings, start)
@@ -220,7 +225,7 @@ def _residuals(space: Space, quotients: Tensor, vectors: Tensor, shift: float) -
     """Gradients of the Rayleigh quotients, `[k d]`; widths beyond k would cost products and bring the k little."""
     response = vectors.T.to(space.b) @ space.b
     pull = space.weights - quotients[:, None] * (1 - space.weights)
-    along = (quotients * shift)[:, None] * (vectors.T @ space.q)
+    along = (quotients * shift)[:, None] * combined(vectors.T, space.q)
     return space.J.vjp(response * pull).double() - along
 
 

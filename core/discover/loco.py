@@ -20,6 +20,7 @@ from ..fingerprint import without_patches
 from .jacobian import DecoderJacobian
 from .krylov import SolverSettings, block_krylov, is_full
 from .mask import output_weights
+from .parts import combined
 
 
 class Preset(NamedTuple):
@@ -124,4 +125,4 @@ def _top(J: DecoderJacobian, weights: Tensor, k: int, iterations: int, seed: int
         ),
     )
     values, turn = torch.linalg.eigh(basis.gram()[0])
-    return turn.flip(1)[:, :k].T @ basis.q, values.flip(0).clamp_min(0).sqrt()
+    return combined(turn.flip(1)[:, :k].T, basis.q), values.flip(0).clamp_min(0).sqrt()

@@ -50,7 +50,7 @@ def basis_from_payload(payload: object) -> RegionBasis:
     if missing:
         raise ValueError(f"{BASIS} lacks {', '.join(missing)}; {AGAIN}")
     _check_basis(values)
-    krylov = KrylovBasis(**{name: values[name] for name in inner - {"q"}}, q=values["q"].double())
+    krylov = KrylovBasis(**{name: values[name] for name in inner})
     return RegionBasis(krylov, **{name: values[name] for name in outer - {"krylov"}})
 
 

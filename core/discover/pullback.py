@@ -14,6 +14,7 @@ from ..fingerprint import without_patches
 from .jacobian import DecoderJacobian
 from .krylov import SolverSettings, block_krylov
 from .loco import STATE
+from .parts import combined
 
 
 def pullback(
@@ -61,10 +62,10 @@ def pullback(
     )
     values, turn = torch.linalg.eigh(basis.gram()[0])
     top = turn.flip(1)[:, :k].T
-    u = top @ basis.b.double()
+    u = combined(top, basis.b)
     size = u.norm(dim=1)
     directions = Directions(
-        vectors=(top @ basis.q).float().reshape(1, k, *x.shape[1:]).cpu(),
+        vectors=combined(top, basis.q).float().reshape(1, k, *x.shape[1:]).cpu(),
         sigmas=torch.tensor([sigma], dtype=torch.float64),
         gain=size[None].float().cpu(),
         leak=torch.zeros(1, k),

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .davidson import weighted
 from .krylov import KrylovBasis, pencil
+from .parts import combined, weighted
 
 MODES = ("generalized", "constrained", "post", "single", "none")
 
@@ -106,7 +106,7 @@ def region_directions(
     response = s.T @ weighted(basis.b[:inner], torch.ones_like(m)[None], m)[:, 0]
     s = s * torch.where(response < 0, -1.0, 1.0)
     return RegionResult(
-        vectors=s.T @ basis.q[:inner],
+        vectors=combined(s.T, basis.q[:inner]),
         gain=_response(s, inside),
         leak=_response(s, outside),
         spectrum=values.clamp_min(0).sqrt(),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .jacobian import DecoderJacobian
+from .parts import combined, products
 
 _FEW = 60  # products that the block engine takes for five directions
 _FEW_EACH = 6  # and for every further one
@@ -25,9 +26,9 @@ def exact_directions(J: DecoderJacobian, weights: Tensor) -> tuple[Tensor, Tenso
     at = (weights > 0).nonzero()[:, 0]
     u = weights.new_zeros(len(at), len(weights))
     u[torch.arange(len(at), device=at.device), at] = weights[at].sqrt()
-    rows = J.vjp(u).double()
-    squares, turn = torch.linalg.eigh(rows @ rows.T)
+    rows = J.vjp(u)
+    squares, turn = torch.linalg.eigh(products(rows, rows))
     squares, turn = squares.flip(0).clamp_min(0), turn.flip(1)
     independent = squares > squares[0] * _RANK
     values = squares[independent].sqrt()
-    return values, (turn[:, independent] / values).T @ rows
+    return values, combined((turn[:, independent] / values).T, rows)

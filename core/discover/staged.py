@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..chain import Chain, Stage
 from .cost import Live, Need
+from .failures import is_out_of_memory
 
 Pull = Callable[[Any], tuple[Any]]
 
@@ -31,43 +32,55 @@ class StagedDecoder:
         chain: the decoder, with kernels for reverse mode.
         h0: `[1 c h w]`.
         smooth: the same with kernels for forward mode.
-        room: bytes that the graphs of all stages may take between passes; they are built anew where they take more.
-            None: no limit.
 
     Attributes:
         y0: what the decoder makes of h0.
+        inputs: what each stage takes.
+        made: bytes of all that each stage made in one decode, held or not.
         graphs: bytes of the graphs that are held between passes; 0 if they are not.
         needs: bytes of a pass, by the name of the method that makes it.
     """
 
-    def __init__(self, chain: Chain, h0: Tensor, smooth: Chain, room: int | None):
+    def __init__(self, chain: Chain, h0: Tensor, smooth: Chain):
         self.chain = chain if chain.stages else Chain([lambda h: h * 1])
         self.h0 = h0
         self.graphs = 0
         self.needs = {name: Need() for name in ("push", "pull", "decode")}
-        self._inputs: list[Any] = []
+        self.inputs: list[Any] = []
+        self.made: list[int] = []
         self._pulls: list[Pull] = []
+        state: Any = h0
         with torch.no_grad(), Live() as live:
-            self.y0 = self._walk(live, room)
-        alike = len(smooth.stages) == len(self.chain.stages)
-        self._smooth = list(zip(smooth.stages, self._inputs, strict=True)) if alike else [(smooth, h0)]
-
-    def _walk(self, live: Live, room: int | None) -> Any:
-        state: Any = self.h0
-        keep = room != 0
-        for stage in self.chain.stages:
-            self._inputs.append(state)
-            if keep:
-                state, pull = vjp(stage, state)[:2]
-                self._pulls.append(pull)
-                keep = room is None or live.now <= room
-                if not keep:
-                    self._pulls.clear()
-                del pull
-            else:
+            for stage in self.chain.stages:
+                self.inputs.append(state)
+                before = live.made
                 state = stage(state)
-        self.graphs = live.now if keep else 0
-        return state
+                self.made.append(live.made - before)
+        self.y0 = state
+        alike = len(smooth.stages) == len(self.chain.stages)
+        self._smooth = list(zip(smooth.stages, self.inputs, strict=True)) if alike else [(smooth, h0)]
+
+    def hold_graphs(self, room: int | None) -> None:
+        """Build the graphs of all stages, unless they take more than ``room`` bytes (None: any) or memory runs out."""
+        if room == 0:
+            return
+        try:
+            with torch.no_grad(), Live() as live:
+                for stage, at in zip(self.chain.stages, self.inputs, strict=True):
+                    self._pulls.append(vjp(stage, at)[1])
+                    if room is not None and live.now > room:
+                        self._pulls.clear()
+                        return
+                self.graphs = live.now
+        except RuntimeError as error:
+            self.let_go()
+            if not is_out_of_memory(error):
+                raise
+
+    def let_go(self) -> None:
+        """Hold no graphs: they are built anew in every pass."""
+        self._pulls.clear()
+        self.graphs = 0
 
     def pull(self, rows: Tensor, measured: bool = False) -> Tensor:
         """Reverse products, `[b, shape of y0]` -> `[b, shape of h0]`; what the pass takes is noted on demand."""
@@ -77,7 +90,7 @@ class StagedDecoder:
         with meter:
             for n in range(len(self.chain.stages) - 1, -1, -1):
                 meter.begin(state)
-                pull = self._pulls[n] if self._pulls else vjp(self.chain.stages[n], self._inputs[n])[1]
+                pull = self._pulls[n] if self._pulls else vjp(self.chain.stages[n], self.inputs[n])[1]
                 meter.note()
                 state = _mapped(lambda row, pull=pull: pull(row)[0], state, alone=vectors == 1)
                 del pull

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .jacobian import DecoderJacobian
+from .parts import combined, products
 
 _DEPENDENT = 1e-7  # of a unit row: what is left below this is rounding
 
@@ -42,11 +43,11 @@ def orthonormal(rows: Tensor, against: Tensor | None = None) -> Tensor:
         return torch.linalg.qr(rows.T)[0].T.contiguous()
     rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-300)
     for _ in range(2):
-        rows = rows - (rows @ against.T) @ against
+        rows = rows - combined(products(rows, against), against)
     _, size, turned = torch.linalg.svd(rows, full_matrices=False)
     fresh = turned[size > _DEPENDENT][: rows.shape[1] - len(against)]
     # What was small before it was scaled to unit length has brought rounding along.
-    fresh = fresh - (fresh @ against.T) @ against
+    fresh = fresh - combined(products(fresh, against), against)
     return torch.linalg.qr(fresh.T)[0].T.contiguous()
 
 

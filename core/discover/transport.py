@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..directions import Directions
 from .find import RegionBasis
+from .parts import combined, products
 
 
 def transport(directions: Directions, basis: RegionBasis) -> tuple[Directions, torch.Tensor]:
@@ -42,7 +43,7 @@ def transport(directions: Directions, basis: RegionBasis) -> tuple[Directions, t
             " use one size"
         )
     q = basis.krylov.q
-    inside = directions.vectors[0].flatten(1).to(q) @ q.T
+    inside = products(directions.vectors[0].flatten(1).to(q.device), q)
     length = inside.norm(dim=1)
     if float(length.min()) < 1e-6:
         raise ValueError("nothing of a direction acts on the other picture's region; discover directions there")
@@ -50,7 +51,7 @@ def transport(directions: Directions, basis: RegionBasis) -> tuple[Directions, t
     gain, leak = (((s @ g) * s).sum(1).clamp_min(0).sqrt() for g in basis.krylov.gram())
     moved = replace(
         directions,
-        vectors=(s @ q).reshape(1, -1, *basis.shape).float().cpu(),
+        vectors=combined(s, q).reshape(1, -1, *basis.shape).float().cpu(),
         gain=gain[None].float().cpu(),
         leak=leak[None].float().cpu(),
         sigmas=torch.tensor([basis.sigma], dtype=torch.float64),

@@ -21,6 +21,7 @@ from ..dials import (
 )
 from ..host import paths
 from ..host.api import Embedder, Node, io, ui
+from ..host.model.copies import directions_for
 from ..host.model.fingerprint import model_fingerprint
 from ..host.model.images import decode, from_image
 from ..host.model.prompts import Prompts
@@ -123,8 +124,7 @@ class HSpaceDirectionAtlas(Node):
             refuse_unused(cls, "is replaced by the words of the embedder, which is connected", names=names)
         trajectory = trajectory_from_payload(trajectory).image(image_index).to(model.load_device)
         trajectory.check_model(model_fingerprint(model))
-        directions = directions_from_payload(directions)
-        directions.check_model(trajectory.fingerprint, check_network(model))
+        directions = directions_for(model, directions_from_payload(directions), check_network(model))
         directions = _chosen(cls, directions, first, count)
         atlas = Atlas.of(directions, edit_schedule(directions, 1.0, sigma_start, sigma_end), strength, columns)
         refuse_sampler_only(model, "connect the MODEL from before them to draw an atlas")

@@ -32,6 +32,7 @@ from .model.clip import HostEmbedder
 from .model.fingerprint import model_fingerprint
 from .model.prompts import Prompts
 from .model.run import with_denoiser
+from .model.traits import check_trainable
 from .progress import training_reporter
 from .ui import say
 
@@ -89,7 +90,8 @@ def with_training(model, shape: torch.Size | tuple[int, ...], prompts: Prompts, 
             wraps in :func:`gradients` itself.
 
     Raises:
-        ValueError: prompts or semantic codes that are one a picture: training takes pictures in another order.
+        ValueError: prompts or semantic codes that are one a picture: training takes pictures in another order. Or
+            quantised weights.
     """
     for name, prompt in (("positive", prompts.positive), ("negative", prompts.negative)):
         rows = max((len(tensor) for tensor, _ in prompt), default=1)
@@ -98,6 +100,8 @@ def with_training(model, shape: torch.Size | tuple[int, ...], prompts: Prompts, 
                 "training takes the pictures in an order of its own and needs one prompt or semantic code for all, got"
                 f" {rows} as {name}; invert them with one, or train on one picture"
             )
+
+    check_trainable(model)
 
     def inside(denoiser):
         with gradients(model.model.diffusion_model):

@@ -53,6 +53,16 @@ def test_derivatives_through_the_vae(server, kind, layer, step, tolerance):
     assert figures["composed"] and figures["reverse"] < 1e-5
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_transformers_one_after_the_other_are_their_block(server, dtype):
+    """A chain of them is one stage each, with the layers before and behind it in one of their own."""
+    deep = split(server, unet("sdxl deep", dtype), negative=["model", 2], cfg=3.0)
+    assert deep["stages"] == 9 + 4 + 3
+    exact(deep)
+    freeu = {"freeu": node("FreeU_V2", model=["model", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2)}
+    exact(split(server, {**unet("sdxl deep", dtype), **freeu}, model="freeu", layer="up.0"))
+
+
 def test_guidance_batches_and_shapes_that_do_not_halve(server):
     exact(split(server, unet(), negative=["model", 2], cfg=5.0))
     exact(split(server, unet("sdxl"), negative=["model", 2], cfg=5.0, batch=2, height=14, width=22))

@@ -4,6 +4,7 @@ from ....core.edit.directions.state import WAYS, edit_state
 from ....core.payload import directions_from_payload, trajectory_from_payload, trajectory_to_payload
 from ...dials import count_input, direction_input, model_input, signed_input, trajectory_input
 from ...host.api import Directions, Node, Trajectory, io
+from ...host.model.copies import directions_for
 from ...host.model.fingerprint import model_fingerprint
 from ...host.model.prompts import Prompts
 from ...host.model.run import with_denoiser
@@ -53,6 +54,7 @@ class HSpaceEditState(Node):
         trajectory = trajectory_from_payload(trajectory).to(model.load_device)
         trajectory.check_model(model_fingerprint(model))
         directions = directions_from_payload(directions)
+        directions = directions_for(model, directions, (directions.layer,))
         directions.select([direction - 1])  # refused before the network is loaded
         stored_level(trajectory, float(directions.sigmas[0]))
 

@@ -14,7 +14,7 @@ from ...dials import (
     signed_input,
 )
 from ...host.api import Node, io
-from ...host.model.fingerprint import model_fingerprint
+from ...host.model.copies import directions_for
 from ...host.model.traits import check_network
 from ...host.patches.steering import add_steering
 
@@ -55,8 +55,7 @@ class HSpaceSteer(Node):
     @classmethod
     def execute(cls, model, directions, strength, direction, sigma_start, sigma_end, normalise="none") -> io.NodeOutput:
         layers = check_network(model)
-        directions = directions_from_payload(directions)
-        directions.check_model(model_fingerprint(model), layers)
+        directions = directions_for(model, directions_from_payload(directions), layers)
         schedule = edit_schedule(directions, strength, sigma_start, sigma_end, normalise)
         return io.NodeOutput(add_steering(model, Edit(directions.select([direction - 1]), schedule)))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ....core.chain import Chain
 from ....core.denoiser import Bottleneck, NotFinite, check_finite
 from ....core.discover.precision import Widened
+from ..memory import Room
 from ..patches.bystanders import among
 from .own_attention import Attention, fused_attention, plain_attention
 from .sampler_call import SamplerCall
@@ -71,9 +72,8 @@ class CutCall:
 
     def bottleneck(self) -> Bottleneck:
         """The half below, with each kind of kernels."""
-        return Bottleneck(
-            self.h, self.decoder(), self.layer, self.decoder(plain_attention), self.decoder(fused_attention)
-        )
+        smooth, fused = self.decoder(plain_attention), self.decoder(fused_attention)
+        return Bottleneck(self.h, self.decoder(), self.layer, smooth, fused, Room(*self.call.models))
 
     def decoder(self, attention: Attention | None = None) -> Chain:
         """Guided denoised image for another h of the positive prompt; what moves it moves all.

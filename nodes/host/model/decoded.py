@@ -15,7 +15,7 @@ from torch import Tensor
 from ....core.chain import Chain, Stage
 from ....core.denoiser import Bottleneck, Denoiser, Noising, NotFinite, all_finite
 from ....core.discover.precision import Widened
-from ..memory import hold_in_place
+from ..memory import Room, hold_in_place
 from .own_attention import fused_attention
 from .pixel_model import PixelUNet
 from .vae_stages import vae_stages
@@ -37,6 +37,7 @@ class Decoder:
 
     def __init__(self, patcher, vae, shape: tuple[int, ...] | torch.Size):
         self.networks: list[torch.nn.Module] = []
+        self.models: list[Any] = []
         self._model = patcher.model
         if isinstance(patcher.model.diffusion_model, PixelUNet):
             return
@@ -53,6 +54,7 @@ class Decoder:
         room = _GRAPH * vae.memory_used_decode(tuple(shape), torch.float32)
         comfy.model_management.load_models_gpu([patcher, decoder], memory_required=room)
         self.networks = [decoder.model]
+        self.models = [decoder]
 
     def __call__(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -107,7 +109,9 @@ class DecodedDenoiser:
         part = self._denoiser.split(x, sigma, layer, smooth)
         inner = part.smooth or part.decode
         whole = self._decode.after(inner)
-        return Bottleneck(part.h, whole, layer, whole, self._decode.after(part.fused or inner, fused=True))
+        fused = self._decode.after(part.fused or inner, fused=True)
+        room = part.make_room.beside(*self._decode.models) if isinstance(part.make_room, Room) else part.make_room
+        return Bottleneck(part.h, whole, layer, whole, fused, room)
 
 
 def _checked(picture: Tensor) -> Tensor:

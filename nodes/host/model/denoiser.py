@@ -5,11 +5,13 @@ included.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from ....core.denoiser import Bottleneck, Noising, check_finite
+from ....core.discover.quantised import unrounded
 from ..patches.bystanders import bystanders, check_steady
 from ..patches.caches import Witness
 from .bottleneck import CutCall
@@ -60,15 +62,23 @@ class HostDenoiser:
         """
         if not self.layers:
             check_network(self.patcher)
-        cut = CutCall.of(self._call, layer, x, sigma, smooth)
-        part = cut.bottleneck()
-        ways = [part.decode, part.fused] if self._gradients and len(x) == 1 else [part.decode]
-        if (layer, len(ways)) not in self._checked:
-            self._checked.add((layer, len(ways)))
-            whole = self(x, sigma)
-            for decode in ways:
-                cut.check(whole, decode)
+        # What is differentiated rounds nothing that comes into quantised layers, so that nothing else may.
+        with unrounded(self.net) if self._gradients else nullcontext():
+            cut = CutCall.of(self._call, layer, x, sigma, smooth)
+            part = cut.bottleneck()
+            ways = [part.decode, part.fused] if self._gradients and len(x) == 1 else [part.decode]
+            if (layer, len(ways)) not in self._checked:
+                self._checked.add((layer, len(ways)))
+                whole = self._ask_unrounded(x, sigma) if self._gradients else self(x, sigma)
+                for decode in ways:
+                    cut.check(whole, decode)
         return part
+
+    def _ask_unrounded(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Denoised image of a network whose quantised layers take what comes in as it is."""
+        with unrounded(self.net):
+            answer = self._run(x, sigma, self._is_differentiated())
+        return self._noted(lambda model, x: model._ask_unrounded(x, sigma), x, answer)
 
     def alone(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None = None) -> Tensor:
         """Denoised image for one side of the guidance, `[b c h w]`.

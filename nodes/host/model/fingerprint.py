@@ -63,8 +63,17 @@ def _base(model: Model) -> str:
     if net not in _BASES:
         prefix = "diffusion_model."
         originals = {k[len(prefix) :]: v.weight for k, v in model.backup.items() if k.startswith(prefix)}
-        _BASES[net] = state_fingerprint({**net.state_dict(), **originals})
+        _BASES[net] = state_fingerprint({**_state(net), **originals})
     return _BASES[net]
+
+
+def _state(net: nn.Module) -> dict[str, Tensor]:
+    """Weights as they are stored; loaders that unpack them (GGUF) list sizes in the place of some, and more of them."""
+    stored = dict(net.named_parameters())
+    state = net.state_dict()
+    return {
+        k: stored[k].as_subclass(Tensor) if v.is_meta else v for k, v in state.items() if k in stored or not v.is_meta
+    }
 
 
 def _patches(model: Model) -> dict[str, list]:

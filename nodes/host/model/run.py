@@ -12,7 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....core.denoiser import Denoiser
-from ..memory import hold_in_place
+from ..memory import hold_in_place, product_passes
 from ..patches.bystanders import naming_bystanders
 from ..patches.caches import Witness, without_caches
 from ..patches.compiled import without_compile
@@ -28,7 +28,6 @@ from .sampler_call import SamplerCall
 from .traits import check_ends, check_network, check_weights, is_latent
 
 _KEY = "hspace"
-_GRAPH = 8  # forward passes whose memory a graph with room for a chunk of vectors takes, roughly
 T = TypeVar("T")
 
 
@@ -56,7 +55,8 @@ def with_denoiser(
             :mod:`.caches`).
 
     Raises:
-        ValueError: derivatives are asked of a network without a bottleneck, its weights are quantised, the VAE is
+        ValueError: derivatives are asked of a network without a bottleneck, its weights are quantised and
+            cannot be dequantised, the VAE is
             another model's, or the network cannot take the prompts.
     """
     # Nodes check the prompts connected to them by name.
@@ -126,7 +126,7 @@ def _with_room_for_derivatives(model):
     clone = hold_in_place(model)
 
     def ask_for_more(executor, patcher, shape, *args, **kwargs):
-        return executor(patcher, [shape[0] * _GRAPH, *shape[1:]], *args, **kwargs)
+        return executor(patcher, [shape[0] * product_passes(patcher, shape), *shape[1:]], *args, **kwargs)
 
     clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, _KEY, ask_for_more)
     return clone

@@ -5,16 +5,18 @@ switched off.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import comfy.conds
+import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....core.discover.precision import Widened
+from ....core.discover.quantised import dequantised
 from ..patches.steering import PLAIN, RAW
 from ..threads import Pace
 from .own_attention import OVERRIDE, chained
@@ -47,6 +49,13 @@ class SamplerCall:
         """The prompts as the host has prepared them, ``positive`` and ``negative``."""
         return self._call.inner_model.conds
 
+    @property
+    def models(self) -> list[Any]:
+        """ModelPatchers that the run uses: the network's own first, then ControlNets and the like."""
+        conds = {side: list(prompts) for side, prompts in self.conds.items()}
+        beside, _ = comfy.sampler_helpers.get_additional_models(conds, self.patcher.model_dtype())
+        return [self.patcher, *beside]
+
     def ask(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, smooth: bool = False) -> Tensor:
         """Guided denoised image `[b c h w]`.
 
@@ -57,7 +66,7 @@ class SamplerCall:
             smooth: with kernels that have derivatives of every kind.
         """
         options = {**self._extra, "model_options": self._options(wrapper, smooth)}
-        with Widened() if smooth else nullcontext():
+        with self._kernels(smooth):
             if self._pace is None or wrapper is not None:
                 return self._call(x, sigma, **options)
             return self._pace.run((x.shape, smooth), lambda: self._call(x, sigma, **options))
@@ -71,9 +80,17 @@ class SamplerCall:
                 cond["model_conds"][_CONTEXT] = comfy.conds.CONDCrossAttn(embedding)
         # Patches of other packs know the place in the list: 0 is the prompt, 1 the negative one.
         places = [None, conds] if kind == "negative" else [conds]
-        with Widened() if smooth else nullcontext():
+        with self._kernels(smooth):
             answers = comfy.samplers.calc_cond_batch(guider.inner_model, places, x, sigma, self._options(smooth=smooth))
         return answers[-1]
+
+    def _kernels(self, smooth: bool) -> AbstractContextManager:
+        if not smooth:
+            return nullcontext()
+        both = ExitStack()
+        both.enter_context(Widened())
+        both.enter_context(dequantised(self.patcher.model.diffusion_model))
+        return both
 
     def combine(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]]) -> Tensor:
         """What the host makes of the network's outputs: denoised pictures, averaged over prompts, guided."""

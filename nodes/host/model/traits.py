@@ -6,6 +6,7 @@ import comfy.model_sampling
 import torch
 
 from ....core.denoiser import Noising
+from ....core.discover.quantised import check_dequantisable, is_quantised
 from .pixel_model import PixelSpace
 from .unet import layers_of
 
@@ -44,15 +45,24 @@ def check_network(model) -> tuple[str, ...]:
 
 
 def check_weights(model) -> None:
-    """Refuse quantised weights: no derivative runs through them.
+    """Refuse quantised weights that cannot be dequantised, as derivatives need it.
+
+    Raises:
+        ValueError: some cannot; the layer is named.
+    """
+    check_dequantisable(model.model.diffusion_model)
+
+
+def check_trainable(model) -> None:
+    """Refuse quantised weights where something is trained through them.
 
     Raises:
         ValueError: they are.
     """
-    if any(type(p).__name__ == "QuantizedTensor" for p in model.model.diffusion_model.parameters()):
+    if is_quantised(model.model.diffusion_model):
         raise ValueError(
-            "the weights of this model are quantised, and quantised layers have no derivatives; load the fp16 or fp8"
-            " release"
+            "the weights of this model are quantised, and nothing is trained through quantised layers; load the fp16 or"
+            " fp8 release"
         )
 
 

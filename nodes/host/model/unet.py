@@ -8,28 +8,21 @@ together give the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, forward_timestep_embed
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from .own_attention import OVERRIDE, Attention, chained
+from .own_attention import Attention
 from .pixel_model import PixelUNet
+from .unet_decoder import Decoder, Stage, differentiable, expanded, with_attention
 
 STATE = "x"
 """The layer that is the state itself."""
 MIDDLE = "middle_block_after_patch"
 SKIPS = "input_block_patch"
-
-Stage = Callable[[Tensor, "Attention | None"], Tensor]
-"""A block of the decoder, or its end, `[b c h w]` -> `[b c h w]`, with an attention in place of the host's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,32 +149,17 @@ def _whole_network(call: _NetworkCall, i: int) -> tuple[Tensor, list[Stage]]:
     residuals = call.residuals_of(i)
 
     def run(x: Tensor, attention: Attention | None) -> Tensor:
-        context_here = _expanded(context, x)
+        context_here = expanded(context, x)
         if isinstance(net, PixelUNet):
-            h, decode = net.split(x, _expanded(times, x), "middle", options, context_here)
+            h, decode = net.split(x, expanded(times, x), "middle", options, context_here)
             return decode(h)
         # The host pops from the lists of a ControlNet while it runs.
         control = None if call.control is None else {name: list(parts) for name, parts in residuals.items()}
-        inside = _with_attention(options, attention)
-        return net._forward(x, _expanded(times, x), context_here, _expanded(y, x), control, inside, **call.kwargs)
+        inside = with_attention(options, attention)
+        with differentiable(attention, net):
+            return net._forward(x, expanded(times, x), context_here, expanded(y, x), control, inside, **call.kwargs)
 
     return call.x[rows], [run]
-
-
-def _with_attention(options: dict, attention: Attention | None) -> dict:
-    """A copy of ``options`` that names the attention; None leaves the host's."""
-    return {**options, OVERRIDE: chained(options.get(OVERRIDE), attention)} if attention else dict(options)
-
-
-class _CopiedSlices(TorchFunctionMode):
-    """Slices are copies: a patch that scales a part of h in place (FreeU) would overwrite what its own derivative
-    needs.
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Copy what was sliced."""
-        result = func(*args, **(kwargs or {}))
-        return result.clone() if func is Tensor.__getitem__ else result
 
 
 class _ReachedMiddle(Exception):
@@ -237,7 +215,7 @@ def _split_unet(encoded: _Encoded, layer: str, i: int) -> tuple[Tensor, list[Sta
     """H at ``layer`` and the decoder below it, for the ``i``-th prompt of the batch."""
     call = encoded.call
     rows = call.rows(i)
-    decoder = _Decoder(
+    decoder = Decoder(
         net=call.net,
         skips=[skip[rows] for skip in encoded.skips],
         residuals=call.residuals_of(i).get("output", []),
@@ -251,58 +229,7 @@ def _split_unet(encoded: _Encoded, layer: str, i: int) -> tuple[Tensor, list[Sta
         h = decoder.run_block(n, h)
 
     def finish(h: Tensor, attention: Attention | None) -> Tensor:
-        return call.net.out(h if attention else h.type(call.x.dtype))
+        with differentiable(attention, call.net.out):
+            return call.net.out(h if attention else h.type(call.x.dtype))
 
-    return h, [*(partial(decoder.run_block, n) for n in range(start, len(call.net.output_blocks))), finish]
-
-
-@dataclass(frozen=True, eq=False)
-class _Decoder:
-    """The decoder for one prompt, with what it needs beside h."""
-
-    net: UNetModel
-    skips: list[Tensor]
-    residuals: list[Tensor | None]
-    emb: Tensor
-    context: Tensor | None
-    options: dict
-
-    def run_block(self, n: int, h: Tensor, attention: Attention | None = None) -> Tensor:
-        """Output of block ``n``."""
-        options = _with_attention(self.options, attention)
-        options |= {"transformer_index": self._transformers_before(n), "block": ("output", n)}
-        with _CopiedSlices() if attention else nullcontext():
-            h, skip = _patched(h, self._skip(n, h), options)
-        h = torch.cat([h, skip], dim=1)
-        emb = _expanded(self.emb, h)
-        context = _expanded(self.context, h)
-        return forward_timestep_embed(self.net.output_blocks[n], h, emb, context, options, self._size_after(n))
-
-    def _skip(self, n: int, h: Tensor) -> Tensor:
-        """What the encoder hands to decoder block ``n``, with the residual of a ControlNet."""
-        skip = _expanded(self.skips[-1 - n], h)
-        residual = self.residuals[-1 - n] if n < len(self.residuals) else None
-        return skip if residual is None else skip + residual.to(skip.dtype)
-
-    def _size_after(self, n: int) -> torch.Size | None:
-        """Shape that decoder block ``n`` is to end with; None for the last."""
-        return self.skips[-2 - n].shape if n + 1 < len(self.skips) else None
-
-    def _transformers_before(self, n: int) -> int:
-        """How many transformers run before decoder block ``n``; patches of other packs count them."""
-        done = [*self.net.input_blocks, self.net.middle_block, *list(self.net.output_blocks)[:n]]
-        return sum(isinstance(layer, SpatialTransformer) for block in done for layer in block)
-
-
-def _patched(h: Tensor, skip: Tensor, options: dict) -> tuple[Tensor, Tensor]:
-    """Activations and a skip after other packs' patches of decoder blocks."""
-    for patch in options.get("patches", {}).get("output_block_patch", ()):
-        h, skip = patch(h.clone(), skip.clone(), options)
-    return h, skip
-
-
-def _expanded(value: Any, h: Tensor) -> Any:
-    """One sample's value for the batch of h; None stays None."""
-    if value is None or value.shape[0] != 1 or h.shape[0] == 1:
-        return value
-    return value.expand(h.shape[0], *value.shape[1:])
+    return h, [*decoder.stages(start), finish]

@@ -61,7 +61,7 @@ def test_the_engine_finds_the_same_directions(part, weights, exact):
     J = DecoderJacobian(part, BY_DIFFERENCES)
     J.check(weights=weights)
     basis = block_krylov(J, weights, SolverSettings(k=K, widen=0, size=40))
-    lead = torch.linalg.eigh(basis.gram()[0])[1].flip(1)[:, :K].T @ basis.q
+    lead = torch.linalg.eigh(basis.gram()[0])[1].flip(1)[:, :K].T @ basis.q.double()
     gain = DecoderJacobian(part, EXACT).jvp(lead).double().square() @ weights.double()
     assert angle(lead, exact[1]) <= 1e-2
     assert float(gain.sum()) >= 0.999 * float(exact[0].square().sum())

@@ -131,7 +131,7 @@ def test_single_removes_the_matching_outside_direction(found, basis):
     """As the released RBE code does it: v_i - <v_i, u_i> u_i with the i-th outside vector, then unit length."""
     inside, outside = (torch.linalg.eigh(g)[1].flip(1)[:, :K] for g in basis.gram())
     wanted = inside - outside * (inside * outside).sum(0)
-    wanted = (wanted / wanted.norm(dim=0)).T @ basis.q
+    wanted = (wanted / wanted.norm(dim=0)).T @ basis.q.double()
     got = found["single"].vectors
     torch.testing.assert_close((got * wanted).sum(1).abs(), torch.ones(K, dtype=got.dtype, device=got.device))
 

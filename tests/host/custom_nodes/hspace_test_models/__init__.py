@@ -10,6 +10,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .checkpoints import TestCheckpoint
 from .clips import TestClip
+from .copies import TestCopies
 from .networks import TestDiT, TestUNet, TestVAE
 from .splits import TestSplit
 
@@ -105,6 +106,7 @@ class TestExtension(ComfyExtension):
             TestFreeMemory,
             TestControl,
             TestSplit,
+            TestCopies,
         ]
 
 

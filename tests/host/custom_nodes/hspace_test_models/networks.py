@@ -1,5 +1,7 @@
 """Small instances of the host's own networks with random weights."""
 
+import json
+
 import comfy.ldm.models.autoencoder
 import comfy.model_base
 import comfy.model_management
@@ -8,10 +10,29 @@ import comfy.sd
 import comfy.supported_models
 import comfy.taesd.taesd
 import torch
+from comfy.quant_ops import QuantizedTensor
 from comfy_api.latest import io
 
-KINDS = ("sd15", "sd15 inpaint", "sd2 v", "sdxl")
+from .packed import OpaqueOps, PackedOps, opaque_state, packed_state, unpacked
+
+KINDS = ("sd15", "sd15 inpaint", "sd2 v", "sdxl", "sdxl deep")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+QUANTISED = {
+    "scaled fp8": ("float8_e4m3fn", "TensorCoreFP8E4M3Layout", {"scale": "recalculate"}, {}),
+    "scaled fp8 e5m2": ("float8_e5m2", "TensorCoreFP8E5M2Layout", {"scale": "recalculate"}, {}),
+    "int8": ("int8_tensorwise", "TensorWiseINT8Layout", {}, {}),
+    "int8 rotated": (
+        "int8_tensorwise",
+        "TensorWiseINT8Layout",
+        {"per_channel": True, "convrot": True, "convrot_groupsize": 64},
+        {"convrot": True, "convrot_groupsize": 64},
+    ),
+    "int4": ("convrot_w4a4", "TensorCoreConvRotW4A4Layout", {"convrot_groupsize": 64}, {"convrot_groupsize": 64}),
+    "nvfp4": ("nvfp4", "TensorCoreNVFP4Layout", {}, {}),
+    "mxfp8": ("mxfp8", "TensorCoreMXFP8Layout", {}, {}),
+}
+"""The host's own: name in a checkpoint, layout, what it is quantised with, and what the checkpoint says of that."""
+PACKED = {"gguf Q8_0": "Q8_0", "gguf Q4_0": "Q4_0"}
 _CONTEXT = {"sd15": 64, "sd2": 96, "sdxl": 128}
 
 
@@ -27,19 +48,29 @@ def fill(module: torch.nn.Module, seed: int) -> None:
         p.data.copy_(value.to(p.dtype))
 
 
-def scaled_fp8(state: dict) -> dict:
-    """Weights of linear layers quantised as in the fp8 checkpoints that the host reads."""
-    weights = dict(state)
+def quantised_state(state: dict, kind: str) -> dict:
+    """Weights of linear layers quantised as in the checkpoints that the host reads."""
+    name, layout, options, said = QUANTISED[kind]
+    weights = {}
     for key, value in state.items():
-        if key.endswith(".weight") and value.ndim == 2:
-            layer, scale = key.removesuffix("weight"), value.abs().max().float() / 448
-            weights[key], weights[f"{layer}weight_scale"] = (value.float() / scale).to(torch.float8_e4m3fn), scale
-            weights[f"{layer}comfy_quant"] = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
+        if not key.endswith(".weight") or value.ndim != 2 or value.shape[1] % 64:
+            weights[key] = value
+            continue
+        layer = key.removesuffix(".weight")
+        parts = QuantizedTensor.from_float(value, layout, **options).state_dict(key)
+        weights |= parts
+        note = json.dumps({"format": name, **said}).encode()
+        weights[f"{layer}.comfy_quant"] = torch.tensor(list(note), dtype=torch.uint8)
     return weights
 
 
-def unet(kind: str, dtype: torch.dtype, seed: int = 0, channels: int = 64, quantised: dict | None = None):
-    """A U-Net of the host with the layout of ``kind``, as its ModelPatcher."""
+def unet(
+    kind: str, dtype: torch.dtype, seed: int = 0, channels: int = 64, quantised: dict | None = None, operations=None
+):
+    """A U-Net of the host with the layout of ``kind``, as its ModelPatcher.
+
+    ``quantised`` are the weights of one, for the host's own layers or ``operations``.
+    """
     family = kind.split(maxsplit=1)[0]
     config = dict(
         image_size=32,
@@ -49,7 +80,7 @@ def unet(kind: str, dtype: torch.dtype, seed: int = 0, channels: int = 64, quant
         num_res_blocks=[1, 1, 1],
         channel_mult=(1, 2, 2),
         transformer_depth=[1, 1, 0],
-        transformer_depth_output=[1, 1, 1, 1, 0, 0],
+        transformer_depth_output=[3, 2, 1, 1, 0, 0] if "deep" in kind else [1, 1, 1, 1, 0, 0],
         transformer_depth_middle=1,
         use_linear_in_transformer=family != "sd15",
         context_dim=_CONTEXT[family],
@@ -68,7 +99,8 @@ def unet(kind: str, dtype: torch.dtype, seed: int = 0, channels: int = 64, quant
     settings = kinds[family](config)
     cast = dtype if quantised else None if dtype in (torch.float32, torch.bfloat16) else torch.float32
     settings.set_inference_dtype(dtype, cast)
-    settings.quant_config = {"mixed_ops": True} if quantised else None
+    settings.quant_config = {"mixed_ops": True} if quantised and not operations else None
+    settings.custom_operations = operations
     offload = comfy.model_management.unet_offload_device()
     types = comfy.model_base.ModelType
     make = comfy.model_base.SDXL if family == "sdxl" else comfy.model_base.BaseModel
@@ -82,6 +114,28 @@ def unet(kind: str, dtype: torch.dtype, seed: int = 0, channels: int = 64, quant
     return comfy.model_patcher.CoreModelPatcher(
         model, load_device=comfy.model_management.get_torch_device(), offload_device=offload
     )
+
+
+def quantised_unet(network: str, kind: str, seed: int, compute: torch.dtype = torch.bfloat16):
+    """The U-Net of a seed with its linear layers quantised."""
+    state = unet(network, compute, seed).model.diffusion_model.state_dict()
+    if kind in PACKED:
+        return unet(network, compute, quantised=packed_state(state, PACKED[kind]), operations=PackedOps)
+    if kind == "opaque":
+        return unet(network, compute, quantised=opaque_state(state), operations=OpaqueOps)
+    return unet(network, compute, quantised=quantised_state(state, kind))
+
+
+def float32_copy(network: str, kind: str, seed: int):
+    """The same network with the numbers that the quantised weights stand for."""
+    net = quantised_unet(network, kind, seed, torch.float32).model.diffusion_model
+    values = {
+        name: unpacked(p, torch.float32) if kind in PACKED else getattr(p, "dequantize", p.detach)()
+        for name, p in net.named_parameters()
+    }
+    copy = unet(network, torch.float32)
+    copy.model.diffusion_model.load_state_dict({name: v.as_subclass(torch.Tensor) for name, v in values.items()})
+    return copy
 
 
 def conditioning(kind: str, seed: int) -> list:
@@ -99,7 +153,7 @@ class TestUNet(io.ComfyNode):
             category="tests",
             inputs=[
                 io.Combo.Input("network", options=list(KINDS)),
-                io.Combo.Input("dtype", options=[*DTYPES, "scaled fp8"]),
+                io.Combo.Input("dtype", options=[*DTYPES, *QUANTISED, *PACKED, "opaque"]),
                 io.Int.Input("seed", default=0),
             ],
             outputs=[io.Model.Output(), io.Conditioning.Output(), io.Conditioning.Output()],
@@ -107,13 +161,9 @@ class TestUNet(io.ComfyNode):
 
     @classmethod
     def execute(cls, network, dtype, seed):
-        if dtype == "scaled fp8":
-            state = scaled_fp8(unet(network, torch.bfloat16, seed).model.diffusion_model.state_dict())
-            return io.NodeOutput(
-                unet(network, torch.bfloat16, quantised=state),
-                conditioning(network, seed + 1),
-                conditioning(network, seed + 2),
-            )
+        if dtype not in DTYPES:
+            prompts = conditioning(network, seed + 1), conditioning(network, seed + 2)
+            return io.NodeOutput(quantised_unet(network, dtype, seed), *prompts)
         return io.NodeOutput(
             unet(network, DTYPES[dtype], seed), conditioning(network, seed + 1), conditioning(network, seed + 2)
         )
