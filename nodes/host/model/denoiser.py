@@ -13,6 +13,7 @@ from ....core.denoiser import Bottleneck, Noising, check_finite
 from ..patches.bystanders import bystanders, check_steady
 from ..patches.caches import Witness
 from .bottleneck import CutCall
+from .cut_memory import CutMemory
 from .pixel_model import unet_of
 from .sampler_call import SamplerCall
 from .traits import check_network, noising_of
@@ -42,7 +43,7 @@ class HostDenoiser:
         self.net = unet_of(self.patcher)
         self.layers = layers_of(self.patcher.model.diffusion_model) or ()
         self.noising: Noising = noising_of(self.patcher)
-        self._checked: set[tuple[str, int]] = set()
+        self._cuts = CutMemory(call, fingerprint)
         self._unsure: tuple[int, ...] | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -62,12 +63,13 @@ class HostDenoiser:
             check_network(self.patcher)
         cut = CutCall.of(self._call, layer, x, sigma, smooth)
         part = cut.bottleneck()
-        ways = [part.decode, part.fused] if self._gradients and len(x) == 1 else [part.decode]
-        if (layer, len(ways)) not in self._checked:
-            self._checked.add((layer, len(ways)))
+        kernels = ("the host's", "fused") if self._gradients and len(x) == 1 else ("the host's",)
+        unchecked = [kind for kind in kernels if not self._cuts.knows(layer, kind, x.shape[1:])]
+        if unchecked:
             whole = self(x, sigma)
-            for decode in ways:
-                cut.check(whole, decode)
+            for kind in unchecked:
+                cut.check(whole, part.fused if kind == "fused" else part.decode)
+                self._cuts.keep(layer, kind, x.shape[1:])
         return part
 
     def alone(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None = None) -> Tensor:
