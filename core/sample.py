@@ -6,7 +6,9 @@ Song, Meng, Ermon 2021, arXiv 2010.02502, eq. 12.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -100,18 +102,41 @@ def sample_ddim(
     return x
 
 
+@torch.no_grad()
+def walk_down(model: Denoiser, x: Tensor, levels: Sequence[float], callback: Callback | None = None) -> Tensor:
+    """Walk a state `[b c h w]` down by DDIM, along a part of a grid, from its first level to its last; shape kept."""
+    n = len(levels) - 1
+    for i, (sigma, nxt) in enumerate(pairwise(levels)):
+        denoised = predict(model, x, x.new_full((x.shape[0],), sigma))
+        x = edited_step(x, sigma, nxt, denoised, denoised)
+        report_step(callback, i, n, x=x, sigma=sigma, denoised=denoised)
+    return x
+
+
 def reconstruct(model: Denoiser, trajectory: Trajectory, callback: Callback | None = None) -> Trajectory:
     """Add the ``reconstruction`` to a trajectory.
 
-    Deterministic sampling back from the noisiest state along the same grid.
+    Deterministic sampling back from the noisiest state along the same grid; from the state below it where that one was
+    moved, so that it is the picture's own.
 
     Raises:
         ValueError: the model is not the one that was inverted.
     """
     trajectory.check_model(model.fingerprint)
-    return replace(
-        trajectory, reconstruction=sample_ddim(model, trajectory.noisiest, trajectory.sigmas, callback=callback)
-    )
+    first = 1 if trajectory.moved else 0
+    grid = trajectory.sigmas[first:]
+    x = trajectory.states[first]
+    return replace(trajectory, reconstruction=sample_ddim(model, x, grid, callback=callback) if len(grid) > 1 else x)
+
+
+def known_reconstruction(trajectory: Trajectory) -> Tensor | None:
+    """Give the picture that sampling back ends in, `[b c h w]`, where nobody needs to sample for it; else None.
+
+    It is the stored reconstruction, or the inverted picture itself, to which an exact enough trajectory comes back.
+    """
+    if trajectory.reconstruction is not None:
+        return trajectory.reconstruction
+    return trajectory.x0 if trajectory.is_consistent else None
 
 
 def check_eta(eta: float) -> None:

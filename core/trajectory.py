@@ -13,6 +13,7 @@ from .fingerprint import differences, without_patches
 from .foreign import is_dense, is_finite, shown
 
 _SAME = 1e-3  # levels of two schedules that differ by less are one
+_CONSISTENT = 1e-2  # relative residual below which sampling back passes through the stored states, to 60 dB and more
 
 
 class StoredPrompts(TypedDict, total=False):
@@ -48,7 +49,7 @@ class Trajectory:
         method: how, for people ("ddim B", "fixed point 3").
         noises: `[n b ...]` or None; the noise added by each step of a stochastic inversion.
         reconstruction: `[b ...]` or None; the image that sampling back along ``sigmas`` gives.
-        residual: `[n]` or None; relative residual of each implicit step.
+        residual: `[n]` or None; relative residual of the equation of each step.
         noising: how states are noised.
         prompts: what the model was conditioned on, or None.
         exact: the coupled inversion that made it, or None.
@@ -101,6 +102,15 @@ class Trajectory:
         if self.reconstruction is None:
             raise ValueError("this trajectory has no reconstruction yet; call core.sample.reconstruct on it")
         return self.reconstruction
+
+    @property
+    def is_consistent(self) -> bool:
+        """Say whether sampling back passes through the stored states: the residual of every step is known and small.
+
+        Below a state that was moved it does, too, as the others are the picture's own.
+        """
+        plain = self.exact is None and self.noises is None
+        return plain and self.residual is not None and float(self.residual.max()) < _CONSISTENT
 
     @property
     def noisiest(self) -> Tensor:
@@ -228,6 +238,22 @@ class Trajectory:
                 f" {fingerprint}, which differs in {differences(self.fingerprint, fingerprint)}; connect the same MODEL"
                 " to both, or invert the image again with this one"
             )
+
+
+def residual_text(trajectory: Trajectory) -> str:
+    """Tell people how well the equations of an inversion's steps are solved, which takes no sampling back."""
+    steps = f"{trajectory.method}, {len(trajectory.sigmas) - 1} steps"
+    if trajectory.residual is None:
+        return f"{steps}; this method solves no equation, so there is no residual: nobody knows how it comes back"
+    worst = int(trajectory.residual.argmax())
+    level = float(trajectory.sigmas[worst])
+    return f"{steps}, worst residual {float(trajectory.residual[worst]):.1e} at step {worst + 1} (sigma {level:.3g})"
+
+
+def relative_distance(x: Tensor, aim: Tensor) -> float:
+    """Measure the distance of the worst sample of `[b ...]` from where it should be, relative to the length of that."""
+    apart = (x - aim).flatten(1).norm(dim=1) / aim.flatten(1).norm(dim=1).clamp_min(1e-12)
+    return float(apart.max())
 
 
 def _is_grid(sigmas: Tensor) -> bool:

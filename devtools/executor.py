@@ -141,6 +141,10 @@ class Executor:
         entries = [await self._executor.caches.outputs.get(name) for name in wanted]
         return [tuple(values[0] for values in entry.outputs) for entry in entries]
 
+    def forget(self) -> None:
+        """Let every node run again, whatever ran before with the same inputs."""
+        self._executor.reset()
+
     def call(self, kind: str, **inputs: Any) -> tuple[Any, ...]:
         """Call one node with objects of any sort, as the executor does, in inference mode; what it raises comes out as
         it is.

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..denoiser import Callback, Denoiser, report_step
 from ..float64 import widen
 from ..inputs import IMAGE_LIMIT, check_image, check_sigmas
-from ..trajectory import ExactMethod, Trajectory
+from ..trajectory import ExactMethod, Trajectory, relative_distance
 from .coupled import Noise, coupled
 
 LOWEST = 0.95
@@ -62,7 +62,8 @@ def invert_bdia(
         limit: largest magnitude of an image; None for latents.
 
     Returns:
-        The trajectory; its two noisiest states are in ``pair``, at full precision.
+        The trajectory; its two noisiest states are in ``pair``, at full precision. ``residual`` is that of each step's
+        own equation: rounding. The first step has none.
 
     Raises:
         ValueError: gamma outside its range, or an image or grid refused by :mod:`core.inputs`.
@@ -84,9 +85,14 @@ def invert_bdia(
     below = widen(image)
     x = below + s[n - 1] * eps.lifted(below, 0.0, s[n - 1])
     states = [below, x]
+    residual = [0.0]
     for i in reversed(range(n)):
         if i < n - 1:
-            below, x = x, bdia_up(eps(x, s[i + 1]), x, below, (s[i], s[i + 1], s[i + 2]), gamma)
+            three = (s[i], s[i + 1], s[i + 2])
+            noise = eps(x, s[i + 1])
+            above = bdia_up(noise, x, below, three, gamma)
+            residual.append(relative_distance(bdia_down(noise, above, x, three, gamma), below))
+            below, x = x, above
             states.append(x)
         report_step(callback, n - 1 - i, n, x=x, sigma=s[i], denoised=eps.denoised)
-    return coupled(model, grid, states, (x, below), image.dtype, ExactMethod("bdia", gamma))
+    return coupled(model, grid, states, (x, below), image.dtype, ExactMethod("bdia", gamma), residual)

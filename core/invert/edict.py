@@ -15,8 +15,8 @@ from torch import Tensor
 from ..denoiser import Callback, Denoiser, report_step
 from ..float64 import widen
 from ..inputs import IMAGE_LIMIT, check_image, check_sigmas
-from ..trajectory import ExactMethod, Trajectory
-from .coupled import Noise, coupled
+from ..trajectory import ExactMethod, Trajectory, relative_distance
+from .coupled import Noise, Replayed, coupled
 
 MIXING = 0.93
 LOWEST = 0.85
@@ -70,7 +70,8 @@ def invert_edict(
         limit: largest magnitude of an image; None for latents.
 
     Returns:
-        The trajectory of the first state; both are in ``pair``.
+        The trajectory of the first state; both are in ``pair``. ``residual`` is that of each step's own
+        equations: rounding.
 
     Raises:
         ValueError: mixing outside its range, or an image or grid refused by :mod:`core.inputs`.
@@ -87,8 +88,12 @@ def invert_edict(
     n = len(grid) - 1
     x = y = widen(image)
     states = [x]
+    residual = []
     for i in reversed(range(n)):
+        below = (x, y)
         x, y = alternated(edict_up, i, eps, x, y, s[i], s[i + 1], mixing)
+        back = alternated(edict_down, i, Replayed(eps), x, y, s[i], s[i + 1], mixing)
+        residual.append(max(relative_distance(*pair) for pair in zip(back, below, strict=True)))
         states.append(x)
         report_step(callback, n - 1 - i, n, x=x, sigma=s[i], denoised=eps.denoised)
-    return coupled(model, grid, states, (x, y), image.dtype, ExactMethod("edict", mixing))
+    return coupled(model, grid, states, (x, y), image.dtype, ExactMethod("edict", mixing), residual)

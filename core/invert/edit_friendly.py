@@ -11,6 +11,7 @@ prompt: sampling with them and another prompt edits it. DDPM's step in sigma is 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -21,7 +22,7 @@ from torch import Tensor
 from ..denoiser import Callback, Denoiser, predict, report_step
 from ..inputs import IMAGE_LIMIT, check_image, check_sigmas
 from ..noise import fresh_noise
-from ..trajectory import Trajectory
+from ..trajectory import Trajectory, relative_distance
 from .ddim import levels, lift
 
 Solver = Literal["ddpm", "sde-dpm++2"]
@@ -114,7 +115,8 @@ def invert_edit_friendly(
 
     Returns:
         The trajectory. ``states`` are those that sampling walks through, ``noises[i]`` the z from ``states[i]`` to
-        ``states[i+1]``, and ``noises[-1]`` what the last prediction misses, in the unit of the picture.
+        ``states[i+1]``, and ``noises[-1]`` what the last prediction misses, in the unit of the picture. ``residual`` is
+        how far each step lands from the state that it was solved for: rounding.
 
     Raises:
         ValueError: no level a call, or an image or grid refused by :mod:`core.inputs`.
@@ -127,16 +129,18 @@ def invert_edit_friendly(
     s = grid.tolist()
     n = len(grid) - 1
     targets = _noised(x0, s, settings.seed, settings.noise_shift)
-    predictions = None if batch == 1 else _predictions(model, targets[:-1], s, batch, callback)
+    predictions = None if batch == 1 else predict_levels(model, targets[:-1], s, batch, callback)
     x = targets[0]
     before = None
     states = [targets[0]]
     noises = []
+    residual = []
     for i in range(n):
         denoised = predict(model, x, levels(x, s[i])) if predictions is None else predictions[i]
         mean, std = posterior(x, s, i, denoised, before, settings.solver)
         z = (targets[i + 1] - mean) / std
         x = mean + std * z
+        residual.append(relative_distance(x, targets[i + 1]))
         before = denoised
         states.append(x)
         noises.append(z)
@@ -149,6 +153,7 @@ def invert_edit_friendly(
         model.fingerprint,
         METHOD + settings.solver,
         noises=torch.stack(noises),
+        residual=torch.tensor(residual, dtype=torch.float64),
         seed=settings.seed,
     )
 
@@ -164,10 +169,18 @@ def _noised(x0: Tensor, s: list[float], seed: int, shift: float) -> list[Tensor]
     return [*states, x0]
 
 
-def _predictions(
-    model: Denoiser, states: list[Tensor], s: list[float], batch: int, callback: Callback | None
+def predict_levels(
+    model: Denoiser, states: Sequence[Tensor], s: list[float], batch: int, callback: Callback | None
 ) -> list[Tensor]:
-    """Predict the picture from every level, several levels a call; rows are ordered level by level."""
+    """Predict the picture from every level, ``batch`` levels a call; rows are ordered level by level.
+
+    Args:
+        model: any denoiser.
+        states: `[b c h w]` of each level.
+        s: the levels.
+        batch: how many of them in a call.
+        callback: called for every level.
+    """
     predictions: list[Tensor] = []
     for first in range(0, len(states), batch):
         part = states[first : first + batch]

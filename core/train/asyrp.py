@@ -179,6 +179,38 @@ def predict_shifted(part: Bottleneck, shift: ShiftBlock | ShiftTable, sigma: Ten
     return (part.smooth or part.decode)(moved)
 
 
+class PlainPredictions:
+    """What the frozen model says of the stored states, which is the same in every epoch: asked once and kept.
+
+    It is kept in the memory of the CPU, as large as the states themselves. Pictures are asked about in groups that do
+    not depend on the order of training, so that a resumed run, which asks again, gets the very same numbers.
+
+    Args:
+        model: frozen denoiser.
+        trajectory: of the training pictures.
+        batch: pictures at a time.
+    """
+
+    def __init__(self, model: Denoiser, trajectory: Trajectory, batch: int):
+        self.model = model
+        self.trajectory = trajectory
+        self.batch = batch
+        self._known: dict[tuple[int, int], Tensor] = {}
+
+    @torch.no_grad()
+    def at(self, i: int, rows: Tensor) -> Tensor:
+        """Predict the pictures ``rows`` `[b]` from their states of step ``i``, `[b c h w]`."""
+        picked = [self._group(i, row // self.batch)[row % self.batch] for row in rows.tolist()]
+        return torch.stack(picked).to(self.trajectory.states)
+
+    def _group(self, i: int, group: int) -> Tensor:
+        if (i, group) not in self._known:
+            x = self.trajectory.states[i].split(self.batch)[group]
+            sigma = x.new_full((len(x),), float(self.trajectory.sigmas[i]))
+            self._known[i, group] = self.model(x, sigma).cpu()
+        return self._known[i, group]
+
+
 class _ShiftLoop:
     """The edited chain of a batch, with a step of the optimiser at each of its own."""
 
@@ -196,6 +228,7 @@ class _ShiftLoop:
         self.settings = settings
         self.guide = guide
         self.steps = check_edited(trajectory, settings.sigma_edit)
+        self.plain = PlainPredictions(model, trajectory, settings.batch) if settings.epochs > 1 else None
 
     def walk(self, run: Run, chain: Chain) -> None:
         """Take the steps of a chain that are left."""
@@ -216,7 +249,10 @@ class _ShiftLoop:
         with torch.no_grad():
             part = self.model.split(x, sigma, _LAYER)
             eps = part.decode(part.h)
-            plain = self.model(self.trajectory.states[i][rows], sigma)
+            if self.plain is None:
+                plain = self.model(self.trajectory.states[i][rows], sigma)
+            else:
+                plain = self.plain.at(i, rows)
         with torch.enable_grad():
             edited = predict_shifted(part, self.shift, sigma)
             change = self.settings.l1_weight * self.guide.cosine * F.l1_loss(edited, plain)

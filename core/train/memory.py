@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-# copies of trained weights: themselves, their gradient, two moments, the best so far and the one that takes its place
-_ADAM = 6
+_ADAM = 4
+"""Copies of trained weights: themselves, their gradient and two moments."""
+_BEST = 2
+"""And on a CPU, where all lie in one memory: the best so far, and the one that takes its place."""
 
 
 def graph_bytes(step: Callable[[], Tensor], without: Iterable[nn.Module] = ()) -> int:
@@ -44,4 +46,5 @@ def needed(step: Callable[[], Tensor], batch: int, trained: nn.Module, frozen: I
     """
     weights = sum(p.numel() * p.element_size() for p in trained.parameters())
     graph = graph_bytes(step, (trained, *frozen))
-    return batch * graph + _ADAM * weights
+    on_cpu = all(p.device.type == "cpu" for p in trained.parameters())
+    return batch * graph + (_ADAM + _BEST * on_cpu) * weights

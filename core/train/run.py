@@ -262,7 +262,8 @@ class Run:
     def _compare(self) -> None:
         if self.i > self._warm_up and self._smooth < self._least:
             self._least = self._smooth
-            self._best = _copied(self.module)
+            # In the memory of the CPU: it is read at most once, and the device has the weights themselves.
+            self._best = {name: value.detach().to("cpu", copy=True) for name, value in self.module.state_dict().items()}
         if self.i == self.total:
             self._best = None  # a run that was not cancelled is worth its last state
 

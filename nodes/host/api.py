@@ -1,6 +1,7 @@
 """ComfyUI's node API and the sockets of this pack; every node file imports them from here."""
 
 from comfy_api.latest import ComfyExtension, io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from . import ui
 from .checks import CHECKS, checked
@@ -39,6 +40,7 @@ __all__ = [
     "DeltaMapper",
     "Directions",
     "Embedder",
+    "ExecutionBlocker",
     "Heads",
     "LoraModel",
     "Node",

@@ -22,7 +22,7 @@ from ..host.model.traits import is_flow, is_latent
 from ..host.progress import reporter
 from ..host.samplers.edit_friendly import at_once
 from ..seeds import EACH
-from .reconstruction import InvertedPicture, inversion_output, inversion_outputs
+from .reconstruction import PREVIEW, SHOWN, InvertedPicture, inversion_output, inversion_outputs
 
 
 class HSpaceEditFriendlyInversion(Node):
@@ -77,6 +77,7 @@ class HSpaceEditFriendlyInversion(Node):
                     "For TurboEdit on models of 3 or 4 steps, 1 puts on the noise of the next lower level. 0 is off.",
                     advanced=True,
                 ),
+                PREVIEW,
             ],
             outputs=inversion_outputs(
                 "clean latent",
@@ -99,6 +100,7 @@ class HSpaceEditFriendlyInversion(Node):
         vae=None,
         levels_at_once=1,
         noise_shift=0.0,
+        preview=SHOWN,
     ) -> io.NodeOutput:
         if is_flow(model):
             raise ValueError(
@@ -107,7 +109,7 @@ class HSpaceEditFriendlyInversion(Node):
         prompts = prompts_given(cls, model, positive, negative, cfg)
         x0 = encode(model, vae, image)
         batch = at_once(model, prompts, levels_at_once)
-        report = reporter(model, 2 * max(len(sigmas) - 1, 1), preview=False)
+        report = reporter(model, max(len(sigmas) - 1, 1) * (1 + (preview == SHOWN)), preview=False)
 
         def work(denoiser):
             trajectory = invert_edit_friendly(
@@ -119,7 +121,7 @@ class HSpaceEditFriendlyInversion(Node):
                 callback=report,
                 limit=None if is_latent(model) else IMAGE_LIMIT,
             )
-            return rebuild(denoiser, trajectory, callback=report)
+            return rebuild(denoiser, trajectory, callback=report, batch=batch) if preview == SHOWN else trajectory
 
         trajectory = with_denoiser(model, (len(x0) * batch, *x0.shape[1:]), prompts, work)
         clean = {"samples": latents_out(model, trajectory.x0.float()).cpu()}

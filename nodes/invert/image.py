@@ -17,7 +17,7 @@ from ..host.model.run import with_denoiser
 from ..host.model.traits import is_latent
 from ..host.progress import reporter
 from ..unused import refuse_unused
-from .reconstruction import InvertedPicture, inversion_output, inversion_outputs
+from .reconstruction import PREVIEW, SHOWN, InvertedPicture, inversion_output, inversion_outputs
 
 FIXED_POINT, DDIM_B, DDIM_A, EDICT, BDIA = "fixed point", "ddim B", "ddim A", "edict", "bdia"
 _ANY = "The model is any diffusion or flow model with one-picture latents: Stable Diffusion 1.x, 2.x, SDXL, 3, Flux, or the pack's own. Without a bottleneck it can be inverted and resumed, but not steered."
@@ -136,6 +136,7 @@ class HSpaceInvertImage(Node):
                 *_GUIDANCE,
                 *_COUPLED,
                 _TOLERANCE,
+                PREVIEW,
             ],
             outputs=inversion_outputs(
                 "noise latent",
@@ -159,6 +160,7 @@ class HSpaceInvertImage(Node):
         mixing=0.93,
         gamma=1.0,
         tol=0.0,
+        preview=SHOWN,
     ) -> io.NodeOutput:
         if method != FIXED_POINT:
             refuse_unused(
@@ -180,7 +182,7 @@ class HSpaceInvertImage(Node):
         steps = max(len(sigmas) - 1, 1)
         how = FixedPointOptions(damping=damping or damping_for(cfg), tol=tol)
         calls = count_calls(steps, iterations, how) if method == FIXED_POINT else steps
-        report = reporter(model, calls + steps, preview=False)
+        report = reporter(model, calls + steps * (preview == SHOWN), preview=False)
         options = {"callback": report, "limit": None if is_latent(model) else IMAGE_LIMIT}
 
         def work(denoiser):
@@ -192,6 +194,8 @@ class HSpaceInvertImage(Node):
                 trajectory = invert_bdia(denoiser, x0, sigmas, gamma, **options)
             else:
                 trajectory = invert_ddim(denoiser, x0, sigmas, convention=method[-1], **options)
+            if preview != SHOWN:
+                return trajectory
             return (reconstruct_exact if is_exact(trajectory) else reconstruct)(denoiser, trajectory, callback=report)
 
         trajectory = with_denoiser(model, x0.shape, prompts, work)

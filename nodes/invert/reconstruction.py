@@ -7,12 +7,23 @@ from torch import Tensor
 
 from ...core.measure.pair import reconstruction_sheet
 from ...core.payload import trajectory_to_payload
-from ...core.trajectory import Trajectory
-from ..host.api import Node, io, ui
+from ...core.trajectory import Trajectory, residual_text
+from ..host.api import ExecutionBlocker, Node, io, ui
 from ..host.api import Trajectory as TrajectorySocket
 from ..host.model.images import decode
 from ..host.model.prompts import Prompts
 from ..host.model.traits import is_latent
+
+SHOWN, RESIDUAL = "reconstruction", "residual only"
+
+PREVIEW = io.Combo.Input(
+    "preview",
+    options=[SHOWN, RESIDUAL],
+    advanced=True,
+    optional=True,
+    tooltip="reconstruction samples the picture back, shows it and measures the PSNR. residual only shows how exactly the steps were solved and saves these calls. The outputs reconstruction and psnr then give nothing.",
+)
+"""Whether an inversion is sampled back to be looked at."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +70,16 @@ def inversion_outputs(latent: str, tooltip: str, against: str = "") -> list[io.O
 
 
 def inversion_output(node: type[Node], source: InvertedPicture, trajectory: Trajectory, latent: dict) -> io.NodeOutput:
-    """Give a trajectory, a LATENT, the reconstruction as IMAGE, and its mean PSNR in dB."""
+    """Give a trajectory, a LATENT, the reconstruction as IMAGE, and its mean PSNR in dB.
+
+    Without a reconstruction these two block what is connected to them, and the node shows the residual.
+    """
     trajectory = replace(trajectory, prompts=source.prompts.stored())
+    payload = trajectory_to_payload(trajectory.to("cpu"))
+    if trajectory.reconstruction is None:
+        nothing = ExecutionBlocker(f"the picture was not sampled back: set 'preview' of this inversion to {SHOWN}")
+        return io.NodeOutput(payload, latent, nothing, nothing, ui=ui.PreviewText(residual_text(trajectory)))
     rebuilt = decode(source.model, source.vae, trajectory.rebuilt)
     original, shown = (picture.movedim(-1, 1) * 2 - 1 for picture in (source.best(), rebuilt))
     quality, sheet = reconstruction_sheet(original, shown)
-    payload = trajectory_to_payload(trajectory.to("cpu"))
     return io.NodeOutput(payload, latent, rebuilt, quality, ui=ui.PreviewImage(sheet, cls=node))

@@ -6,6 +6,8 @@ from .dial_looks import friendly_run, tiny_run
 from .dial_world import at
 from .dials import FAST, Dials, to
 
+SHOWN_ONLY = "what is shown beside the trajectory, which stays the same: tests/host/test_evaluations.py"
+
 INVERT_DIALS: dict[str, Dials] = {
     "HSpaceInvertImage": Dials(
         {
@@ -36,6 +38,7 @@ INVERT_DIALS: dict[str, Dials] = {
             ({"cfg": 2.0}, "cfg"),
             ({"model": at("model"), "image": at("face"), "vae": None}, "positive"),
         ),
+        elsewhere={"preview": SHOWN_ONLY},
     ),
     "HSpaceEditFriendlyInversion": Dials(
         {
@@ -52,7 +55,7 @@ INVERT_DIALS: dict[str, Dials] = {
             "noise_shift": to(1.0),
         },
         refused=(({"negative": at("tiny", 2)}, "negative"), ({"cfg": 2.0}, "cfg")),
-        elsewhere={"levels_at_once": FAST},
+        elsewhere={"levels_at_once": FAST, "preview": SHOWN_ONLY},
     ),
     "HSpaceSampleEditFriendly": Dials(
         {"trajectory": at("friendly"), "skip": 1},

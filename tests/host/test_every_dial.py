@@ -73,6 +73,8 @@ def test_widgets_of_files_are_all_asserted_below():
     others = {(kind, name) for kind, dials in TABLE.items() for name in dials.elsewhere} - FILES
     assert asserted == FILES and others == {
         ("HSpaceEditFriendlyInversion", "levels_at_once"),
+        ("HSpaceEditFriendlyInversion", "preview"),
+        ("HSpaceInvertImage", "preview"),
         ("HSpaceMorphFrames", "batch"),
         ("HSpaceNullTextOptimise", "tolerance"),
     }

@@ -12,8 +12,9 @@ from ...denoiser import Callback, Denoiser
 from ...directions import Directions
 from ...edit_schedule import EditSchedule
 from ...measure.plots import strip
+from ...sample import known_reconstruction
 from ...trajectory import Trajectory
-from .steer import Edit, Shift, SteerOptions, steer_trajectory
+from .steer import Edit, Shift, SteerOptions, edited_steps, steer_trajectory
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,13 @@ def render_variants(
         edited: whether ``model`` itself is edited at a noise level.
         callback: called after every step.
     """
-    plain = steer_trajectory(model, trajectory, before, edited=edited, callback=callback)
-    # Edits of the model itself may act above the window.
-    options = SteerOptions(start="top" if edited else "window")
+    plain = None if any(edited_steps(trajectory, before, edited)) else known_reconstruction(trajectory)
+    if plain is None:
+        first = SteerOptions(start="auto")
+        plain = steer_trajectory(model, trajectory, before, first, edited=edited, callback=callback)
     pictures = [plain]
+    # Edits of the model itself may act above the window.
+    options = SteerOptions(start="auto" if edited else "window")
     for variants in atlas.batches(size):
         edits = [*before, atlas.edit(variants)]
         repeated = trajectory.repeat(len(variants))

@@ -33,6 +33,7 @@ __all__ = [
     "steer_trajectory",
 ]
 
+_STARTS = ("top", "window", "auto")
 _SAME = 1e-3  # relative; a level that came through a widget is still that level of the grid
 
 
@@ -104,9 +105,11 @@ class SteerOptions:
         dilate: by how many pixels of the state the mask is widened for the protection.
         boost: below this noise level every step draws its noise anew (eta 1): Asyrp's quality boosting, whose rule is
             ``t < t_addnoise``, so that a level of the grid is not below itself. 0 is off.
-        start: ``top``, the noisiest state, or ``window``, the stored state at the first edited level: fewer calls, and
-            the same picture in so far as the trajectory is consistent. A trajectory that was moved always starts at its
-            top.
+        start: ``top``, the noisiest state, or ``window``, the stored state at the first level of the edits of h: fewer
+            calls, and the same picture in so far as the trajectory is consistent. A trajectory that was moved always
+            starts at its top. ``auto`` is the stored state at the first edited level of any edit where that is the
+            same picture (see :attr:`core.trajectory.Trajectory.is_consistent`; without ``lagged``, ``eta`` and
+            ``boost``), else ``top``.
     """
 
     asymmetric: bool = False
@@ -135,8 +138,8 @@ def steer_trajectory(
 
     By edits of h, by a model that is edited itself, or from a trajectory that was moved.
 
-    If no edit acts (strength 0), the result is that of :func:`core.sample.reconstruct`, bit for bit (with
-    ``start="top"`` and without ``anchor``): neither eta, nor boost, nor protection, nor the lag then apply.
+    If no edit acts (strength 0), the result is that of :func:`core.sample.reconstruct`, bit for bit (unless
+    ``start="window"``, and without ``anchor``): neither eta, nor boost, nor protection, nor the lag then apply.
 
     Args:
         model: the denoiser that was inverted, or one that edits it (mixed, rectified).
@@ -165,7 +168,7 @@ def steer_trajectory(
     changed = edited_steps(trajectory, edits, edited)
     shares = noise_shares(sigmas, changed, options.eta, options.boost)
     protection = _protection(trajectory, changed, options)
-    first = 0 if trajectory.moved else _first_step(sigmas, edits, options.start)
+    first = _first_step(trajectory, edits, changed, options)
     if options.lagged:
         steps.lag_behind(trajectory, first)
     generator = torch.Generator().manual_seed(options.seed)
@@ -278,16 +281,24 @@ def _check_protection(protect: float, mask: Tensor | None) -> None:
         )
 
 
-def _first_step(sigmas: list[float], edits: Sequence[Shift], start: str) -> int:
+def _first_step(trajectory: Trajectory, edits: Sequence[Shift], changed: Sequence[bool], options: SteerOptions) -> int:
     """Find the first step of a run; refuse an edit that no step would carry out."""
-    if start not in ("top", "window"):
+    if options.start not in _STARTS:
         raise ValueError(
-            f"start must be 'top' (the noisiest state) or 'window' (the first edited level), got {start!r}"
+            f"start must be 'top' (the noisiest state), 'window' (the first level of the edits of h) or 'auto' (the"
+            f" first edited level, where that is the same picture), got {options.start!r}"
         )
+    sigmas = trajectory.sigmas.tolist()
     for edit in edits:
         edit.schedule.check_levels(sigmas)
-    covered = [i for i, s in enumerate(sigmas[:-1]) if any(e.schedule.covers(s) for e in edits)]
-    return covered[0] if start == "window" and covered else 0
+    if trajectory.moved or options.start == "top":
+        return 0
+    if options.start == "auto":
+        from_top = options.lagged or options.eta or options.boost
+        acting = changed if trajectory.is_consistent and not from_top else []
+    else:
+        acting = [any(e.schedule.covers(s) for e in edits) for s in sigmas[:-1]]
+    return list(acting).index(True) if any(acting) else 0
 
 
 def _h_below(model: Denoiser, trajectory: Trajectory, i: int, layer: str) -> Tensor | None:

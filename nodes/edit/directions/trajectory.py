@@ -4,7 +4,7 @@ from ....core.edit.directions.idle import idle_dials
 from ....core.edit.directions.steer import SteerOptions, edited_steps, steer_trajectory
 from ....core.edit.noise.exact import check_plain
 from ....core.payload import trajectory_from_payload
-from ....core.sample import reconstruct
+from ....core.sample import known_reconstruction, reconstruct
 from ...dials import seed_input, share_input, sigma_input, trajectory_input, vae_input
 from ...host.api import Node, io, ui
 from ...host.model.fingerprint import model_fingerprint
@@ -84,7 +84,7 @@ class HSpaceRenderTrajectory(Node):
             node_id="HSpaceRenderTrajectory",
             display_name="Render Trajectory",
             category="HSpace/edit/directions",
-            description="Samples an inverted image back through a steered MODEL and gives the edited picture beside the unedited reconstruction.",
+            description="Samples an inverted image back through a steered MODEL and gives the edited picture beside the unedited reconstruction. Sampling starts at the first edited level if the inversion is exact enough, and takes fewer steps then.",
             search_aliases=["edit image", "generate", "ddim sampling", "apply edit"],
             inputs=[
                 io.Model.Input(
@@ -143,26 +143,23 @@ class HSpaceRenderTrajectory(Node):
                 "'protect' holds everything outside a mask, but no mask is connected; connect one or set protect to 0"
             )
         region = one_mask(mask, *pixels(model, trajectory))
+        options = SteerOptions(asymmetric, eta, seed, lagged, protect, region, boost=boost, start="auto")
         report = reporter(model, len(trajectory.sigmas) - 1)
 
+        changed = edited_steps(trajectory, edits, acts_at)
+
         def work(denoiser):
-            whole = trajectory if trajectory.reconstruction is not None else reconstruct(denoiser, trajectory)
             result = steer_trajectory(
-                edited(denoiser, model),
-                whole,
-                edits,
-                SteerOptions(
-                    asymmetric=asymmetric, eta=eta, seed=seed, lagged=lagged, boost=boost, protect=protect, mask=region
-                ),
-                edited=acts_at,
-                callback=report,
+                edited(denoiser, model), trajectory, edits, options, edited=acts_at, callback=report
             )
-            return result, whole.rebuilt
+            # Without an edit both are one picture, bit for bit.
+            plain = known_reconstruction(trajectory) if any(changed) else result
+            return result, reconstruct(denoiser, trajectory).rebuilt if plain is None else plain
 
         result, rebuilt = with_denoiser(model, trajectory.x0.shape, Prompts.of(trajectory), work)
         latent = {"samples": latents_out(model, result).cpu()}
         dials = {"eta": eta, "boost": boost, "protect": protect, "asymmetric": asymmetric, "lagged": lagged}
-        idle = idle_dials(trajectory.sigmas.tolist(), edited_steps(trajectory, edits, acts_at), dials)
+        idle = idle_dials(trajectory.sigmas.tolist(), changed, dials)
         if mask is not None and not protect:
             idle.append("mask does nothing: protect is 0")
         outputs = decode(model, vae, result), decode(model, vae, rebuilt), latent

@@ -73,7 +73,7 @@ class HSpaceMorphFrames(Node):
                 count_input(
                     "batch",
                     4,
-                    "The number of frames at a time. With 'attention' both ends run along with every batch, so n at a time cost (n + 2) / n. All at once cost nothing more.",
+                    "The number of frames at a time. While attention is interpolated both ends run along with every batch that does not hold them. All at once cost nothing more.",
                     most=256,
                     advanced=True,
                 ),

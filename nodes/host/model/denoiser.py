@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ....core.denoiser import Bottleneck, Noising, check_finite
-from ....core.discover.quantised import unrounded
+from ....core.discover.quantised import is_quantised, unrounded
 from ..patches.bystanders import bystanders, check_steady
 from ..patches.caches import Witness
 from .bottleneck import CutCall
+from .cut_memory import CutMemory
 from .pixel_model import unet_of
 from .sampler_call import SamplerCall
 from .traits import check_network, noising_of
@@ -44,7 +45,7 @@ class HostDenoiser:
         self.net = unet_of(self.patcher)
         self.layers = layers_of(self.patcher.model.diffusion_model) or ()
         self.noising: Noising = noising_of(self.patcher)
-        self._checked: set[tuple[str, int]] = set()
+        self._cuts = CutMemory(call, fingerprint)
         self._unsure: tuple[int, ...] | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -63,15 +64,17 @@ class HostDenoiser:
         if not self.layers:
             check_network(self.patcher)
         # What is differentiated rounds nothing that comes into quantised layers, so that nothing else may.
+        rounded = not self._gradients and is_quantised(self.net)
         with unrounded(self.net) if self._gradients else nullcontext():
             cut = CutCall.of(self._call, layer, x, sigma, smooth)
             part = cut.bottleneck()
-            ways = [part.decode, part.fused] if self._gradients and len(x) == 1 else [part.decode]
-            if (layer, len(ways)) not in self._checked:
-                self._checked.add((layer, len(ways)))
+            kernels = ("the host's", "fused") if self._gradients and len(x) == 1 else ("the host's",)
+            unchecked = [kind for kind in kernels if not self._cuts.knows(layer, kind, rounded, x.shape[1:])]
+            if unchecked:
                 whole = self._ask_unrounded(x, sigma) if self._gradients else self(x, sigma)
-                for decode in ways:
-                    cut.check(whole, decode)
+                for kind in unchecked:
+                    cut.check(whole, part.fused if kind == "fused" else part.decode)
+                    self._cuts.keep(layer, kind, rounded, x.shape[1:])
         return part
 
     def _ask_unrounded(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -36,6 +36,11 @@ def bystanders(model: Model) -> list[str]:
     return list(dict.fromkeys(filter(None, map(_named, _functions(model)))))
 
 
+def foreign_functions(model: Model) -> list[Any]:
+    """The functions of other packs on a MODEL, replaced parts of it included; ours are left out."""
+    return [one for one in (*_functions(model), *model.object_patches.values()) if _named(one) is not None]
+
+
 def among(model: Model) -> str:
     """They in a message: " (on this MODEL: HyperTile, FreeU)"."""
     names = bystanders(model)

@@ -18,7 +18,7 @@ from ....core.denoiser import Callback
 from ....core.edit.noise.exact import check_plain
 from ....core.edit.weights.diffmorpher import interpolated_steps, noises_between
 from ....core.networks.low_rank import beside, blended
-from ....core.sample import sample_ddim
+from ....core.sample import walk_down
 from ....core.trajectory import Trajectory
 from ..model.fingerprint import model_fingerprint
 from ..model.lora import low_rank
@@ -120,27 +120,38 @@ def morph(
     first = first.to(model.load_device)
     second = second.to(model.load_device)
     noises_between(first, second, alphas, statistics)  # refuses what does not fit before anything runs
+    levels = first.sigmas.tolist()
     frames = []
     for start in range(0, len(alphas), batch):
         wanted = list(alphas[start : start + batch])
-        # Self-attention is interpolated from the rows of both ends, so they run along.
-        adds_ends = steps > 0 and (wanted[0], wanted[-1]) != (0, 1)
-        rows = [0.0, *wanted, 1.0] if adds_ends else wanted
-        patched = model
-        if steps:
-            lowest = float(first.sigmas[steps - 1])
-            patched = first_patch(model, KeyValues(torch.tensor(rows, dtype=torch.float64), lowest))
+        # Self-attention is interpolated from the rows of both ends, so they run along for those steps.
+        before, after = (wanted[0] != 0, wanted[-1] != 1) if steps else (False, False)
+        rows = [0.0] * before + wanted + [1.0] * after
         x = noises_between(first, second, rows, statistics)
-        branches = blended(pairs[0], pairs[1], rows, mode)
-
-        def work(denoiser, x=x, branches=branches):
-            with beside(denoiser.patcher.model, branches):
-                return sample_ddim(denoiser, x, first.sigmas, callback=report)
-
-        prompts = _between(Prompts.of(first), Prompts.of(second), rows)
-        states = with_denoiser(patched, x.shape, prompts, work, again=False).cpu()
-        frames.append(states[1:-1] if adds_ends else states)
+        cut = steps if before or after else 0
+        for places, part in ((rows, levels[: cut + 1]), (wanted, levels[cut:])):
+            if len(part) > 1:
+                x = x if len(x) == len(places) else x[before : len(x) - after]
+                prompts = _between(Prompts.of(first), Prompts.of(second), places)
+                attends = steps > 0 and part[0] == levels[0]
+                patched = first_patch(model, KeyValues(_column(places), levels[steps - 1])) if attends else model
+                x = _walk(patched, x, part, prompts, blended(pairs[0], pairs[1], places, mode), report)
+        frames.append((x if len(x) == len(wanted) else x[before : len(x) - after]).cpu())
     return torch.cat(frames)
+
+
+def _column(alphas: Sequence[float]) -> Tensor:
+    return torch.tensor(list(alphas), dtype=torch.float64)
+
+
+def _walk(model, x: Tensor, levels: Sequence[float], prompts: Prompts, branches: dict, report: Callback) -> Tensor:
+    """Rows `[n c h w]` some steps further down, each under its own prompt and blend of the LoRAs."""
+
+    def work(denoiser):
+        with beside(denoiser.patcher.model, branches):
+            return walk_down(denoiser, x, levels, callback=report)
+
+    return with_denoiser(model, x.shape, prompts, work, again=False)
 
 
 def groups(alphas: Sequence[float], batch: int) -> int:

@@ -96,6 +96,17 @@ class LocalBlend:
 
         return Patches(cross=cross)
 
+    def is_sharp(self, x: Tensor) -> bool:
+        """Whether nothing in a state `[b c h w]` is blended half and half."""
+        painted = self._painted(x)
+        return painted is None or bool(((painted == 0) | (painted == 1)).all())
+
+    def _painted(self, x: Tensor) -> Tensor | None:
+        """The painted mask at the size of a state `[b c h w]`, `[1 h w]`; None without one."""
+        if self.mask is None:
+            return None
+        return F.interpolate(self.mask[None, None].to(x), x.shape[-2:], mode="area")[0].clamp(0, 1)
+
     def mask_of(self, latent: Tensor) -> Tensor:
         """The mask that a sampler's result `[b c h w]` ended with, `[b h w]`.
 
@@ -128,10 +139,9 @@ class LocalBlend:
 
     def region(self, run: _Run, step: int, x: Tensor) -> Tensor | None:
         """The mask after the maps up to a step, `[b h w]`, or None if there are none yet."""
-        painted = None
-        if self.mask is not None:
-            mask = F.interpolate(self.mask[None, None].to(x), x.shape[-2:], mode="area")[0]
-            painted = mask.clamp(0, 1).expand(len(x), -1, -1)
+        painted = self._painted(x)
+        if painted is not None:
+            painted = painted.expand(len(x), -1, -1)
         if self.words is None:
             return painted
         maps = run.sum_maps(step, x)

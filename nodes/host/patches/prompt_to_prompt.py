@@ -14,6 +14,8 @@ from ....core.schedule import in_steps
 from ..model.unet_blocks import Place
 from .attention import STORE, Call, Cross, Patches, Swap, attend
 
+ONE_ROW = "hspace_one_row"  # set where every row is handed over as a prompt of its own, some sources left out
+
 
 def row_groups(rows: int, size: int) -> list[int]:
     """First rows of the groups of source and targets among ``rows``.
@@ -31,6 +33,8 @@ def row_groups(rows: int, size: int) -> list[int]:
 
 def prompt_groups(call: Call, size: int) -> list[int]:
     """First rows of the groups of the positive prompts."""
+    if call.options.get(ONE_ROW):
+        return call.chunks(0)[::size]
     return [chunk + group for chunk in call.chunks(0) for group in row_groups(call.rows, size)]
 
 
@@ -69,8 +73,15 @@ class PromptToPrompt:
         parts = [control.at(call.step, call.steps) for control in self.controls]
         return [Mix(row, *part) for row, part in enumerate(parts, 1) if part is not None]
 
+    def acts(self, step: int, steps: int) -> bool:
+        """Whether it reads the source in a step."""
+        mixes = any(control.at(step, steps) is not None for control in self.controls)
+        return mixes or in_steps(self.window, step, steps)
+
     def patches(self, call: Call) -> Patches | None:
         """See :class:`nodes.host.patches.attention.AttentionEdit`."""
+        if call.options.get(ONE_ROW) and not self.acts(call.step, call.steps):
+            return None
         groups = [] if STORE in call.options else prompt_groups(call, len(self.controls) + 1)
         if not groups:
             return None

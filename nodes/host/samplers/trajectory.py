@@ -19,6 +19,7 @@ from ..patches.local_blend import blend_state
 from ..patches.model_edits import edited_at, model_edits_of, schedules_of
 from ..patches.pairs import pair_rows
 from ..patches.steering import EDITS, PLAIN
+from .fewer_rows import leave_sources_out
 from .noise_mask import check_options, region_of_edit
 from .whole_run import check_windows, whole
 
@@ -57,7 +58,7 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float, direct:
         shares = _shares(trajectory, edits, options, eta)
         if asymmetric:
             _check_asymmetric(model, edits)
-        predict = _Prediction(model, extra, edits)
+        predict = _Prediction(model, leave_sources_out(model, extra, x, rows.pair if rows.pairs else 0), edits)
         generator = torch.Generator("cpu").manual_seed(int(extra.get("seed") or 0))
 
         for i, (sigma, nxt) in enumerate(pairwise(trajectory.sigmas.tolist())):

@@ -8,7 +8,7 @@ from core.edit.directions.asyrp import AsyrpEdit
 from core.edit.directions.steer import SteerOptions, steer_trajectory
 from core.edit_schedule import EditSchedule
 from core.networks.asyrp import ShiftTable, TrainedAsyrp
-from core.train.asyrp import AsyrpSettings, global_shift, train_asyrp
+from core.train.asyrp import AsyrpSettings, PlainPredictions, global_shift, train_asyrp
 from core.train.directional import PromptPair
 from core.train.run import Optimiser, Run, Session
 from core.train.state import load_state
@@ -72,6 +72,21 @@ def test_a_table_of_shifts_can_be_trained_too(model, path):
         model, path, [AsyrpEdit(found, EditSchedule(1.0, sigma_end=0.5))], SteerOptions(asymmetric=True)
     )
     assert redness(moved) > redness(path.reconstruction) + 0.02
+
+
+def test_the_plain_predictions_are_asked_for_once(model, path):
+    asked = []
+
+    def ask(x, sigma):
+        asked.append(len(x))
+        return model(x, sigma)
+
+    kept, rows = PlainPredictions(ask, path, 3), torch.tensor([2, 0, 3])
+    for i in (0, 2, 0):
+        plain = model(path.states[i][rows], path.states.new_full((3,), float(path.sigmas[i])))
+        torch.testing.assert_close(kept.at(i, rows), plain, rtol=1e-4, atol=1e-5)
+    count = path.states.shape[1]
+    assert asked == [min(3, count), count - 3] * 2
 
 
 OPTIONS = {"sigma_edit": 0.5, "epochs": 2, "batch": 2, "lr": 1e-3, "optimiser": "adam"}
