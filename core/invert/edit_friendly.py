@@ -185,7 +185,7 @@ def predict_levels(
     for first in range(0, len(states), batch):
         part = states[first : first + batch]
         rows = torch.cat([levels(x, s[first + k]) for k, x in enumerate(part)])
-        denoised_levels = predict(model, torch.cat(part), rows).chunk(len(part))
+        denoised_levels = predict(model, torch.cat(list(part)), rows).chunk(len(part))
         predictions += denoised_levels
         for k, denoised in enumerate(denoised_levels):
             report_step(callback, first + k, len(states), x=part[k], sigma=s[first + k], denoised=denoised)

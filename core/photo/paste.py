@@ -36,13 +36,15 @@ def paste_difference(
     _check(photographs, edited, reconstruction, placement)
     regions: dict[int, Tensor] = {}
     result = []
-    for row in range(len(edited)):
+    for row, picture in enumerate(edited):
         i = row % len(placement)
         if i not in regions:
             regions[i] = region_of(placement, i, feather)
-        difference = edited[row] - reconstruction[row % len(reconstruction)]
+        before = reconstruction[row % len(reconstruction)]
         photograph = photographs[i % len(photographs)]
-        result.append(_added(photograph, difference[None].to(photograph), regions[i].to(photograph), placement, i))
+        difference = (picture - before)[None].to(photograph)
+        region = regions[i].to(photograph)
+        result.append(_added(photograph, difference, region, placement, i))
     return torch.stack(result)
 
 
@@ -66,11 +68,13 @@ def _added(photograph: Tensor, difference: Tensor, region: Tensor, placement: Pl
     change, top, left = place_back(difference, placement, i)
     share, _, _ = place_back(region, placement, i)
     change = change[0] * share[0].clamp(0, 1)
-    rows, columns = slice(top, top + change.shape[1]), slice(left, left + change.shape[2])
+    rows = slice(top, top + change.shape[1])
+    columns = slice(left, left + change.shape[2])
     result = photograph.clone()
     part = result[:, rows, columns]
     # A photograph may lie outside of 0..1 by a resampling filter; where nothing changes it stays so.
-    result[:, rows, columns] = torch.where(change == 0, part, (part + change).clamp(0, 1))
+    changed = (part + change).clamp(0, 1)
+    result[:, rows, columns] = torch.where(change == 0, part, changed)
     return result
 
 
@@ -78,23 +82,37 @@ def _softened(mask: Tensor, width: int) -> Tensor:
     """A mask `[1 1 q q]` grown by ``width`` pixels and smoothed over as many."""
     if width == 0:
         return mask
-    grown = F.max_pool2d(F.max_pool2d(mask, (2 * width + 1, 1), 1, (width, 0)), (1, 2 * width + 1), 1, (0, width))
+    across = 2 * width + 1
+    grown = F.max_pool2d(mask, (across, 1), 1, (width, 0))
+    grown = F.max_pool2d(grown, (1, across), 1, (0, width))
     steps = torch.arange(-width, width + 1, dtype=mask.dtype)
     kernel = torch.exp(-0.5 * (steps / (width / 2)) ** 2)
     kernel /= kernel.sum()
     padded = F.pad(grown, (width, width, width, width), mode="replicate")
-    smooth = F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
-    return smooth.clamp(0, 1).where(F.max_pool2d(padded, 2 * width + 1, 1) > 0, torch.zeros(()))
+    smooth = F.conv2d(padded, kernel.view(1, 1, -1, 1))
+    smooth = F.conv2d(smooth, kernel.view(1, 1, 1, -1))
+    reached = F.max_pool2d(padded, across, 1) > 0
+    return smooth.clamp(0, 1).where(reached, torch.zeros(()))
 
 
 def _border(placement: Placement, i: int, side: int, width: int) -> Tensor:
     """1 in a square `[1 1 side side]`, falling to 0 towards its sides, but for those at or beyond the photograph's."""
-    ramp = ((torch.arange(side, dtype=torch.float32) + 0.5) / max(width, 1)).clamp(0, 1) if width else torch.ones(side)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    box, (height, tall) = placement.box(i), (placement.size[1], placement.size[0])
-    inside = (True,) * 4 if box is None else (box[0] > 0, box[1] > 0, box[2] < height, box[3] < tall)
-    left, top, right, bottom = (ramp if one else torch.ones(side) for one in inside)
-    return (left * right.flip(0))[None, :].mul((top * bottom.flip(0))[:, None])[None, None]
+    flat = torch.ones(side)
+    ramp = flat
+    if width:
+        ramp = ((torch.arange(side) + 0.5) / width).clamp(0, 1)
+        ramp = ramp * ramp * (3 - 2 * ramp)
+    left = top = right = bottom = ramp
+    box = placement.box(i)
+    if box is not None:
+        height, wide = placement.size
+        left = ramp if box[0] > 0 else flat
+        top = ramp if box[1] > 0 else flat
+        right = ramp if box[2] < wide else flat
+        bottom = ramp if box[3] < height else flat
+    columns = left * right.flip(0)
+    rows = top * bottom.flip(0)
+    return (rows[:, None] * columns)[None, None]
 
 
 def _check(photographs: Tensor, edited: Tensor, reconstruction: Tensor, placement: Placement) -> None:

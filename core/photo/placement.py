@@ -77,18 +77,22 @@ def place_region(mask: Tensor, size: tuple[int, int], context: float) -> Tensor:
     Raises:
         ValueError: nothing is painted.
     """
-    rows, columns = (torch.nonzero((mask > _PAINTED).any(dim))[:, 0] for dim in (1, 0))
+    painted = mask > _PAINTED
+    rows = torch.nonzero(painted.any(1))[:, 0]
+    columns = torch.nonzero(painted.any(0))[:, 0]
     if not len(rows):
         raise ValueError(
             "nothing is painted in 'mask': right-click the picture, choose Open in MaskEditor and paint the region, or"
             " set framing to 'whole picture'"
         )
-    top, bottom, left, right = (int(v) for v in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
-    side = max(1, round(context * max(bottom - top, right - left)))
-    start = [
-        _start((low + high) / 2, side, length) for low, high, length in ((left, right, size[1]), (top, bottom, size[0]))
-    ]
-    return _upright(start[0], start[1], side)
+    top = int(rows[0])
+    left = int(columns[0])
+    height = int(rows[-1]) + 1 - top
+    width = int(columns[-1]) + 1 - left
+    side = max(1, round(context * max(height, width)))
+    start_x = _start(left + width / 2, side, size[1])
+    start_y = _start(top + height / 2, side, size[0])
+    return _upright(start_x, start_y, side)
 
 
 def place_whole(size: tuple[int, int]) -> Tensor:
@@ -111,8 +115,10 @@ def place_face(points: Tensor) -> Tensor:
         ValueError: the points lie on a line.
     """
     left_eye, right_eye, _, left_mouth, right_mouth = points.double()
-    eyes, mouth = (left_eye + right_eye) / 2, (left_mouth + right_mouth) / 2
-    across, down = right_eye - left_eye, mouth - eyes
+    eyes = (left_eye + right_eye) / 2
+    mouth = (left_mouth + right_mouth) / 2
+    across = right_eye - left_eye
+    down = mouth - eyes
     right = across - torch.stack([-down[1], down[0]])
     length = max(2.0 * float(across.norm()), 1.8 * float(down.norm()))
     if float(right.norm()) < 1e-6 * max(length, 1e-9) or length == 0:

@@ -31,7 +31,9 @@ def points_of_dots(mask: Tensor) -> Tensor:
     Raises:
         ValueError: not five dots.
     """
-    labels, count = ndimage.label((mask > _PAINTED).numpy(), structure=np.ones((3, 3)))
+    painted = (mask > _PAINTED).numpy()
+    labels: np.ndarray = np.zeros(painted.shape, dtype=np.int32)
+    count = ndimage.label(painted, structure=np.ones((3, 3)), output=labels)
     if count != 5:
         raise ValueError(
             f"framing 'face' reads five dots in 'frame' (both eyes, nose, corners of the mouth), got {count} spots;"

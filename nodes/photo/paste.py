@@ -42,8 +42,11 @@ class HSpacePasteBack(Node):
     @classmethod
     def execute(cls, original, reconstruction, edited, placement, feather=0.06) -> io.NodeOutput:
         place = placement_from_payload(placement)
-        pictures = [one[..., :3].movedim(-1, 1).float().cpu() for one in (original, edited, reconstruction)]
-        return io.NodeOutput(paste_difference(*pictures, place, feather).movedim(1, -1))
+        photographs, after, before = (
+            one[..., :3].movedim(-1, 1).float().cpu() for one in (original, edited, reconstruction)
+        )
+        pasted = paste_difference(photographs, after, before, place, feather)
+        return io.NodeOutput(pasted.movedim(1, -1))
 
 
 NODES = [HSpacePasteBack]

@@ -73,7 +73,7 @@ class HostDenoiser:
             if unchecked:
                 whole = self._ask_unrounded(x, sigma) if self._gradients else self(x, sigma)
                 for kind in unchecked:
-                    cut.check(whole, part.fused if kind == "fused" else part.decode)
+                    cut.check(whole, (part.fused if kind == "fused" else None) or part.decode)
                     self._cuts.keep(layer, kind, rounded, x.shape[1:])
         return part
 

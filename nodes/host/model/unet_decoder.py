@@ -41,7 +41,8 @@ class Decoder:
     def stages(self, start: int) -> Iterator[Stage]:
         """Blocks from ``start`` on; one that holds a chain of transformers comes in parts."""
         for n in range(start, len(self.net.output_blocks)):
-            layers = list(self.net.output_blocks[n])
+            block: Any = self.net.output_blocks[n]
+            layers = list(block)
             at = next((i for i, layer in enumerate(layers) if self._comes_in_parts(layer)), None)
             if at is None:
                 yield partial(self.run_block, n)
@@ -64,7 +65,8 @@ class Decoder:
         """Output of block ``n``."""
         options = self._options_in(n, attention)
         h = self._with_skip(n, h, options, attention)
-        return self._run_layers(n, self.net.output_blocks[n], h, options, attention)
+        block: Any = self.net.output_blocks[n]
+        return self._run_layers(n, block, h, options, attention)
 
     def _enter(self, n: int, layers: list[nn.Module], chain: Any, h: Tensor, attention: Attention | None) -> Any:
         """Tokens for a chain of transformers, and what is added to them in the end."""
