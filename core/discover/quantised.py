@@ -122,7 +122,8 @@ def _computes_in_fp8(module: nn.Module) -> bool:
 def _unpacked(module: nn.Module, value: Tensor) -> Tensor:
     if _unpacks(module, value):
         return cast(Any, module).get_weight(value, torch.float32).as_subclass(Tensor)
-    return value.to(dtype=torch.float32).dequantize().float()
+    # A class that calls itself float says in which of them it unpacks; of others the numbers themselves would be cast.
+    return (value.to(dtype=torch.float32) if value.is_floating_point() else value).dequantize().float()
 
 
 def _refusal(module: nn.Module, value: Tensor) -> str:

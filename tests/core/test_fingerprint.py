@@ -1,7 +1,9 @@
 """What fingerprints of models say of each other."""
 
 import pytest
+import torch
 
+from core.directions import Directions
 from core.fingerprint import PATTERN, check_built_on, differences, parts_of, without_patches
 
 BASE, OTHER = "0123456789ab", "ba9876543210"
@@ -50,6 +52,16 @@ def test_what_is_built_on_the_same_weights_passes():
     for now in (OTHER, f"{BASE}+prediction.00ff00ff"):
         with pytest.raises(ValueError, match=r"these on model 0123456789ab.*differs in"):
             check_built_on(BASE, now, "these", "do")
+
+
+def test_directions_serve_a_rounded_copy_and_nothing_else():
+    rows = torch.ones(1, 1, 4, 1, 1)
+    found = Directions(rows, torch.ones(1), torch.ones(1, 1), torch.ones(1, 1), "middle", f"{BASE}+prediction.00ff00ff")
+    moved, note = found.on_copy(f"{OTHER}+1a2b3c4d+prediction.00ff00ff")
+    assert moved.fingerprint == f"{OTHER}+prediction.00ff00ff" and "the weights" in note and OTHER in note
+    moved.check_model(f"{OTHER}+prediction.00ff00ff", ("middle",))
+    for other in (OTHER, f"{OTHER}+prediction.11111111", f"{BASE}+prediction.00ff00ff+1a2b3c4d"):
+        assert found.on_copy(other) == (found, "")
 
 
 def test_stored_texts():

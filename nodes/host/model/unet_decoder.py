@@ -41,8 +41,7 @@ class Decoder:
     def stages(self, start: int) -> Iterator[Stage]:
         """Blocks from ``start`` on; one that holds a chain of transformers comes in parts."""
         for n in range(start, len(self.net.output_blocks)):
-            block: Any = self.net.output_blocks[n]
-            layers = list(block)
+            layers = list(self._layers(n))
             at = next((i for i, layer in enumerate(layers) if self._comes_in_parts(layer)), None)
             if at is None:
                 yield partial(self.run_block, n)
@@ -65,8 +64,7 @@ class Decoder:
         """Output of block ``n``."""
         options = self._options_in(n, attention)
         h = self._with_skip(n, h, options, attention)
-        block: Any = self.net.output_blocks[n]
-        return self._run_layers(n, block, h, options, attention)
+        return self._run_layers(n, self._layers(n), h, options, attention)
 
     def _enter(self, n: int, layers: list[nn.Module], chain: Any, h: Tensor, attention: Attention | None) -> Any:
         """Tokens for a chain of transformers, and what is added to them in the end."""
@@ -96,6 +94,10 @@ class Decoder:
             tokens = tokens.reshape(len(h), *h.shape[2:], tokens.shape[-1]).movedim(3, 1).contiguous()
             h = (tokens if chain.use_linear else chain.proj_out(tokens)) + h
         return self._run_layers(n, layers, h, options, attention)
+
+    def _layers(self, n: int) -> Iterable[nn.Module]:
+        blocks: Any = self.net.output_blocks
+        return blocks[n]
 
     def _options_in(self, n: int, attention: Attention | None) -> dict:
         options = with_attention(self.options, attention)
