@@ -23,6 +23,9 @@ _OTHERS = 1
 _PART = 2**16  # numbers of an output that are widened at a time
 _NARROWEST = 4  # block; narrower ones only cost passes
 _CONVERGED = 3e-3  # residual over Ritz value of a direction that is no longer refined
+# Ratios of successive turns that are believed. Single blocks do more than the first: what is left is not taken to be
+# less than two of the last turns, so that a block that happens to bring little does not end the search.
+_QUICKEST, _SLOWEST = 2 / 3, 0.95
 
 
 class Space:
@@ -69,7 +72,10 @@ def leading_directions(
 ) -> tuple[Tensor, float]:
     """Stage 1 of :func:`block_krylov`: grow ``space`` until the top ``k`` of the region are known.
 
-    They are read from the last products backwards, ``J^T M J q``, and so are one power step ahead of the basis.
+    They are read from the last products backwards, ``J^T M J q``, and so are one power step ahead of the basis. Where
+    forward products are differences these are off by more than the residuals that are wanted, and the residuals stop
+    falling; the directions hardly notice, as reverse products are exact. So it also ends when these have stopped
+    turning.
 
     Args:
         space: empty.
@@ -81,32 +87,55 @@ def leading_directions(
         the safe side.
     """
     J = space.J
-    inner = space.weights
     width = block_width(k, space.q.shape[1])
     space.add(begin)
-    images = space.q[:0]
+    images = lead = space.q[:0]
+    away, turns = 1.0, list[float]()
     for i in range(blocks):
-        images = torch.cat([images, J.vjp(space.b[len(images) :] * inner).double()])
-        values, turn = torch.linalg.eigh(space.inside)
-        values = values.flip(0)
-        turn = turn.flip(1)
+        images = torch.cat([images, J.vjp(space.b[len(images) :] * space.weights).double()])
+        values, turn = (t.flip(-1) for t in torch.linalg.eigh(space.inside))
         behind = turn.T @ images - values[:, None] * (turn.T @ space.q)  # of every Ritz pair, G v - value v
-        size_of = behind.norm(dim=1)
-        residual = 1.0
-        if len(values) > k:
-            gap = max(float(values[k - 1] - values[k]), 1e-300)
-            residual = min(1.0, float(torch.linalg.matrix_norm(behind[:k], 2)) / gap)
-        if (residual < tol and len(space.q) >= size) or i == blocks - 1:
+        before, lead = lead, _read_ahead(values, turn, images, k)
+        turns.append(_sine(lead, before))
+        away = min(_residual(values, behind, k), _left_to_turn(turns))
+        if (away < tol and len(space.q) >= size) or i == blocks - 1:
             break
-        ahead = slice(None if residual < tol else width)  # where size asks for more, the next ones come in
-        open_ = (size_of[ahead] > _CONVERGED * values[ahead]).nonzero()[:width, 0]
+        ahead = slice(None if away < tol else width)  # where size asks for more, the next ones come in
+        open_ = (behind.norm(dim=1)[ahead] > _CONVERGED * values[ahead]).nonzero()[:width, 0]
         if not space.add(behind[ahead][open_] if len(open_) else behind[:width]):
             break
-    # Singular vectors of U^T M^1/2 J, where U spans M^1/2 J Q.
+    return lead, away
+
+
+def _read_ahead(values: Tensor, turn: Tensor, images: Tensor, k: int) -> Tensor:
+    """The top ``k`` right singular vectors of ``U^T M^1/2 J``, where U spans ``M^1/2 J Q``."""
     independent = values > values[0] * 1e-12
     w = (turn[:, independent] / values[independent].sqrt()).T @ images
-    lead = torch.linalg.eigh(w @ w.T)[1].flip(1)[:, :k].T @ w
-    return orthonormal(lead), residual
+    return orthonormal(torch.linalg.eigh(w @ w.T)[1].flip(1)[:, :k].T @ w)
+
+
+def _residual(values: Tensor, behind: Tensor, k: int) -> float:
+    """Residual of the top ``k`` Ritz pairs over the gap to the next one, which bounds their angle; at most 1."""
+    if len(values) <= k:
+        return 1.0
+    gap = max(float(values[k - 1] - values[k]), 1e-300)
+    return min(1.0, float(torch.linalg.matrix_norm(behind[:k], 2)) / gap)
+
+
+def _left_to_turn(turns: list[float]) -> float:
+    """The angle that a series of turns still lacks, continued as a geometric series; 1 if it is too short."""
+    if len(turns) < 3:  # the first is that of the start
+        return 1.0
+    before, last = turns[-2:]
+    ratio = min(max(last / before, _QUICKEST), _SLOWEST) if before > 0 else _QUICKEST
+    return min(1.0, last * ratio / (1 - ratio))
+
+
+def _sine(rows: Tensor, others: Tensor) -> float:
+    """Sine of the largest angle between the spans of orthonormal rows; 1 if there are not as many of them."""
+    if len(rows) != len(others):
+        return 1.0
+    return float(torch.linalg.matrix_norm(rows - (rows @ others.T) @ others, 2))
 
 
 def weighted(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
