@@ -40,7 +40,14 @@ def bar(name: str, value: float | bool | None, op: str, target: float | bool) ->
 
 
 def write(name: str, figures: Mapping[str, Any], bars: Sequence[Mapping[str, Any]]) -> Path:
-    """Write the results of a benchmark and print how its bars stand.
+    """Write the results of a benchmark and print how its bars stand; see :func:`store`."""
+    path = store(name, figures, bars)
+    report(bars)
+    return path
+
+
+def store(name: str, figures: Mapping[str, Any], bars: Sequence[Mapping[str, Any]]) -> Path:
+    """Write the results of a benchmark.
 
     Args:
         name: of the benchmark, the stem of its file.
@@ -53,19 +60,29 @@ def write(name: str, figures: Mapping[str, Any], bars: Sequence[Mapping[str, Any
     checked = [bar(entry["name"], _plain(entry["value"]), entry["op"], entry["target"]) for entry in bars]
     document = {
         "command": os.environ.get(COMMAND) or " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": machine(),
         "figures": _plain(figures),
         "bars": checked,
     }
     RESULTS.mkdir(exist_ok=True)
     path_of(name).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    for entry in checked:
+    return path_of(name)
+
+
+def report(bars: Sequence[Mapping[str, Any]]) -> None:
+    """Print how bars stand."""
+    for entry in bars:
+        plain = {**entry, "value": _plain(entry["value"])}
         print(
-            f"{'met  ' if meets(entry) else 'SHORT'}  {entry['name']}: {_text(entry['value'])} {entry['op']}"
+            f"{'met  ' if meets(plain) else 'SHORT'}  {entry['name']}: {_text(plain['value'])} {entry['op']}"
             f" {_text(entry['target'])}"
         )
-    return path_of(name)
+
+
+def read_figures(name: str) -> dict[str, Any]:
+    """The figures of the stored results of a benchmark; empty if there are none."""
+    return read(name)["figures"] if path_of(name).exists() else {}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -142,7 +159,8 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that is measured, marked if files differ from it."""
     head = _output("git", "rev-parse", "--short=12", "HEAD")
     if not head:
         return "unknown"

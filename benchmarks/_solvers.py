@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
@@ -12,6 +13,8 @@ from torch.func import jvp, vjp, vmap
 from core.discover.subspace import orthonormal
 
 K, ANGLE, GIVE_UP, TIMED, SEEDS = 5, 1e-2, 400, 2, 8
+TOLERANCES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""Of PROPACK, loosest first."""
 
 
 def angle(rows: Tensor, reference: Tensor) -> float:
@@ -96,3 +99,20 @@ def lanczos(J, weights: Tensor, reference: Tensor, seed: int = 0) -> float:
         new = orthonormal(J.vjp((b[-1:] * weights).to(weights)), q)
         q, b = torch.cat([q, new]), torch.cat([b, J.jvp(new).double()])
     return away
+
+
+def propack(J, weights: Tensor, tol: float) -> Tensor:
+    """Directions `[k d]` of PROPACK (Larsen 1998), single-vector bidiagonalisation with partial reorthogonalisation."""
+    from scipy.sparse.linalg import LinearOperator, svds
+
+    root = weights.float().sqrt()
+
+    def forward(v: np.ndarray) -> np.ndarray:
+        return (J.jvp(torch.from_numpy(v.reshape(1, -1)).to(root)).float() * root)[0].cpu().numpy()
+
+    def backward(u: np.ndarray) -> np.ndarray:
+        return J.vjp(torch.from_numpy(u.reshape(1, -1)).to(root) * root).float()[0].cpu().numpy()
+
+    masked = LinearOperator(J.shape, matvec=forward, rmatvec=backward, dtype="float32")  # pyright: ignore[reportCallIssue]
+    found = svds(masked, K, solver="propack", tol=tol, maxiter=GIVE_UP, return_singular_vectors="vh", random_state=0)
+    return torch.from_numpy(found[2].copy()).to(root)

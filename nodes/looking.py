@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..core.directions import Directions
 from ..core.discover.mask import output_weights
+from ..core.discover.rows import refuse_few_rows
 from ..core.measure.plots import spectrum_plot
 from ..core.payload import directions_to_payload
 from ..core.schedule import Schedule, rescale_sigma
@@ -52,14 +53,24 @@ def pixels(model, trajectory: Trajectory) -> tuple[int, int]:
     return height * unit, width * unit
 
 
-def region_of(model, trajectory: Trajectory, mask) -> Tensor | None:
+def region_of(model, trajectory: Trajectory, mask, k: int = 0, vae=None) -> Tensor | None:
     """MASK as `[h w]`, of the aspect of a trajectory's picture and with something in it.
 
+    Args:
+        model: MODEL.
+        trajectory: inverted with it.
+        mask: MASK or None.
+        k: directions that are to be found in it, seen through ``vae`` if there is one.
+        vae: VAE or None.
+
     Raises:
-        ValueError: another aspect, or nothing is left of it at the size of the states.
+        ValueError: another aspect, nothing is left of it at the size of the states, or fewer than k numbers.
     """
     region = one_mask(mask, *pixels(model, trajectory))
-    output_weights(region, (1, trajectory.states.shape[-2], trajectory.states.shape[-1]))
+    channels, height, width = trajectory.states.shape[2:]
+    output_weights(region, (1, height, width))
+    seen = (3, *pixels(model, trajectory)) if vae is not None and is_latent(model) else (channels, height, width)
+    refuse_few_rows(output_weights(region, seen), k)
     return region
 
 
@@ -119,8 +130,8 @@ class Place:
         return with_denoiser(self.model, self.x.shape, self.prompts, inside, gradients=True, vae=vae)
 
 
-def place_in(model, trajectory: Trajectory, mask, sigma: float) -> Place:
-    """Find the place in one image's trajectory; ``sigma`` 0 is automatic.
+def place_in(model, trajectory: Trajectory, mask, sigma: float, k: int = 0, vae=None) -> Place:
+    """Find the place in one image's trajectory; ``sigma`` 0 is automatic, ``k`` and ``vae`` as in :func:`region_of`.
 
     Raises:
         ValueError: another model made the trajectory, or the mask does not fit.
@@ -133,7 +144,7 @@ def place_in(model, trajectory: Trajectory, mask, sigma: float) -> Place:
         Prompts.of(trajectory),
         trajectory.states[step].to(model.load_device),
         float(trajectory.sigmas[step]),
-        region_of(model, trajectory, mask),
+        region_of(model, trajectory, mask, k, vae),
         note,
     )
 

@@ -75,7 +75,7 @@ def first_step(staged: StagedDecoder, way: str) -> Step:
     return Step(way, float(h0.norm()) * share)
 
 
-def best_step(staged: StagedDecoder, row: Tensor, weights: Tensor, guess: Step, chunk: int = 1) -> Step:
+def best_step(staged: StagedDecoder, row: Tensor, weights: Tensor, guess: Step, chunk: int = 1) -> tuple[Step, Tensor]:
     """Move on from the guess while the products at a step and at three times as long a one come closer.
 
     Args:
@@ -84,10 +84,14 @@ def best_step(staged: StagedDecoder, row: Tensor, weights: Tensor, guess: Step, 
         weights: of the output, `[m]`.
         guess: see :func:`first_step`.
         chunk: decodes at a time.
+
+    Returns:
+        The step, and the product of ``row`` at it, `[1 m]`.
     """
     lengths = guess.length * torch.tensor(_LADDER).to(row)
     tried = [_at_lengths(staged, row.expand(len(t), *row.shape[1:]), t, guess.way) for t in lengths.split(chunk)]
-    products = torch.cat(tried).flatten(1) * weights.to(row).sqrt()
-    apart = (products[1:] - products[:-1]).norm(dim=1) / products[1:].norm(dim=1).clamp_min(1e-30)
+    products = torch.cat(tried).flatten(1)
+    inside = products * weights.to(row).sqrt()
+    apart = (inside[1:] - inside[:-1]).norm(dim=1) / inside[1:].norm(dim=1).clamp_min(1e-30)
     at = int(apart.nan_to_num(math.inf).argmin())
-    return Step(guess.way, float(lengths[at]), float(apart[at]))
+    return Step(guess.way, float(lengths[at]), float(apart[at])), products[at : at + 1]

@@ -23,6 +23,9 @@ _FIRST = 2
 _OTHERS = 1
 _NARROWEST = 4  # block; narrower ones only cost passes
 _CONVERGED = 3e-3  # residual over Ritz value of a direction that is no longer refined
+# Ratios of successive turns that are believed. Single blocks do more than the first: what is left is not taken to be
+# less than two of the last turns, so that a block that happens to bring little does not end the search.
+_QUICKEST, _SLOWEST = 2 / 3, 0.95
 
 
 class Space:
@@ -73,7 +76,10 @@ def leading_directions(
 ) -> tuple[Tensor, float]:
     """Stage 1 of :func:`block_krylov`: grow ``space`` until the top ``k`` of the region are known.
 
-    They are read from the last products backwards, ``J^T M J q``, and so are one power step ahead of the basis.
+    They are read from the last products backwards, ``J^T M J q``, and so are one power step ahead of the basis. Where
+    forward products are differences these are off by more than the residuals that are wanted, and the residuals stop
+    falling; the directions hardly notice, as reverse products are exact. So it also ends when these have stopped
+    turning.
 
     Args:
         space: empty.
@@ -88,25 +94,25 @@ def leading_directions(
     inner = space.weights
     width = block_width(k, space.q.shape[1])
     space.add(begin)
-    images = space.q[:0]
+    images = lead = space.q[:0]
+    away, turns = 1.0, list[float]()
     for i in range(blocks):
         images = torch.cat([images, J.vjp(space.b[len(images) :] * inner)])
         values, turn = torch.linalg.eigh(space.inside)
         values = values.flip(0)
         turn = turn.flip(1)
         size_of, largest = _behind_sizes(space, images, values, turn, k)
-        residual = 1.0
-        if len(values) > k:
-            gap = max(float(values[k - 1] - values[k]), 1e-300)
-            residual = min(1.0, largest / gap)
-        if (residual < tol and len(space.q) >= size) or i == blocks - 1:
+        before, lead = lead, _leading(images, values, turn, k)
+        turns.append(_sine(lead, before))
+        away = min(_residual(values, largest, k), _left_to_turn(turns))
+        if (away < tol and len(space.q) >= size) or i == blocks - 1:
             break
-        ahead = len(values) if residual < tol else width  # where size asks for more, the next ones come in
+        ahead = len(values) if away < tol else width  # where size asks for more, the next ones come in
         open_ = (size_of[:ahead] > _CONVERGED * values[:ahead]).nonzero()[:width, 0]
         these = open_ if len(open_) else slice(width)
         if not space.add(_behind(space, images, values[these], turn[:, these])):
             break
-    return _leading(images, values, turn, k), residual
+    return lead, away
 
 
 def _behind(space: Space, images: Tensor, values: Tensor, turn: Tensor) -> Tensor:
@@ -134,6 +140,30 @@ def _leading(images: Tensor, values: Tensor, turn: Tensor, k: int) -> Tensor:
         w = turn @ part
         gram += w @ w.T
     return orthonormal(combined(torch.linalg.eigh(gram)[1].flip(1)[:, :k].T @ turn, images))
+
+
+def _residual(values: Tensor, largest: float, k: int) -> float:
+    """Residual of the top ``k`` Ritz pairs over the gap to the next one, which bounds their angle; at most 1."""
+    if len(values) <= k:
+        return 1.0
+    gap = max(float(values[k - 1] - values[k]), 1e-300)
+    return min(1.0, largest / gap)
+
+
+def _left_to_turn(turns: list[float]) -> float:
+    """The angle that a series of turns still lacks, continued as a geometric series; 1 if it is too short."""
+    if len(turns) < 3:  # the first is that of the start
+        return 1.0
+    before, last = turns[-2:]
+    ratio = min(max(last / before, _QUICKEST), _SLOWEST) if before > 0 else _QUICKEST
+    return min(1.0, last * ratio / (1 - ratio))
+
+
+def _sine(rows: Tensor, others: Tensor) -> float:
+    """Sine of the largest angle between the spans of orthonormal rows; 1 if there are not as many of them."""
+    if len(rows) != len(others):
+        return 1.0
+    return float(torch.linalg.matrix_norm(rows - (rows @ others.T) @ others, 2))
 
 
 def _bordered(old: Tensor, edge: Tensor) -> Tensor:

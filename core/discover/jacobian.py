@@ -219,8 +219,6 @@ class DecoderJacobian:
         """Kinds of differences to be tried, in this order."""
         if self.h0.dtype == torch.float64 or self.route.forward == "exact":
             return ()
-        if self.route.forward == "auto" and self.staged.graphs:
-            return ()  # forward mode takes more than the graphs, so there is room for it
         return ("central",) if self.route.forward == "central" else ("one-sided", "central")
 
     def _settle(self, way: str, v: Tensor, weights: Tensor | None) -> float:
@@ -232,8 +230,8 @@ class DecoderJacobian:
         with self._decoding(self.chunk):
             here = row.to(self.h0.dtype).to(self.h0.device).view(1, *self.h0.shape)
             matters = torch.ones(self.shape[0]) if weights is None else weights
-            self.step = best_step(self.staged, here, matters, self.step, self.chunk)
-        gap, _ = self._gap(row, weights)
+            self.step, jv = best_step(self.staged, here, matters, self.step, self.chunk)
+        gap, _ = self._gap(row, weights, jv.to(row.device))
         return gap if self.step.spread <= _STEADY else math.inf
 
     @contextmanager
@@ -245,9 +243,9 @@ class DecoderJacobian:
         except RuntimeError as error:
             raise explained(error, vectors) from error
 
-    def _gap(self, v: Tensor, weights: Tensor | None) -> tuple[float, Tensor]:
-        """Relative gap of ``<J v, M J v> = <v, J^T M J v>``, and ``J^T M J v``."""
-        jv = self.jvp(v)
+    def _gap(self, v: Tensor, weights: Tensor | None, jv: Tensor | None = None) -> tuple[float, Tensor]:
+        """Relative gap of ``<J v, M J v> = <v, J^T M J v>``, and ``J^T M J v``; ``jv`` if it is known."""
+        jv = self.jvp(v) if jv is None else jv
         masked = jv if weights is None else jv * weights.to(jv)
         back = self.vjp(masked).double()
         left = float((jv.double() * masked.double()).sum())

@@ -21,6 +21,7 @@ from .jacobian import DecoderJacobian
 from .krylov import SolverSettings, block_krylov, is_full
 from .mask import output_weights
 from .parts import combined
+from .rows import refuse_few_rows
 
 
 class Preset(NamedTuple):
@@ -79,16 +80,17 @@ def loco(
         Unit directions with layer ``x``; gain and leak are responses of the denoised picture per unit step in x.
 
     Raises:
-        ValueError: k or rank out of range, or a mask that is refused.
+        ValueError: k or rank out of range, or a mask that is refused or holds fewer than k numbers.
     """
     if k < 1 or rank < 0:
         raise ValueError(f"k must be at least 1 and rank at least 0, got {k} and {rank}")
     channels, height, width = x.shape[1:]
     output_weights(mask, (channels, height, width))  # refused before the network is asked
     J = DecoderJacobian(model.split(x, x.new_full((1,), sigma), STATE), chunk, callback)
-    J.check(seed)
     channels, height, width = J.y0.shape[1:]
     weights = output_weights(mask, (channels, height, width)).to(J.algebra, J.h0.dtype)
+    refuse_few_rows(weights, k)
+    J.check(seed, weights)
     v, spectrum = _top(J, weights, k, iterations, seed)
     if rank and not is_full(weights):
         away, _ = _top(J, 1 - weights, rank, iterations, seed + 1)

@@ -18,6 +18,24 @@ def has_few_rows(weights: Tensor, k: int) -> bool:
     return int((weights > 0).sum()) <= max(_FEW, _FEW_EACH * (k + 2))
 
 
+def refuse_few_rows(weights: Tensor, k: int) -> None:
+    """Refuse more directions than a masked Jacobian has rows.
+
+    Args:
+        weights: the mask on the output, `[m]`.
+        k: directions wanted.
+
+    Raises:
+        ValueError: there are fewer numbers under the mask.
+    """
+    count = int((weights > 0).sum())
+    if k > count:
+        raise ValueError(
+            f"k must be at most {count}, got {k}: the mask holds {count} numbers at the size of the image, and no more"
+            " directions can change them; paint a larger region or ask for fewer"
+        )
+
+
 def exact_directions(J: DecoderJacobian, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Singular values `[r]` of ``diag(weights)^1/2 J`` descending, and right singular vectors `[r d]`, float64.
 

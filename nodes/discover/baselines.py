@@ -111,7 +111,8 @@ class HSpaceBaselineDirections(Node):
             t, k, rank, strength = PRESETS[preset]
             sigma = sigma_at(model, 1000 * t, max(trajectory_from_payload(trajectory).states.shape[-2:]))
         trajectory = trajectory_from_payload(trajectory)
-        place = place_in(model, trajectory.image(image_index), mask, sigma)
+        k_of_mask = k if method == LOCO else 0
+        place = place_in(model, trajectory.image(image_index), mask, sigma, k_of_mask, vae)
         if method == LOCO:
             work = partial(loco, k=k, rank=rank, iterations=2 * iterations, seed=seed)
             directions = place.look(work, vae)

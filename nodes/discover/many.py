@@ -75,7 +75,7 @@ class HSpaceTrackDirections(Node):
         middle = default_sigma(model, max(trajectory.states.shape[-2:]))
         wanted = levels_down(sigma_start or middle * _LEVELS, sigma_end or middle / _LEVELS, levels)
         steps, note = stored_levels(trajectory, wanted)
-        region, report = region_of(model, trajectory, mask), reporter(model, None, preview=False)
+        region, report = region_of(model, trajectory, mask, search.k, vae), reporter(model, None, preview=False)
 
         def work(denoiser):
             return search.along(denoiser, trajectory, steps, region, callback=report)
@@ -133,10 +133,10 @@ class HSpaceGlobalDirections(Node):
         if len(trajectories) == 1:
             refuse_unused(cls, "brings the directions of several pictures together, and there is one", how=how)
         masks = _one_each(mask, len(trajectories))
-        _check_all(model, trajectories, masks)  # all before the first is looked at
+        _check_all(model, trajectories, masks, search.k, vae[0])  # all before the first is looked at
         sets, notes = [], []
         for one, part in zip(trajectories, masks, strict=True):
-            place = place_in(model, one, part, sigma[0])
+            place = place_in(model, one, part, sigma[0], search.k, vae[0])
             notes += [place.note] * (bool(place.note) and place.note not in notes)
             sets.append(place.look(search.at, vae[0])[0])
         directions, agreement = average(sets, how)
@@ -156,11 +156,11 @@ def _one_each(masks: list, count: int) -> list:
     return singles * count if len(singles) == 1 else singles or [None] * count
 
 
-def _check_all(model, trajectories: list, masks: list) -> None:
+def _check_all(model, trajectories: list, masks: list, k: int, vae) -> None:
     """Refuse pictures that cannot be brought together.
 
     Raises:
-        ValueError: states of several sizes, another model, or a mask that does not fit.
+        ValueError: states of several sizes, another model, or a mask that does not fit or holds fewer than k numbers.
     """
     sizes = sorted({tuple(one.states.shape[-2:]) for one in trajectories})
     if len(sizes) > 1:
@@ -169,7 +169,7 @@ def _check_all(model, trajectories: list, masks: list) -> None:
         )
     for one, part in zip(trajectories, masks, strict=True):
         one.check_model(model_fingerprint(model))
-        region_of(model, one, part)
+        region_of(model, one, part, k, vae)
 
 
 class HSpaceTransportDirections(Node):

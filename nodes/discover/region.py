@@ -42,7 +42,7 @@ class HSpaceDiscoverRegion(Node):
     def execute(cls, model, trajectory, sigma, image_index=0, mask=None, vae=None, **dials) -> io.NodeOutput:
         search = RegionSearch(**dials)
         refuse_unused_mode(cls, search, mask is not None)
-        place = place_in(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)
+        place = place_in(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma, search.k, vae)
         directions, facts = place.look(search.at, vae)
         text = "\n".join(filter(None, (facts["text"], place.note)))
         return directions_output(cls, directions, text, note=place.note)
@@ -84,7 +84,7 @@ class HSpaceRegionBasis(Node):
     def execute(
         cls, model, trajectory, max_k, max_rank, sigma, image_index=0, mask=None, vae=None, **how
     ) -> io.NodeOutput:
-        place = place_in(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma)
+        place = place_in(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma, max_k, vae)
         search, size = RegionSearch(**how), 2 * max_rank + max_k if max_rank else 0
         settings = SolverSettings(k=max_k, size=size, outside_k=max_k, iterations=search.iterations, seed=search.seed)
         basis = place.look(partial(krylov_basis, settings=settings, layer=search.layer), vae)

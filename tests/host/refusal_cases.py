@@ -38,6 +38,9 @@ def wide(w: World) -> list:
 
 
 EMPTY = torch.zeros(1, 64, 64)
+PIXEL = torch.zeros(1, 64, 64)
+"""A mask of three numbers."""
+PIXEL[:, 40, 32] = 1
 ASPECT = torch.ones(1, 64, 32)
 CASES = {
     "invert, 512 pixels": (
@@ -80,6 +83,32 @@ CASES = {
         False,
         lambda w, m: look("HSpaceDiscoverRegion", w, m, layer="up.11"),
         ("no layer 'up.11'", "middle"),
+    ),
+    "discover, k": (
+        False,
+        lambda w, m: look("HSpaceDiscoverRegion", w, m, mask=PIXEL, k=4),
+        ("k must be at most 3", "got 4", "larger region"),
+    ),
+    "basis, max_k": (False, lambda w, m: region_basis(w, m, mask=PIXEL, max_k=4), ("k must be at most 3", "got 4")),
+    "track, k": (False, lambda w, m: track(w, m, mask=PIXEL, k=4), ("k must be at most 3", "got 4")),
+    "global, k": (
+        False,
+        lambda w, m: discover_everywhere(w, m, mask=[PIXEL], k=[4]),
+        ("k must be at most 3", "got 4"),
+    ),
+    "loco, k": (
+        False,
+        lambda w, m: w.call(
+            "HSpaceBaselineDirections",
+            model=m,
+            trajectory=w.path,
+            mask=PIXEL,
+            method="LOCO Edit (x)",
+            k=4,
+            rank=1,
+            sigma=1.0,
+        ),
+        ("k must be at most 3", "got 4"),
     ),
     "basis, empty mask": (
         False,

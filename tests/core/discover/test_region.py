@@ -12,6 +12,7 @@ from torch.func import jacrev
 from core.discover.find import discover, krylov_basis, region_result, true_response
 from core.discover.jacobian import DecoderJacobian
 from core.discover.krylov import SolverSettings, block_krylov, pencil
+from core.discover.loco import loco
 from core.discover.mask import output_weights
 from core.discover.payload import basis_from_payload, basis_to_payload
 from core.discover.region import MODES, region_directions
@@ -235,6 +236,15 @@ def test_discover_refuses_bad_input(model, x, mask, change, says):
     call["x"] = call["x"].to(x)
     with pytest.raises(ValueError, match=says):
         discover(model, **call)
+
+
+@pytest.mark.parametrize("find", [discover, lambda *where, **dials: loco(*where, rank=0, **dials)])
+def test_more_directions_than_the_mask_has_numbers_are_refused(model, x, find):
+    one = torch.zeros(16, 16)
+    one[9, 4] = 1
+    with pytest.raises(ValueError, match=r"k must be at most 3, got 4: the mask holds 3 numbers"):
+        find(model, x, 1.0, one, k=4)
+    assert len(krylov_basis(model, x, 1.0, one, SolverSettings(k=3, widen=0)).krylov.q) >= 3
 
 
 def test_directions_of_another_model_are_refused(model, x, mask):

@@ -121,6 +121,28 @@ def test_directions_read_backwards_are_ahead_of_the_basis_they_come_from(bottlen
     assert J.jvps == J.vjps == len(space.q)
 
 
+@pytest.mark.parametrize("error", [3e-4, 3e-3])
+def test_wrong_forward_products_cost_no_more_of_them(bottleneck, weights, exact, error):
+    """Differences are off by more than the residual that is wanted, and reverse products are not."""
+
+    def found(error: float) -> tuple[torch.Tensor, float, int]:
+        J = DecoderJacobian(bottleneck)
+        g, right = torch.Generator().manual_seed(7), J.jvp
+
+        def wrong(v: torch.Tensor) -> torch.Tensor:
+            y = right(v)
+            noise = torch.randn(y.shape, generator=g, dtype=torch.float64).to(y)
+            return y + error * float(exact[0][0]) * noise / noise.norm(dim=1, keepdim=True)
+
+        J.jvp = wrong
+        space = Space(J, weights)
+        return *leading_directions(space, rows_to_begin(space, K), K, blocks=30), J.products
+
+    (_, _, products), (leading, residual, more) = found(0.0), found(error)
+    assert more <= 1.1 * products
+    assert residual < 1e-2 and angle(leading, exact[1][:K]) < 1e-2
+
+
 def test_krylov_needs_fewer_products_than_what_the_papers_run(bottleneck, weights, exact):
     """Products until the subspace is within an angle of 1e-2."""
 
