@@ -36,7 +36,7 @@ def found(J: DecoderJacobian, weights: torch.Tensor, start: torch.Tensor | None 
     """The directions of a region, `[k d]`; more finely from a ``start``."""
     settings = SolverSettings(k=K, widen=0) if start is None else SolverSettings(k=K, widen=0, tol=1e-4, iterations=30)
     basis = block_krylov(J, weights, settings, start)
-    return torch.linalg.eigh(basis.gram()[0])[1].flip(1)[:, :K].T @ basis.q
+    return torch.linalg.eigh(basis.gram()[0])[1].flip(1)[:, :K].T @ basis.q.double()
 
 
 @pytest.mark.parametrize("face", range(4))
