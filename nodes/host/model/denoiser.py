@@ -63,13 +63,15 @@ class HostDenoiser:
             check_network(self.patcher)
         cut = CutCall.of(self._call, layer, x, sigma, smooth)
         part = cut.bottleneck()
-        kernels = ("the host's", "fused") if self._gradients and len(x) == 1 else ("the host's",)
-        unchecked = [kind for kind in kernels if not self._cuts.knows(layer, kind, x.shape[1:])]
+        ways = {"the host's": part.decode}
+        if part.fused is not None and self._gradients and len(x) == 1:
+            ways["fused"] = part.fused
+        unchecked = [kernels for kernels in ways if not self._cuts.knows(layer, kernels, x.shape[1:])]
         if unchecked:
             whole = self(x, sigma)
-            for kind in unchecked:
-                cut.check(whole, part.fused if kind == "fused" else part.decode)
-                self._cuts.keep(layer, kind, x.shape[1:])
+            for kernels in unchecked:
+                cut.check(whole, ways[kernels])
+                self._cuts.keep(layer, kernels, x.shape[1:])
         return part
 
     def alone(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None = None) -> Tensor:
