@@ -11,7 +11,6 @@ prompt: sampling with them and another prompt edits it. DDPM's step in sigma is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -170,7 +169,7 @@ def _noised(x0: Tensor, s: list[float], seed: int, shift: float) -> list[Tensor]
 
 
 def predict_levels(
-    model: Denoiser, states: Sequence[Tensor], s: list[float], batch: int, callback: Callback | None
+    model: Denoiser, states: list[Tensor], s: list[float], batch: int, callback: Callback | None
 ) -> list[Tensor]:
     """Predict the picture from every level, ``batch`` levels a call; rows are ordered level by level.
 

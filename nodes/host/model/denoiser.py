@@ -68,13 +68,15 @@ class HostDenoiser:
         with unrounded(self.net) if self._gradients else nullcontext():
             cut = CutCall.of(self._call, layer, x, sigma, smooth)
             part = cut.bottleneck()
-            kernels = ("the host's", "fused") if self._gradients and len(x) == 1 else ("the host's",)
-            unchecked = [kind for kind in kernels if not self._cuts.knows(layer, kind, rounded, x.shape[1:])]
+            ways = {"the host's": part.decode}
+            if part.fused is not None and self._gradients and len(x) == 1:
+                ways["fused"] = part.fused
+            unchecked = [kernels for kernels in ways if not self._cuts.knows(layer, kernels, rounded, x.shape[1:])]
             if unchecked:
                 whole = self._ask_unrounded(x, sigma) if self._gradients else self(x, sigma)
-                for kind in unchecked:
-                    cut.check(whole, (part.fused if kind == "fused" else None) or part.decode)
-                    self._cuts.keep(layer, kind, rounded, x.shape[1:])
+                for kernels in unchecked:
+                    cut.check(whole, ways[kernels])
+                    self._cuts.keep(layer, kernels, rounded, x.shape[1:])
         return part
 
     def _ask_unrounded(self, x: Tensor, sigma: Tensor) -> Tensor:

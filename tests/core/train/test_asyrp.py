@@ -8,6 +8,7 @@ from core.edit.directions.asyrp import AsyrpEdit
 from core.edit.directions.steer import SteerOptions, steer_trajectory
 from core.edit_schedule import EditSchedule
 from core.networks.asyrp import ShiftTable, TrainedAsyrp
+from core.networks.vp import VPDenoiser
 from core.train.asyrp import AsyrpSettings, PlainPredictions, global_shift, train_asyrp
 from core.train.directional import PromptPair
 from core.train.run import Optimiser, Run, Session
@@ -77,11 +78,13 @@ def test_a_table_of_shifts_can_be_trained_too(model, path):
 def test_the_plain_predictions_are_asked_for_once(model, path):
     asked = []
 
-    def ask(x, sigma):
-        asked.append(len(x))
-        return model(x, sigma)
+    class Asked(VPDenoiser):
+        def __call__(self, x, sigma):
+            asked.append(len(x))
+            return super().__call__(x, sigma)
 
-    kept, rows = PlainPredictions(ask, path, 3), torch.tensor([2, 0, 3])
+    counted = Asked(model.net, model.schedule, model.prediction, model.fingerprint)
+    kept, rows = PlainPredictions(counted, path, 3), torch.tensor([2, 0, 3])
     for i in (0, 2, 0):
         plain = model(path.states[i][rows], path.states.new_full((3,), float(path.sigmas[i])))
         torch.testing.assert_close(kept.at(i, rows), plain, rtol=1e-4, atol=1e-5)

@@ -19,7 +19,6 @@ from core.sample import known_reconstruction, reconstruct
 from core.schedule import Schedule, grid_sigmas, karras
 
 WEIGHTS = Path(__file__).resolve().parents[4] / "weights"
-WINDOW = {"sigma_start": 1.5, "sigma_end": 0.1}
 
 
 class Counting:
@@ -43,7 +42,7 @@ def consistent(small, device):
     x0 = (torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(2)) - 0.5).to(device)
     trajectory = invert_fixed_point(small, x0, grid_sigmas(Schedule(), 8, t0=500))
     assert not trajectory.is_consistent  # a network of random weights
-    return replace(trajectory, residual=trajectory.residual * 0 + 1e-3)
+    return replace(trajectory, residual=torch.full((8,), 1e-3))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def edit(small, consistent):
     v = torch.nn.functional.normalize(torch.randn(1, 1, h[0].numel()), dim=2).view(1, 1, *h.shape[1:])
     facts = torch.ones(1, 1)
     directions = Directions(v, consistent.sigmas[:1].double(), facts, facts, "middle", small.fingerprint)
-    return Edit(directions, EditSchedule(8.0, **WINDOW))
+    return Edit(directions, EditSchedule(8.0, 1.5, 0.1))
 
 
 def test_from_the_window_is_the_picture_from_the_top_on_the_face_model(device, faces):
@@ -68,7 +67,7 @@ def test_from_the_window_is_the_picture_from_the_top_on_the_face_model(device, f
     assert counted.calls == 25 + levels and levels < 20
     plain = reconstruct(model, trajectory).rebuilt
     assert float(psnr(top, window).min()) >= 60 and float(psnr(trajectory.x0, plain).min()) >= 60
-    assert float(psnr(top, plain).max()) < 45
+    assert float(psnr(top, plain).max()) < 50
 
 
 def test_it_starts_at_the_top_where_the_window_is_another_picture(small, consistent, edit):
@@ -82,7 +81,7 @@ def test_it_starts_at_the_top_where_the_window_is_another_picture(small, consist
         assert torch.equal(top, auto), name
     for other in (
         invert_ddim(small, consistent.x0, consistent.sigmas),
-        replace(consistent, residual=consistent.residual * 0 + 0.02),
+        replace(consistent, residual=torch.full((8,), 0.02)),
         replace(consistent, moved=True),
     ):
         counted = Counting(small)
