@@ -145,16 +145,17 @@ class StandIn:
 
 
 def engine_way(route: Route, place: Place) -> Figures:
-    """Figures of this pack: the fewest blocks that come within the wanted angle, check and set-up included.
+    """Figures of this pack, check and set-up included: the fewest blocks that come within the wanted angle.
 
-    Of 8 vectors a pass also where the engine stops by itself.
+    Of 8 vectors a pass also where the engine stops by itself; of 1 this alone, as there every vector is a block.
     """
-    for blocks in range(place.blocks, GIVE_UP):
+    single = route.chunk == 1
+    for blocks in range(SolverSettings().iterations if single else place.blocks, GIVE_UP):
         with Clock(place.device) as clock:
             J = place.operator(route)
             gap = J.check(0, place.weights)
             products, passes = J.products, J.passes
-            top = place.leading(J, blocks)
+            top = place.leading(J, blocks, ANGLE if single else 0.0)
         if place.away(top) < ANGLE:
             break
     figures = {
@@ -169,7 +170,7 @@ def engine_way(route: Route, place: Place) -> Figures:
         "gap": gap,
         "how": J.summary(),
     }
-    return figures | (_own_stop(route, place) if route.chunk != 1 else {})
+    return figures if single else figures | _own_stop(route, place)
 
 
 def _own_stop(route: Route, place: Place) -> Figures:

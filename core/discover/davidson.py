@@ -60,7 +60,7 @@ def rows_to_begin(space: Space, k: int, *, seed: int = 0, start: Tensor | None =
 
     Arguments as in :func:`block_krylov`.
     """
-    width = block_width(k, space.q.shape[1], _FIRST)
+    width = min(block_width(k, space.q.shape[1], _FIRST), space.J.chunk)
     rows = torch.randn(width, space.q.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
         space.q
     )
@@ -77,6 +77,9 @@ def leading_directions(
     falling; the directions hardly notice, as reverse products are exact. So it also ends when these have stopped
     turning.
 
+    A block is no wider than a pass: where vectors go through one by one, narrower blocks take fewer of them (30 for
+    five directions of the face model, where blocks of six take 58).
+
     Args:
         space: empty.
         begin: rows to start from, `[b d]`.
@@ -87,20 +90,23 @@ def leading_directions(
         the safe side.
     """
     J = space.J
-    width = block_width(k, space.q.shape[1])
+    whole = block_width(k, space.q.shape[1])
+    room = blocks * whole - min(len(begin), whole)
     space.add(begin)
     images = lead = space.q[:0]
-    away, turns = 1.0, list[float]()
-    for i in range(blocks):
+    turns: list[float] = []
+    while True:
         images = torch.cat([images, J.vjp(space.b[len(images) :] * space.weights).double()])
         values, turn = (t.flip(-1) for t in torch.linalg.eigh(space.inside))
         behind = turn.T @ images - values[:, None] * (turn.T @ space.q)  # of every Ritz pair, G v - value v
         before, lead = lead, _read_ahead(values, turn, images, k)
         turns.append(_sine(lead, before))
         away = min(_residual(values, behind, k), _left_to_turn(turns))
-        if (away < tol and len(space.q) >= size) or i == blocks - 1:
+        if (away < tol and len(space.q) >= size) or room <= 0:
             break
-        ahead = slice(None if away < tol else width)  # where size asks for more, the next ones come in
+        width = min(whole, J.chunk)
+        room -= width
+        ahead = slice(None if away < tol else whole)  # where size asks for more, the next ones come in
         open_ = (behind.norm(dim=1)[ahead] > _CONVERGED * values[ahead]).nonzero()[:width, 0]
         if not space.add(behind[ahead][open_] if len(open_) else behind[:width]):
             break
