@@ -15,6 +15,7 @@ from core.discover.davidson import Space, leading_directions, rows_to_begin
 from core.discover.jacobian import DecoderJacobian, Route
 from core.discover.krylov import SolverSettings
 from core.discover.mask import output_weights
+from core.discover.subspace import orthonormal
 
 from ._solvers import ANGLE, GIVE_UP, SEEDS, TIMED, TOLERANCES, Gram, K, angle, lanczos, propack
 
@@ -114,7 +115,7 @@ class Place:
 
     def gain(self, rows: Tensor) -> float:
         """Share of the squared gain of the right directions that others have."""
-        kept = self.exact.jvp(rows).double().square() @ self.weights.double()
+        kept = self.exact.jvp(orthonormal(rows)).double().square() @ self.weights.double()
         return float(kept.sum()) / self._most
 
 
