@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from devtools.inprocess import host, pack
 T = TypeVar("T")
 
 
-def sd15(device: torch.device, side: int, work: Callable[[object, Tensor], T]) -> list[T]:
+def sd15(device: torch.device, side: int, work: Callable[[Any, Tensor], T]) -> list[T]:
     """Stable Diffusion 1.5's U-Net, 860 M parameters with random weights, behind the pack's adapter.
 
     Args:
