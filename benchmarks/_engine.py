@@ -15,6 +15,7 @@ from core.discover.davidson import Space, leading_directions, rows_to_begin
 from core.discover.jacobian import DecoderJacobian, Route
 from core.discover.krylov import SolverSettings
 from core.discover.mask import output_weights
+from core.discover.subspace import orthonormal
 
 from ._solvers import ANGLE, GIVE_UP, SEEDS, TIMED, TOLERANCES, Gram, K, angle, lanczos, propack
 
@@ -114,7 +115,7 @@ class Place:
 
     def gain(self, rows: Tensor) -> float:
         """Share of the squared gain of the right directions that others have."""
-        kept = self.exact.jvp(rows).double().square() @ self.weights.double()
+        kept = self.exact.jvp(orthonormal(rows)).double().square() @ self.weights.double()
         return float(kept.sum()) / self._most
 
 
@@ -145,16 +146,17 @@ class StandIn:
 
 
 def engine_way(route: Route, place: Place) -> Figures:
-    """Figures of this pack: the fewest blocks that come within the wanted angle, check and set-up included.
+    """Figures of this pack, check and set-up included: the fewest blocks that come within the wanted angle.
 
-    Of 8 vectors a pass also where the engine stops by itself.
+    Of 8 vectors a pass also where the engine stops by itself; of 1 this alone, as there every vector is a block.
     """
-    for blocks in range(place.blocks, GIVE_UP):
+    single = route.chunk == 1
+    for blocks in range(SolverSettings().iterations if single else place.blocks, GIVE_UP):
         with Clock(place.device) as clock:
             J = place.operator(route)
             gap = J.check(0, place.weights)
             products, passes = J.products, J.passes
-            top = place.leading(J, blocks)
+            top = place.leading(J, blocks, ANGLE if single else 0.0)
         if place.away(top) < ANGLE:
             break
     figures = {
@@ -169,7 +171,7 @@ def engine_way(route: Route, place: Place) -> Figures:
         "gap": gap,
         "how": J.summary(),
     }
-    return figures | (_own_stop(route, place) if route.chunk != 1 else {})
+    return figures if single else figures | _own_stop(route, place)
 
 
 def _own_stop(route: Route, place: Place) -> Figures:

@@ -14,7 +14,7 @@ from devtools.inprocess import host, pack
 T = TypeVar("T")
 
 
-def sd15(device: torch.device, side: int, work: Callable[[object, Tensor], T]) -> list[T]:
+def sd15(device: torch.device, side: int, work: Callable[[Any, Tensor], T]) -> list[T]:
     """Stable Diffusion 1.5's U-Net, 860 M parameters with random weights, behind the pack's adapter.
 
     Args:

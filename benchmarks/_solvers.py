@@ -114,5 +114,5 @@ def propack(J, weights: Tensor, tol: float) -> Tensor:
         return J.vjp(torch.from_numpy(u.reshape(1, -1)).to(root) * root).float()[0].cpu().numpy()
 
     masked = LinearOperator(J.shape, matvec=forward, rmatvec=backward, dtype="float32")  # pyright: ignore[reportCallIssue]
-    found = svds(masked, K, solver="propack", tol=tol, maxiter=GIVE_UP, return_singular_vectors="vh", random_state=0)
+    found = svds(masked, K, solver="propack", tol=tol, maxiter=GIVE_UP, return_singular_vectors="vh", rng=0)
     return torch.from_numpy(found[2].copy()).to(root)

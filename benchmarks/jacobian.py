@@ -5,7 +5,7 @@ through the whole U-Net with double backward; (b) block subspace iteration throu
 this pack's block Davidson on the decoder half, with 8 vectors a pass and with 1, (c) with forward mode, (d) with
 one-sided differences of decodes, (e) with these and reverse products stage by stage; (p) PROPACK on the same masked
 operator, with forward mode and with differences. Each runs until its five vectors span the converged subspace to an
-angle of 1e-2; (c) and (d) also until they stop by themselves.
+angle of 1e-2; this pack also until it stops by itself, with 1 vector a pass only so.
 
 The embedded model runs all of it, on eight states. On the large ones a converged Krylov basis is the stand-in on which
 the steps of (a), (b) and of Lanczos are counted; the time of a step is measured on the model, and the others run on the

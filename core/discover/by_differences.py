@@ -68,10 +68,14 @@ def first_step(staged: StagedDecoder, way: str) -> Step:
     h0 = staged.h0
     g = torch.Generator().manual_seed(1)
     last_bits = torch.finfo(h0.dtype).eps * h0.norm() / math.sqrt(h0.numel())
-    noise = torch.randn(2, *h0.shape, generator=g).to(h0) * last_bits
+    noise = torch.randn(2, *h0.shape, generator=g).to(h0)
+    noise = noise * last_bits
     one, other = (staged.decode(h0 + part) for part in noise)
-    spread = float((one - other).norm() / staged.y0.norm().clamp_min(1e-30)) / math.sqrt(2)
-    share = min(_WIDEST, _FACTOR[way] * max(spread, _QUIETEST) ** _POWER[way])
+    size = staged.y0.norm().clamp_min(1e-30)
+    spread = float((one - other).norm() / size) / math.sqrt(2)
+    spread = max(spread, _QUIETEST)
+    share = _FACTOR[way] * spread ** _POWER[way]
+    share = min(_WIDEST, share)
     return Step(way, float(h0.norm()) * share)
 
 
@@ -88,10 +92,16 @@ def best_step(staged: StagedDecoder, row: Tensor, weights: Tensor, guess: Step, 
     Returns:
         The step, and the product of ``row`` at it, `[1 m]`.
     """
-    lengths = guess.length * torch.tensor(_LADDER).to(row)
-    tried = [_at_lengths(staged, row.expand(len(t), *row.shape[1:]), t, guess.way) for t in lengths.split(chunk)]
+    ladder = torch.tensor(_LADDER).to(row)
+    lengths = guess.length * ladder
+    tried = []
+    for some in lengths.split(chunk):
+        rows = row.expand(len(some), *row.shape[1:])
+        tried.append(_at_lengths(staged, rows, some, guess.way))
     products = torch.cat(tried).flatten(1)
     inside = products * weights.to(row).sqrt()
-    apart = (inside[1:] - inside[:-1]).norm(dim=1) / inside[1:].norm(dim=1).clamp_min(1e-30)
+    moved = (inside[1:] - inside[:-1]).norm(dim=1)
+    size = inside[1:].norm(dim=1).clamp_min(1e-30)
+    apart = moved / size
     at = int(apart.nan_to_num(math.inf).argmin())
     return Step(guess.way, float(lengths[at]), float(apart[at])), products[at : at + 1]

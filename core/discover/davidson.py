@@ -64,7 +64,7 @@ def rows_to_begin(space: Space, k: int, *, seed: int = 0, start: Tensor | None =
 
     Arguments as in :func:`block_krylov`.
     """
-    width = block_width(k, space.q.shape[1], _FIRST)
+    width = min(block_width(k, space.q.shape[1], _FIRST), space.J.chunk)
     rows = torch.randn(width, space.q.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
         space.q.device
     )
@@ -81,6 +81,9 @@ def leading_directions(
     falling; the directions hardly notice, as reverse products are exact. So it also ends when these have stopped
     turning.
 
+    A block is no wider than a pass: where vectors go through one by one, narrower blocks take fewer of them (30 for
+    five directions of the face model, where blocks of six take 58).
+
     Args:
         space: empty.
         begin: rows to start from, `[b d]`.
@@ -91,24 +94,32 @@ def leading_directions(
         the safe side.
     """
     J = space.J
-    inner = space.weights
-    width = block_width(k, space.q.shape[1])
+    whole = block_width(k, space.q.shape[1])
+    room = blocks * whole - min(len(begin), whole)
     space.add(begin)
-    images = lead = space.q[:0]
-    away, turns = 1.0, list[float]()
-    for i in range(blocks):
-        images = torch.cat([images, J.vjp(space.b[len(images) :] * inner)])
+    images = space.q[:0]
+    lead = images
+    turns: list[float] = []
+    while True:
+        fresh = space.b[len(images) :] * space.weights
+        images = torch.cat([images, J.vjp(fresh)])
         values, turn = torch.linalg.eigh(space.inside)
         values = values.flip(0)
         turn = turn.flip(1)
         size_of, largest = _behind_sizes(space, images, values, turn, k)
-        before, lead = lead, _leading(images, values, turn, k)
+        before = lead
+        lead = _leading(images, values, turn, k)
         turns.append(_sine(lead, before))
         away = min(_residual(values, largest, k), _left_to_turn(turns))
-        if (away < tol and len(space.q) >= size) or i == blocks - 1:
+        if away < tol and len(space.q) >= size:
             break
-        ahead = len(values) if away < tol else width  # where size asks for more, the next ones come in
-        open_ = (size_of[:ahead] > _CONVERGED * values[:ahead]).nonzero()[:width, 0]
+        if room <= 0:
+            break
+        width = min(whole, J.chunk)
+        room -= width
+        ahead = len(values) if away < tol else whole  # where size asks for more, the next ones come in
+        unfinished = size_of[:ahead] > _CONVERGED * values[:ahead]
+        open_ = unfinished.nonzero()[:width, 0]
         these = open_ if len(open_) else slice(width)
         if not space.add(_behind(space, images, values[these], turn[:, these])):
             break
@@ -117,29 +128,40 @@ def leading_directions(
 
 def _behind(space: Space, images: Tensor, values: Tensor, turn: Tensor) -> Tensor:
     """What Ritz pairs lack, ``G v - value v``, `[r d]` float64."""
-    return combined(turn.T, images) - values[:, None] * combined(turn.T, space.q)
+    ahead = combined(turn.T, images)
+    here = combined(turn.T, space.q)
+    return ahead - values[:, None] * here
 
 
 def _behind_sizes(space: Space, images: Tensor, values: Tensor, turn: Tensor, k: int) -> tuple[Tensor, float]:
     """Length of what each Ritz pair lacks, `[n]`, and the largest singular value of that of the first ``k``."""
     squares = torch.zeros_like(values)
-    first = values.new_zeros(k, k) if len(values) > k else values.new_zeros(len(values), len(values))
+    count = min(k, len(values))
+    first = values.new_zeros(count, count)
     for image, q in widened_parts(images, space.q):
-        behind = turn.T @ image - values[:, None] * (turn.T @ q)
+        ahead = turn.T @ image
+        here = turn.T @ q
+        behind = ahead - values[:, None] * here
         squares += behind.square().sum(1)
-        first += behind[:k] @ behind[:k].T
-    return squares.sqrt(), float(torch.linalg.eigvalsh(first)[-1].clamp_min(0).sqrt())
+        leading = behind[:count]
+        first += leading @ leading.T
+    largest = torch.linalg.eigvalsh(first)[-1]
+    return squares.sqrt(), float(largest.clamp_min(0).sqrt())
 
 
 def _leading(images: Tensor, values: Tensor, turn: Tensor, k: int) -> Tensor:
     """The ``k`` strongest singular vectors of U^T M^1/2 J, where U spans M^1/2 J Q, `[k d]`."""
     independent = values > values[0] * 1e-12
-    turn = (turn[:, independent] / values[independent].sqrt()).T
-    gram = turn.new_zeros(len(turn), len(turn))
+    sizes = values[independent].sqrt()
+    turn = (turn[:, independent] / sizes).T
+    count = len(turn)
+    gram = turn.new_zeros(count, count)
     for (part,) in widened_parts(images):
         w = turn @ part
         gram += w @ w.T
-    return orthonormal(combined(torch.linalg.eigh(gram)[1].flip(1)[:, :k].T @ turn, images))
+    _, vectors = torch.linalg.eigh(gram)
+    strongest = vectors.flip(1)[:, :k].T
+    return orthonormal(combined(strongest @ turn, images))
 
 
 def _residual(values: Tensor, largest: float, k: int) -> float:
@@ -155,15 +177,20 @@ def _left_to_turn(turns: list[float]) -> float:
     if len(turns) < 3:  # the first is that of the start
         return 1.0
     before, last = turns[-2:]
-    ratio = min(max(last / before, _QUICKEST), _SLOWEST) if before > 0 else _QUICKEST
-    return min(1.0, last * ratio / (1 - ratio))
+    ratio = _QUICKEST
+    if before > 0:
+        ratio = min(max(last / before, _QUICKEST), _SLOWEST)
+    rest = last * ratio / (1 - ratio)
+    return min(1.0, rest)
 
 
 def _sine(rows: Tensor, others: Tensor) -> float:
     """Sine of the largest angle between the spans of orthonormal rows; 1 if there are not as many of them."""
     if len(rows) != len(others):
         return 1.0
-    return float(torch.linalg.matrix_norm(rows - (rows @ others.T) @ others, 2))
+    inside = (rows @ others.T) @ others
+    sine = torch.linalg.matrix_norm(rows - inside, 2)
+    return float(sine)
 
 
 def _bordered(old: Tensor, edge: Tensor) -> Tensor:

@@ -40,8 +40,8 @@ class SolverSettings:
         k: directions wanted, 1..64.
         solver: ``krylov``, or as the papers have it ``subspace`` or ``power`` (see :func:`solved_basis`; about 50
             iterations), which use k, iterations, tol and seed alone.
-        iterations: upper limit: blocks of stage 1, or steps of the other solvers. Below 4 blocks the scale s of
-            :func:`pencil` comes out up to a tenth too small.
+        iterations: upper limit: blocks of stage 1 (more if passes are narrower), or steps of the other solvers.
+            Below 4 blocks the scale s of :func:`pencil` comes out up to a tenth too small.
         size: stage 1 does not stop before it has so many vectors, whatever ``iterations``; modes ``post`` and
             ``constrained`` need room.
         outside_k: leading directions of the outside that mode ``single`` needs; 0 skips stage 2.

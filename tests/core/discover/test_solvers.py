@@ -143,6 +143,18 @@ def test_wrong_forward_products_cost_no_more_of_them(bottleneck, weights, exact,
     assert residual < 1e-2 and angle(leading, exact[1][:K]) < 1e-2
 
 
+def test_one_vector_a_pass_takes_fewer_of_them(bottleneck, weights, exact):
+    products = {}
+    for chunk in (1, 2, 8):
+        J = DecoderJacobian(bottleneck, chunk)
+        space = Space(J, weights)
+        leading, residual = leading_directions(space, rows_to_begin(space, K), K, blocks=8)
+        assert residual < 1e-2 and angle(leading, exact[1][:K]) < 1e-2
+        assert J.passes == -(-J.products // chunk) or chunk == 8
+        products[chunk] = J.products
+    assert products[1] < products[2] < products[8]
+
+
 def test_krylov_needs_fewer_products_than_what_the_papers_run(bottleneck, weights, exact):
     """Products until the subspace is within an angle of 1e-2."""
 
