@@ -39,10 +39,14 @@ def points_of_dots(mask: Tensor) -> Tensor:
             f"framing 'face' reads five dots in 'frame' (both eyes, nose, corners of the mouth), got {count} spots;"
             " paint the dots so that they do not touch, or connect 'keypoints'"
         )
-    centres = np.array(ndimage.center_of_mass(np.ones_like(labels), labels, range(1, 6)))[:, ::-1] + 0.5
-    order = centres[np.argsort(centres[:, 1])]
-    eyes, nose, mouth = order[:2], order[2:3], order[3:]
-    return torch.tensor(np.concatenate([_by_x(eyes), nose, _by_x(mouth)]))
+    rows_and_columns = ndimage.center_of_mass(painted, labels, range(1, 6))
+    centres = np.array(rows_and_columns)[:, ::-1] + 0.5
+    downwards = np.argsort(centres[:, 1])
+    centres = centres[downwards]
+    eyes = _by_x(centres[:2])
+    nose = centres[2:3]
+    mouth = _by_x(centres[3:])
+    return torch.tensor(np.concatenate([eyes, nose, mouth]))
 
 
 def points_of_keypoints(frame: Any, size: tuple[int, int]) -> Tensor:
@@ -58,22 +62,34 @@ def points_of_keypoints(frame: Any, size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: no face in it.
     """
-    people = frame.get("people") if isinstance(frame, dict) else None
-    faces = [one.get(_FACE) for one in people if isinstance(one, dict)] if isinstance(people, (list, tuple)) else []
-    values = next((face for face in faces if isinstance(face, (list, tuple)) and len(face) >= 3 * 68), None)
+    values = _face_of(frame)
     if values is None or not all(is_number(v) for v in values):
         raise ValueError(
             "'keypoints' holds no face of 68 points; connect a pose node with its face detection on, or paint five dots"
         )
-    points = torch.tensor(values[: 3 * 68], dtype=torch.float64).reshape(68, 3)[:, :2]
+    numbers = torch.tensor(values[: 3 * 68], dtype=torch.float64)
+    points = numbers.reshape(68, 3)[:, :2]
     height, width = size
+    whole = torch.tensor([width, height])
+    canvas = frame.get("canvas_width"), frame.get("canvas_height")
     if float(points.max()) <= 1:  # some nodes give shares of the canvas
-        points = points * torch.tensor([width, height])
-    elif is_number(frame.get("canvas_width")) and is_number(frame.get("canvas_height")):
-        canvas = torch.tensor([float(frame["canvas_width"]), float(frame["canvas_height"])])
-        points = points * torch.tensor([width, height]) / canvas.clamp_min(1)
+        points = points * whole
+    elif all(is_number(side) and side > 0 for side in canvas):
+        points = points * whole / torch.tensor(canvas)
     eyes = [points[first:last].mean(0) for first, last in _EYES]
     return torch.stack([*eyes, points[_NOSE], points[_MOUTH[0]], points[_MOUTH[1]]])
+
+
+def _face_of(frame: Any) -> list | tuple | None:
+    """The numbers of the first face of 68 points in a frame."""
+    people = frame.get("people") if isinstance(frame, dict) else None
+    if not isinstance(people, (list, tuple)):
+        return None
+    for person in people:
+        face = person.get(_FACE) if isinstance(person, dict) else None
+        if isinstance(face, (list, tuple)) and len(face) >= 3 * 68:
+            return face
+    return None
 
 
 def _by_x(pair: np.ndarray) -> np.ndarray:
