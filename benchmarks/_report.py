@@ -165,8 +165,8 @@ def commit() -> str:
     if not head:
         return "unknown"
     # Other figures being rewritten in the same session do not make the code another.
-    others = (":(exclude)benchmarks/results", ":(exclude)docs/benchmarks.md")
-    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", *others)
+    others = (":(top,exclude)benchmarks/results", ":(top,exclude)docs/benchmarks.md")
+    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", ":/", *others)
     return f"{head}+changes" if changed else head
 
 
