@@ -104,7 +104,7 @@ def test_without_it_an_edit_is_compared_with_the_picture_itself(executor):
     prompt = {
         **base(steps=12, iterations=4),
         "invert": invert(iterations=4, preview="residual only"),
-        "discover": discover(),
+        "discover": discover(k=1, mode="none"),
         "steer": steer(15.0, sigma_start=1.5),
         "off": steer(0.0),
         "render": render("steer"),
@@ -142,7 +142,6 @@ def pair(targets: str, blend: dict | None = None) -> dict:
     ("targets", "blend", "rows"),
     [
         (TARGET, None, 3 * 3 + 3 * 2),
-        (f"{TARGET}\na serious person with red hair", None, 3 * 5 + 3 * 4),
         (TARGET, {"words": "hair", "mask": ["painted", 0]}, 6 * 3),
     ],
 )
@@ -167,15 +166,13 @@ def test_rows_stay_where_another_node_could_count_them(executor):
     assert ran[out(prompt)].count.rows == 6 * 4
 
 
-@pytest.mark.parametrize(
-    "name", ["edit_noise_exact_inversion", "edit_weights_rectified_steering", "edit_noise_ledits", "train_asyrp"]
-)
+@pytest.mark.parametrize("name", ["edit_weights_rectified_steering", "edit_noise_ledits", "train_asyrp"])
 def test_shipped_workflows(executor, name):
     """The quick ones; ``python dev.py bench evaluations`` counts them all."""
     prompt = read_workflow(name)
     for entry in prompt.values():
         if "steps" in entry["inputs"]:
-            entry["inputs"]["steps"] = 8
+            entry["inputs"]["steps"] = 6
         if entry["class_type"] == "HSpaceTrainAsyrp":
             entry["inputs"] |= {"epochs": 2, "batch": 2}
         if entry["class_type"] == "HSpaceDemoFace":
