@@ -21,12 +21,13 @@ from ..dials import (
 )
 from ..host import paths
 from ..host.api import Embedder, Node, io, ui
+from ..host.memory import rows_at_once
 from ..host.model.copies import directions_for
 from ..host.model.fingerprint import model_fingerprint
 from ..host.model.images import decode, from_image
 from ..host.model.prompts import Prompts
 from ..host.model.run import with_denoiser
-from ..host.model.traits import check_network, is_latent
+from ..host.model.traits import check_network
 from ..host.patches.model_edits import edited, edited_at
 from ..host.patches.sampler_only import refuse_sampler_only
 from ..host.patches.steering import edits_of
@@ -34,7 +35,7 @@ from ..host.progress import reporter
 from ..host.training import networks_of
 from ..unused import refuse_unused
 
-_TOGETHER = 32  # pictures rendered in one batch
+_TOGETHER = 32  # pictures rendered in one batch, where they fit
 
 
 class HSpaceDirectionAtlas(Node):
@@ -154,7 +155,7 @@ def _chosen(node: type[Node], directions, first: int, count: int):
 
 def _rendered(model, trajectory, atlas: Atlas) -> torch.Tensor:
     """States of the original, the reconstruction and all variants, `[2+n c h w]`."""
-    size = 1 if is_latent(model) else _TOGETHER
+    size = rows_at_once(model, trajectory.states.shape[2:], _TOGETHER)
     report = reporter(model, (len(atlas.batches(size)) + 1) * (len(trajectory.sigmas) - 1), preview=False)
 
     def work(denoiser):

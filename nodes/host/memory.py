@@ -12,6 +12,7 @@ from torch import nn
 
 _FORWARDS = 5  # passes of the network whose memory a product of one vector takes beside the weights of a part of it
 _FLOAT32 = 4  # bytes
+_SHARE = 0.7  # of the free memory that a batch may take: the host's figure is an estimate
 _DELEGATES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
@@ -35,6 +36,20 @@ def hold_in_place(patcher):
         ) from error
     _DELEGATES[patcher.model] = patcher.non_dynamic_delegate_model
     return delegate
+
+
+def rows_at_once(patcher, shape, most: int) -> int:
+    """How many pictures go through the network at a time: ``most``, or as many as fit beside the weights.
+
+    Args:
+        patcher: MODEL.
+        shape: of one picture's state, `(c, h, w)`.
+        most: beyond which nothing is gained.
+    """
+    missing = max(0, patcher.model_size() - patcher.loaded_size())
+    free = comfy.model_management.get_free_memory(patcher.load_device) - missing
+    one = max(1.0, patcher.memory_required([1, *shape]))
+    return max(1, min(most, int(_SHARE * free / one)))
 
 
 def product_passes(patcher, shape) -> int:

@@ -42,6 +42,23 @@ def test_the_host_is_asked_for_a_product(executor, network):
     assert count(model, [1, 4, 1024, 1024]) == 6, "of a large picture the weights are a small part"
 
 
+@pytest.mark.parametrize(
+    ("free", "loaded", "rows"), [(10_000, 1000, 32), (2000, 1000, 14), (2000, 0, 7), (1100, 0, 1), (500, 0, 1)]
+)
+def test_as_many_pictures_go_through_at_a_time_as_fit(executor, monkeypatch, free, loaded, rows):
+    """A picture takes 100 bytes beside weights of 1000; 0.7 of what is free is used."""
+    import comfy.model_management as host
+
+    monkeypatch.setattr(host, "get_free_memory", lambda device: free)
+    patcher = SimpleNamespace(
+        load_device=torch.device("cpu"),
+        model_size=lambda: 1000,
+        loaded_size=lambda: loaded,
+        memory_required=lambda shape: 100 * shape[0],
+    )
+    assert executor.module("nodes.host.memory").rows_at_once(patcher, (4, 8, 8), 32) == rows
+
+
 def test_discovery_is_refused_before_the_work(executor, monkeypatch):
     """On the host's network, whose memory is foreseen without a pass."""
     prompt = latent_base() | latent_discover(mode="none", k=1, iterations=1)
