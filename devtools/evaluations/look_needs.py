@@ -54,8 +54,7 @@ def atlas(needs: Needs, ran: Ran) -> Need:
     schedule = dials.edit_schedule(directions, 1.0, ran.inputs["sigma_start"], ran.inputs["sigma_end"])
     levels = trajectory.sigmas.tolist()[:-1]
     width = len(levels) - next(i for i, s in enumerate(levels) if schedule.covers(s))
-    latent = needs.module("nodes.host.model.traits").is_latent(ran.inputs["model"])
-    groups = pictures if latent else math.ceil(pictures / TOGETHER)
+    groups = math.ceil(pictures / TOGETHER)
     plain = 0 if trajectory.reconstruction is not None or trajectory.is_consistent else len(levels)
     g = sides_of(trajectory)
     return Need("W for each group of 32 pictures", groups * width + plain, (pictures * width + plain) * g)
