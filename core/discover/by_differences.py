@@ -97,7 +97,12 @@ def best_step(staged: StagedDecoder, row: Tensor, weights: Tensor, guess: Step, 
     tried = []
     for some in lengths.split(chunk):
         rows = row.expand(len(some), *row.shape[1:])
-        tried.append(_at_lengths(staged, rows, some, guess.way))
+        try:
+            tried.append(_at_lengths(staged, rows, some, guess.way))
+        except RuntimeError:  # memory ran out, or a patch of another pack takes one picture at a time
+            if len(some) == 1:
+                raise
+            tried += [_at_lengths(staged, row, one, guess.way) for one in some.split(1)]
     products = torch.cat(tried).flatten(1)
     inside = products * weights.to(row).sqrt()
     moved = (inside[1:] - inside[:-1]).norm(dim=1)

@@ -219,6 +219,8 @@ class DecoderJacobian:
         """Kinds of differences to be tried, in this order."""
         if self.h0.dtype == torch.float64 or self.route.forward == "exact":
             return ()
+        if self.route.forward == "auto" and self.staged.graphs:
+            return ()  # there is room for forward mode, which is exact and shows patches one picture at a time
         return ("central",) if self.route.forward == "central" else ("one-sided", "central")
 
     def _settle(self, way: str, v: Tensor, weights: Tensor | None) -> float:
@@ -323,6 +325,9 @@ class DecoderJacobian:
                     product = getattr(self.staged, direction)(rows, measured)
                 return product.detach().reshape(len(part), -1)
         except RuntimeError as error:
+            if not is_out_of_memory(error) and direction == "decode" and len(part) > 1:
+                self._most = 1  # some patches of other packs take one picture at a time, as the host's RenormCFG does
+                return None
             if not is_out_of_memory(error) or (len(part) == 1 and not self.staged.graphs):
                 raise explained(error, len(part)) from error
         # Only out here has the traceback, and with it the memory it held, been let go.

@@ -15,7 +15,7 @@ class Route:
     Attributes:
         chunk: vectors a pass; None chooses by free memory and what a vector takes.
         forward: ``exact`` (forward mode), or ``one-sided`` or ``central`` differences of decodes where these pass
-            their check; ``auto`` is ``one-sided``, which takes less time and memory (benchmarks/results/jacobian.json).
+            their check; ``auto`` takes forward mode where the graphs of all stages are held, else ``one-sided``.
         keep: whether the graphs of all stages are held between passes; None if they take less than a third of what is
             free.
 

@@ -148,8 +148,7 @@ def _masks(mask: Tensor | None, name: str, photographs: Tensor) -> Tensor | None
     h, w = masks.shape[-2:]
     if abs(h * width - w * height) > max(h * height, w * width) * 0.02:
         raise ValueError(
-            f"'{name}' must have the aspect of the photograph ({width}x{height}), got {w}x{h}; paint it on the same"
-            " picture"
+            f"'{name}' must have the aspect of the image ({width}x{height}), got {w}x{h}; paint it on the same picture"
         )
     return torch.stack([fit_mask(one.clamp(0, 1), height, width) for one in masks])
 

@@ -65,7 +65,7 @@ def test_an_edit_comes_back_at_full_size_and_strength_0_is_the_photograph(execut
     [
         ({"mask": torch.zeros(1, *SIZE)}, "nothing is painted in 'mask'"),
         ({"mask": torch.zeros(1, 64, 64)}, "Open in MaskEditor"),
-        ({"mask": torch.ones(1, 64, 64)}, "aspect of the photograph"),
+        ({"mask": torch.ones(1, 64, 64)}, "aspect of the image"),
         ({"mask": torch.ones(2, *SIZE)}, "one a photograph, got 2"),
         ({"framing": "face"}, "five dots"),
         ({"framing": "face", "frame": torch.ones(1, *SIZE)}, "got 1 spots"),

@@ -57,6 +57,22 @@ def test_a_step_is_chosen_whatever_the_unit_of_h(part, weights, exact, unit):
     assert J.step.way == "one-sided", "the finer step is for the responses alone"
 
 
+def test_a_patch_that_takes_one_picture_at_a_time_is_given_one(part, weights):
+    def choosy(h):
+        if h.flatten(1).norm(dim=1) < 0:  # of several it is ambiguous, as in the host's RenormCFG
+            raise AssertionError
+        return h
+
+    J = DecoderJacobian(replace(part, decode=Chain([choosy]).then(part.decode)), replace(BY_DIFFERENCES, chunk=8))
+    plain = DecoderJacobian(part, replace(BY_DIFFERENCES, chunk=8))
+    assert J.check(weights=weights) <= 3e-3 and plain.check(weights=weights) <= 3e-3
+    v = torch.randn(5, J.shape[1], generator=torch.Generator().manual_seed(3), dtype=torch.float64).to(J.algebra)
+    expected = DecoderJacobian(part, EXACT).jvp(v)
+    error = (J.jvp(v) - expected).norm() / expected.norm()
+    assert J.chunk == 1 and plain.chunk == 8
+    assert float(error) <= 3 * float((plain.jvp(v) - expected).norm() / expected.norm()) + 1e-3
+
+
 def test_the_engine_finds_the_same_directions(part, weights, exact):
     J = DecoderJacobian(part, BY_DIFFERENCES)
     J.check(weights=weights)

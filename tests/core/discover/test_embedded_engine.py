@@ -17,7 +17,7 @@ from core.schedule import karras
 from core.weights_folder import weights_folder
 
 K = 5
-EXACT, DIFFERENCES = Route(8, "exact", True), Route(8, keep=True)
+EXACT, DIFFERENCES = Route(8, "exact", True), Route(8, "one-sided", True)
 
 
 @pytest.fixture(scope="module")
