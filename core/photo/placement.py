@@ -82,8 +82,8 @@ def place_region(mask: Tensor, size: tuple[int, int], context: float) -> Tensor:
     columns = torch.nonzero(painted.any(0))[:, 0]
     if not len(rows):
         raise ValueError(
-            "nothing is painted in the mask at the size of the image: right-click the picture, choose Open in MaskEditor"
-            " and paint the region, or set framing to 'whole picture'"
+            "nothing is painted in the mask at the size of the image: right-click it, choose Open in MaskEditor and"
+            " paint the region, or set framing to 'whole picture'"
         )
     top = int(rows[0])
     left = int(columns[0])
