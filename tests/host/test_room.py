@@ -61,7 +61,8 @@ def test_as_many_pictures_go_through_at_a_time_as_fit(executor, monkeypatch, fre
 
 def test_discovery_is_refused_before_the_work(executor, monkeypatch):
     """On the host's network, whose memory is foreseen without a pass."""
-    prompt = latent_base() | latent_discover(mode="none", k=1, iterations=1)
+    prompt = latent_base() | latent_discover(mode="none", k=1, iterations=1, seed=9177)
+    # A seed of its own: what another test has found is not looked for again.
     prompt["invert"]["inputs"] |= {"method": "ddim B", "iterations": 1}
     for name in ("foresight", "jacobian"):
         monkeypatch.setattr(executor.module(f"core.discover.{name}"), "free_bytes", lambda _: 1_000_000)
