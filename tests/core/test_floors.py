@@ -8,7 +8,7 @@ import pytest
 CORE = Path(__file__).resolve().parents[2] / "core"
 FLOORS = (
     {"ground"},
-    {"networks", "measure"},
+    {"networks", "measure", "photo"},
     {"files"},
     {"invert"},
     {"discover"},
