@@ -47,9 +47,9 @@ def rows_at_once(patcher, shape, most: int) -> int:
         most: beyond which nothing is gained.
     """
     missing = max(0, patcher.model_size() - patcher.loaded_size())
-    free = comfy.model_management.get_free_memory(patcher.load_device) - missing
+    free: Any = comfy.model_management.get_free_memory(patcher.load_device)
     one = max(1.0, patcher.memory_required([1, *shape]))
-    return max(1, min(most, int(_SHARE * free / one)))
+    return max(1, min(most, int(_SHARE * (free - missing) / one)))
 
 
 def product_passes(patcher, shape) -> int:
