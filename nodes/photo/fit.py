@@ -10,6 +10,7 @@ from ...core.photo.crop import crop
 from ...core.photo.placement import Placement, place_face, place_region, place_whole, placement_to_payload
 from ...core.photo.points import points_of_dots, points_of_keypoints
 from ..host.api import Node, Placed, io, ui
+from ..host.model.images import check_aspect
 from ..host.model.size import size_unit, working_size
 from ..unused import refuse_unused
 
@@ -65,7 +66,11 @@ class HSpaceFitPhoto(Node):
                     optional=True,
                     tooltip="What to cut around, if that is more than the region: the whole head for a mouth. For framing 'face' it holds five dots: both eyes, the nose and both corners of the mouth.",
                 ),
-                io.Model.Input("model", optional=True, tooltip="The model that edits. It tells the size."),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model that edits. It tells the size, and refuses a size that it cannot take.",
+                ),
                 io.Custom("POSE_KEYPOINT").Input(
                     "keypoints",
                     optional=True,
@@ -145,11 +150,7 @@ def _masks(mask: Tensor | None, name: str, photographs: Tensor) -> Tensor | None
         )
     if len(masks) not in (1, len(photographs)):
         raise ValueError(f"'{name}' must be one mask or {len(photographs)}, one a photograph, got {len(masks)}")
-    h, w = masks.shape[-2:]
-    if abs(h * width - w * height) > max(h * height, w * width) * 0.02:
-        raise ValueError(
-            f"'{name}' must have the aspect of the image ({width}x{height}), got {w}x{h}; paint it on the same picture"
-        )
+    check_aspect(masks, height, width, f"'{name}'")
     return torch.stack([fit_mask(one.clamp(0, 1), height, width) for one in masks])
 
 

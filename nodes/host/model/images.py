@@ -49,13 +49,22 @@ def one_mask(mask: Tensor | None, height: int, width: int, picture: str = "the i
     masks: Tensor = mask.reshape(-1, *mask.shape[-2:])
     if masks.shape[0] > 1 and not torch.equal(masks, masks[:1].expand_as(masks)):
         raise ValueError(f"mask must be one mask, got a batch of {masks.shape[0]}; pick one, or combine them into one")
+    check_aspect(masks, height, width, "mask", picture)
+    return masks[0].float().clamp(0, 1).cpu()
+
+
+def check_aspect(masks: Tensor, height: int, width: int, name: str, picture: str = "the image") -> None:
+    """Refuse masks `[b h w]` that were not made from a picture of this size.
+
+    Raises:
+        ValueError: they have another aspect.
+    """
     h, w = masks.shape[-2:]
     if abs(h * width - w * height) > max(h * height, w * width) * 0.02:
         raise ValueError(
-            f"mask must have the aspect of {picture} ({width}x{height}), got {w}x{h}; make the mask from the same"
+            f"{name} must have the aspect of {picture} ({width}x{height}), got {w}x{h}; make the mask from the same"
             " picture"
         )
-    return masks[0].float().clamp(0, 1).cpu()
 
 
 def encode(model, vae, image: Tensor, name: str = "image") -> Tensor:
