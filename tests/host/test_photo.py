@@ -93,3 +93,36 @@ def test_the_size_of_checkpoints_is_known(executor, network, size):
     model = executor.run(prompt, "model")[0][0]
     working_size = executor.module("nodes.host.model.size").working_size
     assert working_size(model) == size
+
+
+def test_landmarks_and_dots_cut_the_same_face_and_a_mask_stays_the_region(executor):
+    points = [(150, 120), (230, 132), (188, 170), (158, 205), (214, 212)]
+    image = torch.rand(1, *SIZE, 3, generator=torch.Generator().manual_seed(2))
+    dots, region = torch.zeros(1, *SIZE), torch.zeros(1, *SIZE)
+    for x, y in points:
+        dots[0, y - 2 : y + 2, x - 2 : x + 2] = 1  # centred on the corner of four pixels, which is (x, y)
+    region[0, 190:220, 150:220] = 1
+    numbers = [0.0] * 210
+    for place, (x, y) in [(i, points[0]) for i in range(36, 42)] + [(i, points[1]) for i in range(42, 48)]:
+        numbers[3 * place : 3 * place + 3] = [x, y, 1.0]
+    for place, (x, y) in zip((30, 48, 54), points[2:], strict=True):
+        numbers[3 * place : 3 * place + 3] = [x, y, 1.0]
+    pose = [{"people": [{"face_keypoints_2d": numbers}], "canvas_width": SIZE[1], "canvas_height": SIZE[0]}]
+    given = {"image": image, "framing": "face", "context": 1.7, "size": 64, "mask": region}
+    by_dots = executor.call("HSpaceFitPhoto", frame=dots, **given)
+    by_pose = executor.call("HSpaceFitPhoto", keypoints=pose, **given)
+    assert torch.allclose(by_dots[2]["squares"], by_pose[2]["squares"], atol=1e-4)
+    assert torch.allclose(by_dots[0], by_pose[0], atol=1e-3) and float(by_dots[2]["squares"][0, 3]) != 0
+    assert 0 < float(by_pose[1].mean()) < 0.2 and torch.equal(by_pose[2]["mask"], region)
+    edited = executor.call(
+        "HSpacePasteBack",
+        original=image,
+        reconstruction=by_pose[0],
+        edited=1 - by_pose[0],
+        placement=by_pose[2],
+        feather=0.0,
+    )[0]
+    changed = (edited != image).any(-1)[0]
+    inside = torch.zeros(SIZE, dtype=torch.bool)
+    inside[185:225, 145:225] = True
+    assert not changed[~inside].any() and changed[195:215, 155:215].float().mean() > 0.9
