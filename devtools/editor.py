@@ -156,6 +156,14 @@ class Editor:
         self.page.wait_for_timeout(1500)
         return content.inner_text()
 
+    def search(self, words: str) -> list[str]:
+        """Ids of the nodes that the editor's search shows for ``words``, in its order."""
+        return self.page.evaluate(
+            """words => { const app = document.querySelector('#vue-app').__vue_app__.config.globalProperties;
+                return app.$pinia._s.get('nodeDef').nodeSearchService.searchNode(words, [], {limit: 10}).map(node => node.name); }""",
+            words,
+        )
+
     def help_of(self, kind: str) -> str:
         """Put one node on an empty canvas, select it and press its help button; the page that opens, as text."""
         self.page.evaluate(

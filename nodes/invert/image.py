@@ -99,6 +99,9 @@ class HSpaceInvertImage(Node):
                 "bdia",
                 "exact inversion",
                 "flux inversion",
+                "real image",
+                "reverse",
+                "reverse sampling",
             ],
             inputs=[
                 io.Model.Input("model", tooltip=_ANY),

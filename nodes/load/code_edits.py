@@ -20,7 +20,7 @@ class HSpaceLoadDeltaMapper(TrainedFile):
             node_id="HSpaceLoadDeltaMapper",
             display_name="Load Delta Mapper",
             category="HSpace/load/trained",
-            description="Reads a delta mapper that Train Delta Mapper made, for Delta Edit.",
+            description="Reads a delta mapper that Train Delta Mapper made, for Delta Edit by Text.",
         )
 
 

@@ -24,7 +24,18 @@ class HSpaceMeasureEdit(Node):
             category="HSpace/measure",
             description="Compares an edited picture with the unedited one: change inside and outside the mask, PSNR, SSIM and, for faces of the embedded world, how far every factor moved.",
             is_output_node=True,
-            search_aliases=["psnr", "ssim", "locality", "leak", "difference", "heat map", "metrics"],
+            search_aliases=[
+                "psnr",
+                "ssim",
+                "lpips",
+                "locality",
+                "leak",
+                "difference",
+                "heat map",
+                "metrics",
+                "before after",
+                "compare",
+            ],
             inputs=[
                 io.Image.Input(
                     "before",

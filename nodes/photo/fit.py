@@ -32,7 +32,16 @@ class HSpaceFitPhoto(Node):
                 "Cuts the part of a photograph that you want to edit and brings it to the size that the model works at. "
                 "Paste Back puts the edit into the photograph again at full size."
             ),
-            search_aliases=["crop", "photograph", "resize for model", "align face", "inpaint crop", "crop and stitch"],
+            search_aliases=[
+                "crop",
+                "crop face",
+                "photograph",
+                "edit photo",
+                "resize for model",
+                "align face",
+                "inpaint crop",
+                "crop and stitch",
+            ],
             inputs=[
                 io.Image.Input("image", tooltip="The photograph. It may have any size, and several are taken at once."),
                 io.Combo.Input(

@@ -21,7 +21,7 @@ class HSpaceTrainDeltaMapper(Node):
             node_id="HSpaceTrainDeltaMapper",
             display_name="Train Delta Mapper",
             category="HSpace/train",
-            description="Learns, from pairs of pictures and without a word, how the code changes when the embedding does (DeltaEdit). Delta Edit then takes any text. No gradient runs through model or embedder, so it takes minutes on a CPU. A cancelled run goes on when it is queued again.",
+            description="Learns, from pairs of pictures and without a word, how the code changes when the embedding does (DeltaEdit). Delta Edit by Text then takes any text. No gradient runs through model or embedder, so it takes minutes on a CPU. A cancelled run goes on when it is queued again.",
             search_aliases=["deltaedit", "deltaspace", "text-free training"],
             inputs=[
                 schema.CODE,

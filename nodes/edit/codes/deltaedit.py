@@ -17,10 +17,18 @@ class HSpaceDeltaEdit(Node):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="HSpaceDeltaEdit",
-            display_name="Delta Edit",
+            display_name="Delta Edit by Text",
             category="HSpace/edit/codes",
             description="Changes a semantic code as a text says (DeltaEdit). Any text will do. Sample with the result as CONDITIONING, from the picture's own noise latent.",
-            search_aliases=["deltaedit", "deltaspace", "text guided", "delta mapper", "clip"],
+            search_aliases=[
+                "deltaedit",
+                "deltaspace",
+                "text guided",
+                "delta mapper",
+                "clip",
+                "text edit",
+                "disentangle",
+            ],
             inputs=[
                 code_input(),
                 DeltaMapper.Input(

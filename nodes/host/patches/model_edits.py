@@ -194,7 +194,7 @@ def check_pixels(model: Model, what: str) -> PixelUNet:
     if isinstance(net, CodedUNet):
         raise ValueError(
             f"{what} works on networks that draw from noise alone, but the MODEL connected is a diffusion autoencoder;"
-            " change its code with Manipulate Code or Delta Edit instead"
+            " change its code with Manipulate Code or Delta Edit by Text instead"
         )
     if not isinstance(net, PixelUNet):
         raise ValueError(
