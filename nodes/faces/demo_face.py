@@ -9,6 +9,7 @@ from ...core.faces.render import render
 from ..dials import count_input, seed_input
 from ..host.api import Node, io
 from ..host.model.images import to_image
+from ..host.ui import show_picture
 from ..seeds import ONE_BY_ONE
 from ..unused import refuse_unused
 
@@ -106,7 +107,8 @@ class HSpaceDemoFace(Node):
         image, _ = render(faces, 64)
         masks = [region_mask(faces, r, 64) for r in REGIONS]
         captions = "\n".join(caption(faces, i) for i in range(len(image)))
-        return io.NodeOutput(to_image(image * 2 - 1), *masks, captions)
+        picture = to_image(image * 2 - 1)
+        return io.NodeOutput(picture, *masks, captions, ui=show_picture(picture, cls))
 
 
 def _numbers(values: dict) -> dict[str, float]:

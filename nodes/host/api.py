@@ -24,6 +24,10 @@ Placed = io.Custom("HSPACE_PLACEMENT")
 class Node(io.ComfyNode):
     """A node of this pack: its inputs are checked before ``execute`` sees them."""
 
+    # What a node shows is sent again when a run takes the node's result from the cache: without it a page that is
+    # reloaded stays blank. Older hosts do not look at it.
+    HAS_INTERMEDIATE_OUTPUT = True
+
     def __init_subclass__(cls, **kwargs) -> None:
         """Wrap ``execute``, but not that of the locked clones that the host makes of a class for every run."""
         super().__init_subclass__(**kwargs)

@@ -9,9 +9,10 @@ from ...core.masks import fit_mask
 from ...core.photo.crop import crop
 from ...core.photo.placement import Placement, place_face, place_region, place_whole, placement_to_payload
 from ...core.photo.points import points_of_dots, points_of_keypoints
-from ..host.api import Node, Placed, io, ui
+from ..host.api import Node, Placed, io
 from ..host.model.images import check_aspect
 from ..host.model.size import size_unit, working_size
+from ..host.ui import show_picture
 from ..unused import refuse_unused
 
 REGION, FACE, WHOLE = "region", "face", "whole picture"
@@ -111,7 +112,7 @@ class HSpaceFitPhoto(Node):
             torch.cat(regions)[:, 0],
             placement_to_payload(placement),
         )
-        return io.NodeOutput(*outputs, ui=ui.PreviewText(_report(placement, side)))
+        return io.NodeOutput(*outputs, ui=show_picture(outputs[0], cls, _report(placement, side)))
 
 
 def _refuse_idle(node: type[Node], framing: str, given: dict) -> None:

@@ -6,6 +6,7 @@ from ...core.photo.paste import paste_difference
 from ...core.photo.placement import placement_from_payload
 from ..dials import share_input
 from ..host.api import Node, Placed, io
+from ..host.ui import show_picture
 
 
 class HSpacePasteBack(Node):
@@ -46,7 +47,8 @@ class HSpacePasteBack(Node):
             one[..., :3].movedim(-1, 1).float().cpu() for one in (original, edited, reconstruction)
         )
         pasted = paste_difference(photographs, after, before, place, feather)
-        return io.NodeOutput(pasted.movedim(1, -1))
+        whole = pasted.movedim(1, -1)
+        return io.NodeOutput(whole, ui=show_picture(whole, cls))
 
 
 NODES = [HSpacePasteBack]

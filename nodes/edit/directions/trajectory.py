@@ -6,7 +6,7 @@ from ....core.edit.noise.exact import check_plain
 from ....core.payload import trajectory_from_payload
 from ....core.sample import known_reconstruction, reconstruct
 from ...dials import seed_input, share_input, sigma_input, trajectory_input, vae_input
-from ...host.api import Node, io, ui
+from ...host.api import Node, io
 from ...host.model.fingerprint import model_fingerprint
 from ...host.model.images import decode, one_mask
 from ...host.model.latents import latents_out
@@ -17,6 +17,7 @@ from ...host.patches.sampler_only import refuse_sampler_only
 from ...host.patches.steering import edits_of
 from ...host.progress import reporter
 from ...host.samplers.trajectory import resume_sampler
+from ...host.ui import show_picture
 from ...looking import pixels
 from ...seeds import EACH
 from ...unused import refuse_unused
@@ -162,8 +163,9 @@ class HSpaceRenderTrajectory(Node):
         idle = idle_dials(trajectory.sigmas.tolist(), changed, dials)
         if mask is not None and not protect:
             idle.append("mask does nothing: protect is 0")
-        outputs = decode(model, vae, result), decode(model, vae, rebuilt), latent
-        return io.NodeOutput(*outputs, ui=ui.PreviewText("\n".join(idle))) if idle else io.NodeOutput(*outputs)
+        picture = decode(model, vae, result)
+        shown = show_picture(picture, cls, "\n".join(idle))
+        return io.NodeOutput(picture, decode(model, vae, rebuilt), latent, ui=shown)
 
 
 def _check_edits(node: type[Node], model, trajectory, asymmetric: bool, lagged: bool) -> None:

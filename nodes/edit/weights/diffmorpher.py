@@ -12,6 +12,7 @@ from ...host.model.images import decode, from_image
 from ...host.model.latents import latents_out
 from ...host.patches.diffmorpher import decoder_layers, groups, morph
 from ...host.progress import reporter
+from ...host.ui import show_picture
 from ...unused import refuse_unused
 
 _LORA = "The LoRA of this picture, from Fit Image LoRA. Invert the picture with this LoRA on the MODEL (Load LoRA Model, strength 1)."
@@ -136,7 +137,8 @@ class HSpaceMorphFrames(Node):
         )
         loras = sum(lora is not None for lora in (lora_first, lora_second))
         text = f"{len(places)} frames; self-attention interpolated {extent}; {loras} LoRAs{f', {lora_mode}' if loras else ''}"
-        return io.NodeOutput(decode(model, vae, states), alphas_text(places), latent, text)
+        frames = decode(model, vae, states)
+        return io.NodeOutput(frames, alphas_text(places), latent, text, ui=show_picture(frames, cls))
 
 
 class HSpacePerceptualReschedule(Node):
