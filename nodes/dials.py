@@ -248,7 +248,7 @@ LOOK = (
 THROUGH = io.Vae.Input(
     "vae",
     optional=True,
-    tooltip="This is for Stable Diffusion, if the mask is finer than a latent (8 pixels). The derivative then goes through the decoder of this VAE into pixels, which is several times as slow. Without it the mask is averaged to latents. Pixel models ignore it.",
+    tooltip="This is for Stable Diffusion, if the mask is finer than one cell of the latent (8 pixels). The derivative then goes through the decoder of this VAE into pixels, which is several times as slow. Without it the mask is averaged to those cells. Pixel models ignore it.",
 )
 
 
@@ -262,7 +262,7 @@ SIGMA = sigma_input(
 LAYER = io.Combo.Input(
     "layer",
     options=["middle", *(f"up.{k}" for k in range(12))],
-    tooltip="middle is the h-space; up.k, the output of the k-th decoder block, is finer.",
+    tooltip="middle is the h-space; up.n, the output of the n-th decoder block, is finer.",
     **_ADVANCED,
 )
 
@@ -286,7 +286,7 @@ MODE = (
         "mode",
         options=list(MODES),
         default="generalized",
-        tooltip="generalized finds the most change inside for the least outside; try it first. constrained and post project outside directions away. none looks at the mask alone. single does as the released RBE code.",
+        tooltip="generalized finds the most change inside for the least outside; try it first. constrained and post project outside directions away. none only maximises the change inside the mask. single removes one outside direction from each, as the released RBE code does.",
     ),
     io.Float.Input(
         "tau",
@@ -311,5 +311,6 @@ SPECTRUM = io.Image.Output(display_name="spectrum", tooltip="Gain inside and lea
 
 
 REPORT = io.String.Output(
-    display_name="report", tooltip="The report tells the products of the Jacobian, the time and the convergence."
+    display_name="report",
+    tooltip="The report tells the number of products with the Jacobian, the time and the convergence.",
 )

@@ -47,7 +47,7 @@ class HSpaceDirectionAtlas(Node):
             node_id="HSpaceDirectionAtlas",
             display_name="Direction Atlas",
             category="HSpace/discover",
-            description="Renders each direction at strengths from -2a to +2a in one labelled sheet. It is the quickest way to see what they do.",
+            description="Renders each direction at strengths from minus to plus twice 'strength' in one labelled sheet. It is the quickest way to see what they do.",
             search_aliases=["grid", "contact sheet", "traversal", "directions preview"],
             is_output_node=True,
             inputs=[

@@ -69,7 +69,7 @@ class HSpaceBaselineDirections(Node):
                 Directions.Output(display_name="directions"),
                 SPECTRUM,
                 io.Float.Output(
-                    display_name="strength", tooltip="LOCO's strength for Edit State: that of the preset, or 8."
+                    display_name="strength", tooltip="LOCO's strength for Edit State: 8 if no preset is chosen."
                 ),
             ],
         )

@@ -14,6 +14,23 @@ from ..seeds import ONE_BY_ONE
 from ..unused import refuse_unused
 
 _DIALS = [f for f in FACTORS if not f.classes]
+_MEANING = {
+    "smile": "How far the mouth smiles; below 0 it frowns.",
+    "mouth_open": "How far the mouth is open.",
+    "eye_open": "How far both eyes are open.",
+    "gaze": "The side that the eyes look to.",
+    "brow_height": "How high the brows are.",
+    "brow_tilt": "The tilt of the brows.",
+    "nose_size": "The size of the nose.",
+    "face_width": "The width of the face.",
+    "yaw": "How far the head is turned to a side.",
+    "light": "The side that the light comes from.",
+    "skin": "The tone of the skin, from light to dark.",
+    "hair_length": "The length of the hair.",
+    "hair_shade": "How light the hair is.",
+    "bg_hue": "The hue of the background.",
+    "shirt_hue": "The hue of the shirt.",
+}
 _RANDOM = "With source random, the face of the seed keeps its own value unless this is moved from its default."
 
 
@@ -31,7 +48,7 @@ class HSpaceDemoFace(Node):
                 step=0.05,
                 advanced=f.name not in ("smile", "mouth_open", "eye_open"),
                 optional=True,
-                tooltip=f"{f.name.replace('_', ' ')}. {_RANDOM}",
+                tooltip=f"{_MEANING[f.name]} {_RANDOM}",
             )
             for f in _DIALS
         ]

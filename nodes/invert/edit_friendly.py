@@ -35,7 +35,7 @@ class HSpaceEditFriendlyInversion(Node):
             display_name="Edit-Friendly Inversion",
             category="HSpace/invert",
             description=(
-                "Finds the noise of every step of a stochastic sampler. Sampling with them returns the picture "
+                "Finds the noise of every step of a stochastic sampler. Sampling with these noises returns the picture "
                 "exactly at any guidance, and sampling with another prompt edits it. The trajectory goes into "
                 "Sample Edit-Friendly."
             ),
@@ -82,7 +82,7 @@ class HSpaceEditFriendlyInversion(Node):
             outputs=inversion_outputs(
                 "clean latent",
                 "The picture without noise, for the latent input of SamplerCustomAdvanced. The noise is in the sampler of Sample Edit-Friendly. Repeat it for a batch of edits.",
-                "In latents it is against the autoencoder's own.",
+                "In latents it is against what the autoencoder alone makes of the image.",
             ),
         )
 

@@ -26,7 +26,7 @@ _GUIDANCE = (
     io.Conditioning.Input(
         "positive",
         optional=True,
-        tooltip="What the picture shows, for models with prompts. It travels with the trajectory. An empty prompt comes from CLIP Text Encode too.",
+        tooltip="What the picture shows, for models with prompts. It travels with the trajectory. For no prompt, connect CLIP Text Encode with an empty text.",
     ),
     negative_input(),
     cfg_input(
@@ -113,7 +113,7 @@ class HSpaceInvertImage(Node):
                 io.Combo.Input(
                     "method",
                     options=[FIXED_POINT, DDIM_B, DDIM_A, EDICT, BDIA],
-                    tooltip="fixed point is nearly exact and costs 'iterations' more. ddim B takes the noise "
+                    tooltip="fixed point is nearly exact and costs 'iterations' more model calls a step. ddim B takes the noise "
                     "estimate of the next level (null-text, Plug-and-Play). ddim A takes that of the "
                     "current level (original DDIM; use it for autoencoders). edict (best to edit with) and "
                     "bdia are exact, also with cfg, but they come back through Sample Exact Inversion only.",
@@ -133,7 +133,7 @@ class HSpaceInvertImage(Node):
                     step=0.05,
                     advanced=True,
                     optional=True,
-                    tooltip="The part of the previous iterate that is kept. 0 is none, and 0.3 if cfg is above 3, where a step oscillates without.",
+                    tooltip="The part of the previous iterate that is kept. 0 keeps none, or 0.3 if cfg is above 3, because a step oscillates there otherwise.",
                 ),
                 vae_input(),
                 *_GUIDANCE,

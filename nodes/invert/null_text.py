@@ -32,7 +32,7 @@ class HSpaceNullTextOptimise(Node):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The MODEL that was inverted. It has a U-Net and takes prompts (Stable Diffusion 1.x, 2.x, SDXL, Load Face Text Model).",
+                    tooltip="The MODEL that the picture was inverted with. It has a U-Net and takes prompts (Stable Diffusion 1.x, 2.x, SDXL, Load Face Text Model).",
                 ),
                 Trajectory.Input(
                     "trajectory",

@@ -21,7 +21,7 @@ PREVIEW = io.Combo.Input(
     options=[SHOWN, RESIDUAL],
     advanced=True,
     optional=True,
-    tooltip="reconstruction samples the picture back, shows it and measures the PSNR. residual only shows how exactly the steps were solved and saves these calls. The outputs reconstruction and psnr then give nothing.",
+    tooltip="reconstruction samples the picture back, shows it and measures the PSNR. residual only shows how exactly the steps were solved and saves these calls. Nodes that need the reconstruction or its PSNR then stop with an error.",
 )
 """Whether an inversion is sampled back to be looked at."""
 

@@ -66,7 +66,7 @@ class HSpaceLoadDiffAE(Node):
                 io.Combo.Input(
                     "checkpoint",
                     options=paths.checkpoints(),
-                    tooltip="A file in models/hspace, such as ffhq256_autoenc.ckpt (rename last.ckpt).",
+                    tooltip="A file in models/hspace, such as ffhq256_autoenc.ckpt (rename the released last.ckpt).",
                 ),
                 io.Combo.Input(
                     "statistics",

@@ -71,7 +71,7 @@ class HSpaceLoadFaceTextModel(Node):
                 _model_output("cfg 3 is a good start."),
                 io.Clip.Output(
                     display_name="clip",
-                    tooltip="It goes into CLIP Text Encode, for example with 'a smiling person with long red hair and glasses'.",
+                    tooltip="The number of rows. It goes into CLIP Text Encode, for example with 'a smiling person with long red hair and glasses'.",
                 ),
                 pixel_vae_output(),
             ],
@@ -98,7 +98,7 @@ class HSpaceLoadPixelModel(CheckpointFile):
             search_aliases=["ddpm", "celeba", "guided diffusion", "p2", "ilvr", "unconditional"],
             inputs=[
                 cls.choice(
-                    "A file in models/hspace or models/diffusion_models. Prefer .safetensors. Others are read without running code."
+                    "A file in models/hspace or models/diffusion_models. Prefer .safetensors. The other formats are read too, and nothing in them is run."
                 )
             ],
             outputs=_outputs(),

@@ -35,21 +35,21 @@ class HSpaceLoadAsyrp(CheckpointFile):
                 sigma_input(
                     "sigma_edit",
                     0.0,
-                    "The lowest noise level that is edited. The file does not say it. 0 takes t = 500, as for its faces.",
+                    "The lowest noise level that is edited. The file does not say it. 0 takes t = 500, as the released code does for faces.",
                     most=TRAINED_SIGMA,
                     advanced=True,
                 ),
                 count_input(
                     "steps",
                     40,
-                    "The number of steps of its training, from 999 to 0 (ngen in its name). A run of n steps adds the shift steps / n times as strongly, as the released code does.",
+                    "The number of steps of its training, from 999 to 0 (ngen in its name). A run of n steps adds the shift multiplied by steps / n, as the released code does.",
                     most=1000,
                     advanced=True,
                 ),
                 sigma_input(
                     "sigma_boost",
                     0.0,
-                    "A level that is kept with it, from Asyrp Levels. From this level down the paper draws noise anew (t_boost; 0.7 at 256 pixels is t = 200).",
+                    "A noise level that is stored with the edit, from Asyrp Levels. From this level down the paper draws noise anew (t_boost; 0.7 at 256 pixels is t = 200).",
                     most=TRAINED_SIGMA,
                     advanced=True,
                 ),
@@ -90,7 +90,7 @@ class HSpaceLoadDiffusionCLIP(CheckpointFile):
             node_id="HSpaceLoadDiffusionCLIP",
             display_name="Load DiffusionCLIP Checkpoint",
             category="HSpace/load/trained",
-            description="Reads a fine-tuned network of the released DiffusionCLIP code (such as curly_hair_t401.pth), as a difference to the model it was made from. Files are read without running code.",
+            description="Reads a fine-tuned network of the released DiffusionCLIP code (such as curly_hair_t401.pth), as a difference from the model it was made from. Files are read without running code.",
             search_aliases=["diffusionclip", "pretrained", "curly_hair_t401"],
             inputs=[
                 io.Model.Input(
@@ -111,7 +111,7 @@ class HSpaceLoadDiffusionCLIP(CheckpointFile):
                 LoraModel.Output(display_name="lora"),
                 io.Float.Output(
                     display_name="sigma",
-                    tooltip="The noise level of its t0, up to which pictures are to be inverted. It goes into sigma_max of KarrasScheduler. It is 0 if the name does not tell.",
+                    tooltip="The noise level of its t0, up to which pictures are to be inverted. The number of rows. It goes into sigma_max of KarrasScheduler. It is 0 if the name does not tell.",
                 ),
                 io.String.Output(display_name="report"),
             ],

@@ -41,7 +41,7 @@ class HSpaceMeasureEdit(Node):
                     "before",
                     tooltip="The unedited reconstruction. With the original the inversion's own error would count.",
                 ),
-                io.Image.Input("after", tooltip="The edited picture, of the same size and batch."),
+                io.Image.Input("after", tooltip="The edited picture, of the same size and number."),
                 io.Mask.Input("mask", optional=True, tooltip="The region that was meant to change."),
                 io.Combo.Input(
                     "factors",
@@ -50,7 +50,7 @@ class HSpaceMeasureEdit(Node):
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="table", tooltip="It goes into Preview as Text."),
+                io.String.Output(display_name="table", tooltip="The number of rows. It goes into Preview as Text."),
                 io.String.Output(display_name="json"),
                 io.Image.Output(display_name="heat_map"),
                 io.Float.Output(

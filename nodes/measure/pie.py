@@ -16,7 +16,7 @@ _UNKNOWN = -1.0
 
 
 def _prompt(name: str, what: str):
-    tooltip = f"{what}, in one line for all pictures or a line for each."
+    tooltip = f"{what}, one line for all pictures or one line for each."
     return io.String.Input(name, multiline=True, optional=True, default="", tooltip=tooltip)
 
 
@@ -47,7 +47,7 @@ class HSpaceEditMetrics(Node):
             ],
             inputs=[
                 io.Image.Input("source", tooltip="The original picture, or a batch."),
-                io.Image.Input("edited", tooltip="The edited picture, of the same size and batch."),
+                io.Image.Input("edited", tooltip="The edited picture, of the same size and number."),
                 io.Mask.Input(
                     "mask",
                     optional=True,
@@ -56,7 +56,7 @@ class HSpaceEditMetrics(Node):
                 Embedder.Input(
                     "embedder",
                     optional=True,
-                    tooltip="It is for CLIP similarity: CLIP Embedder for photographs (ViT-L/14, as the papers), Load Face Embedder for the face world. It needs target_prompt.",
+                    tooltip="It is for CLIP similarity: CLIP Embedder for photographs (ViT-L/14, as the papers), Load Face Embedder for the face world. CLIP similarity needs target_prompt too.",
                 ),
                 _prompt("source_prompt", "What the source shows"),
                 _prompt("target_prompt", "What the edited picture should show"),
@@ -72,11 +72,11 @@ class HSpaceEditMetrics(Node):
                     options=[OFF, *paths.metric_choices()],
                     advanced=True,
                     optional=True,
-                    tooltip="A file with LPIPS on SqueezeNet in models/hspace_metrics (see the help page). off measures none.",
+                    tooltip="A file with LPIPS on SqueezeNet in models/hspace_metrics (see help). off measures none.",
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="table", tooltip="It goes into Preview as Text."),
+                io.String.Output(display_name="table", tooltip="The number of rows. It goes into Preview as Text."),
                 io.String.Output(display_name="json", tooltip="The means and the figures of every picture, unscaled."),
                 io.Float.Output(
                     display_name="structure_distance",

@@ -56,7 +56,7 @@ class HSpaceFitPhoto(Node):
                     min=1.0,
                     max=4.0,
                     step=0.1,
-                    tooltip="The side of the square over the longer side of the painted region. More shows the model more of what is around. It acts with framing 'region'.",
+                    tooltip="The side of the square as a multiple of the longer side of the painted region. More shows the model more of what is around. It acts with framing 'region'.",
                 ),
                 io.Int.Input(
                     "size",
@@ -90,7 +90,7 @@ class HSpaceFitPhoto(Node):
             outputs=[
                 io.Image.Output(display_name="image"),
                 io.Mask.Output(display_name="mask", tooltip="The region in the cut picture."),
-                Placed.Output(display_name="placement", tooltip="It goes into Paste Back."),
+                Placed.Output(display_name="placement", tooltip="The number of rows. It goes into Paste Back."),
             ],
         )
 

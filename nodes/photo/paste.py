@@ -33,7 +33,7 @@ class HSpacePasteBack(Node):
                 share_input(
                     "feather",
                     0.06,
-                    "The width of the smooth edge around the region, over the side of the cut square. 0 is a hard edge.",
+                    "The width of the smooth edge around the region, as a share of the side of the cut square. 0 is a hard edge.",
                     step=0.01,
                 ),
             ],

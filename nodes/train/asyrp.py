@@ -53,7 +53,7 @@ class HSpaceTrainAsyrp(Node):
                 schema.OPTIMISER,
                 schema.level(
                     "sigma_boost",
-                    "A level that is kept with the result. From this level down the paper draws noise anew (t_boost). Set 'boost' of Render Trajectory to it.",
+                    "A noise level that is stored with the result. From this level down the paper draws noise anew (t_boost). Set 'boost' of Render Trajectory to it.",
                     advanced=True,
                 ),
                 *schema.losses(1.0, "The hold on the picture (3 in the paper)."),

@@ -35,7 +35,7 @@ class HSpaceTrainDiffusionCLIP(Node):
             search_aliases=["diffusionclip", "fine-tune", "clip guided"],
             inputs=[
                 io.Model.Input("model", tooltip="The model comes from Load Face Model or Load Pixel Diffusion Model."),
-                schema.pictures("Its noisiest level is the paper's t0 (300 to 600 of 1000)."),
+                schema.pictures("The noisiest level of the trajectory is the paper's t0 (300 to 600 of 1000)."),
                 *schema.prompts("face with red hair"),
                 count_input(
                     "steps", 6, "The number of steps of the sampling chain in training (6 in the paper).", most=100
@@ -56,7 +56,7 @@ class HSpaceTrainDiffusionCLIP(Node):
                 io.Boolean.Input(
                     "efficient",
                     default=True,
-                    tooltip="Takes a step of the optimiser at every step of the chain, with the memory of one. Off, there is one loss at its end, through all of it.",
+                    tooltip="Takes a step of the optimiser at every step of the chain, so that it needs the memory of one step. When off, one loss at the end goes back through the whole chain.",
                 ),
                 count_input(
                     "rank",

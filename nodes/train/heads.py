@@ -35,7 +35,7 @@ class HSpaceTrainHeads(Node):
                 io.Combo.Input(
                     "method",
                     options=list(METHODS),
-                    tooltip="ridge-lda moves most at equal length. mean is the difference of means, for few pictures. logistic is the released code's; it recognises best and moves weakly.",
+                    tooltip="ridge-lda moves most at equal length. mean is the difference of means, for few pictures. logistic is the released code's; it classifies best and moves least.",
                 ),
                 io.Float.Input(
                     "ridge",
@@ -65,7 +65,7 @@ class HSpaceTrainHeads(Node):
                 Heads.Output(display_name="attributes"),
                 io.String.Output(
                     display_name="report",
-                    tooltip="The report says how well it tells pictures apart that it was not fitted to.",
+                    tooltip="The report says how well it tells apart pictures that it was not fitted to.",
                 ),
             ],
         )

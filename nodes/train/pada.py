@@ -63,7 +63,7 @@ class HSpaceTrainPada(Node):
                 weight_input(
                     "image_weight",
                     PadaWeights.image,
-                    "The weight of that judgement, if a model is connected. 0 judges code space only, bit for bit.",
+                    "The weight of that judgement, if a model is connected. 0 gives the same result as no model, bit for bit.",
                 ),
                 schema.width(192),
                 schema.seed("The same seed gives the same weights."),

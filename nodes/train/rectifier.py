@@ -41,7 +41,7 @@ class HSpaceTrainRectifier(Node):
                 count_input(
                     "code",
                     32,
-                    "The width of what the branches see. Parameters grow with it.",
+                    "The width of the code that the branches see. The number of parameters grows with it.",
                     least=4,
                     most=512,
                     advanced=True,

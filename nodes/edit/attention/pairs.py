@@ -55,13 +55,15 @@ class HSpacePairConditioning(Node):
             outputs=[
                 io.Conditioning.Output(
                     display_name="positive",
-                    tooltip="It goes into 'positive' of any sampler, with a latent from Pair Latent.",
+                    tooltip="The number of rows. It goes into 'positive' of any sampler, with a latent from Pair Latent.",
                 ),
                 TokenMap.Output(display_name="tokens", tooltip="They go into Prompt-to-Prompt and P2P Local Blend."),
-                io.Int.Output(display_name="rows", tooltip="It goes into Pair Latent and Split Pair."),
+                io.Int.Output(
+                    display_name="rows", tooltip="The number of rows. It goes into Pair Latent and Split Pair."
+                ),
                 io.Conditioning.Output(
                     display_name="source",
-                    tooltip="The source prompt alone. It goes into Invert Image, Null-Text Optimise, or a negative (negative-prompt inversion).",
+                    tooltip="The source prompt alone. The number of rows. It goes into Invert Image, Null-Text Optimise, or a negative (negative-prompt inversion).",
                 ),
             ],
         )

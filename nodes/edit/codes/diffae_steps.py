@@ -19,7 +19,7 @@ class HSpaceDiffAESteps(Node):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The model comes from Load Face DiffAE or Load DiffAE, or is another one of 1000 steps.",
+                    tooltip="The model comes from Load Face DiffAE or Load DiffAE, or is any other model of 1000 steps.",
                 ),
                 count_input(
                     "steps",
@@ -31,7 +31,7 @@ class HSpaceDiffAESteps(Node):
             ],
             outputs=[
                 io.Sigmas.Output(display_name="sigmas"),
-                io.Int.Output(display_name="steps", tooltip="Those taken."),
+                io.Int.Output(display_name="steps", tooltip="The number of steps that is taken."),
             ],
         )
 

@@ -21,7 +21,7 @@ class HSpacePadaAge(Node):
             node_id="HSpacePadaAge",
             display_name="PADA Age",
             category="HSpace/edit/codes",
-            description="Ages a semantic code as a text or a reference picture says, in several ways (PADA). The face model's sign of age is grey hair. The node gives a batch: connect Vary Noise with as many variants as the latent.",
+            description="Ages a semantic code as a text or a reference picture says, in several ways (PADA). The face model's sign of age is grey hair. The node gives a batch: for the latent, connect Vary Noise with the same number of variants.",
             search_aliases=["pada", "aging", "ageing", "older", "younger", "diverse"],
             inputs=[
                 code_input(),

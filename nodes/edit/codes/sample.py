@@ -28,7 +28,7 @@ class HSpaceSampleCodes(Node):
                     "model",
                     tooltip="The model comes from Load Face DiffAE, or from Load DiffAE with a checkpoint that has a latent network (..._latent).",
                 ),
-                count_input("count", 4, "How many.", most=256),
+                count_input("count", 4, "The number of codes.", most=256),
                 seed_input(f"The seed of the new codes. {ONE_BY_ONE}"),
                 count_input(
                     "steps", 200, "The number of steps of the latent network.", least=2, most=1000, advanced=True

@@ -22,7 +22,7 @@ class HSpaceVaryNoise(Node):
                 share_input(
                     "amount",
                     0.0,
-                    "The share of fresh noise: sqrt(1 - amount^2) x_T + amount xi. 0 is the latent bit for bit. Up to 0.6 keeps the picture's likeness.",
+                    "The share of fresh noise: sqrt(1 - amount^2) times the latent plus amount times fresh noise. 0 is the latent bit for bit. Up to 0.6 keeps the picture's likeness.",
                 ),
                 count_input("variants", 4, "The number of variants of every picture, in the order of PADA Age."),
                 seed_input(

@@ -12,7 +12,7 @@ from ...host.model.run import with_denoiser
 from ...host.model.traits import check_network
 from ...host.patches.steering import add_steering
 
-_STRENGTH = "1 is what was trained, 0 is off, negative goes the other way. Several add up as they are. The released code divides them by the square root of their number: for that, give each of two 0.71 and each of three 0.58."
+_STRENGTH = "1 is what was trained, 0 is off, negative goes the other way. Several are simply added. The released code divides them by the square root of their number: for that, give each of two 0.71 and each of three 0.58."
 
 
 def _trained():

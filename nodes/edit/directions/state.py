@@ -27,7 +27,7 @@ class HSpaceEditState(Node):
                 model_input(),
                 trajectory_input(),
                 Directions.Input(
-                    "directions", tooltip="The directions come from Baseline Directions, with a method in x."
+                    "directions", tooltip="The directions come from Baseline Directions, with method LOCO or pullback."
                 ),
                 signed_input(
                     "strength",

@@ -56,14 +56,14 @@ class HSpaceResumeTrajectory(Node):
                     "Edits only the predicted image and not the direction to it (Asyrp). The strength is rescaled so that both have the same first-order effect. It is for edits of h: Steer and trained shifts."
                 ),
                 _eta(
-                    f"0: deterministic. Above: fresh noise (the paper of RBE uses 0.5), in the window of the edits on the MODEL, or in every step if they have none; none if all are at strength 0. Drawn by the seed of the noise input. {EACH}"
+                    f"0 is deterministic. Above 0, fresh noise is added (the paper of RBE uses 0.5): inside the window of the edits on the MODEL, or in every step if they have no window. If all edits are at strength 0, none is added. The seed of the noise input draws it. {EACH}"
                 ),
                 io.Boolean.Input(
                     "direct",
                     default=True,
                     advanced=True,
                     optional=True,
-                    tooltip="With Pair Conditioning and Pair Latent, keeps the source row of every pair on the stored states (DirectInversion). Off, the source is sampled like the others. It has no effect on rows that are no pairs, or with eta.",
+                    tooltip="With Pair Conditioning and Pair Latent, keeps the source row of every pair on the stored states (DirectInversion). Off, the source is sampled like the others. It has no effect on rows that are not pairs, or if eta is above 0.",
                 ),
             ],
             outputs=[io.Sampler.Output(display_name="sampler"), io.Sigmas.Output(display_name="sigmas")],

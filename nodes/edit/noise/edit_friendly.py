@@ -51,7 +51,7 @@ class HSpaceSampleEditFriendly(Node):
                 ),
                 _shift(
                     "shift_x",
-                    "Moves the picture to the right, around the edge. The unit is a pixel, or a latent of 8 pixels for Stable Diffusion.",
+                    "Moves the picture to the right, around the edge. The unit is a pixel, or a cell of the latent (8 pixels) for Stable Diffusion.",
                 ),
                 _shift("shift_y", "Moves the picture down, as shift_x does to the right."),
                 io.Float.Input(
@@ -101,7 +101,7 @@ class HSpaceRecolourEditFriendly(Node):
             description="Paints a colour into the stored noises of Edit-Friendly Inversion, inside the mask. Sample Edit-Friendly then draws it into the picture, shading and texture kept; no prompt is needed.",
             search_aliases=["color edit", "change color", "ddpm inversion", "edit friendly", "tint"],
             inputs=[
-                io.Model.Input("model", tooltip="The MODEL that was inverted."),
+                io.Model.Input("model", tooltip="The MODEL that the picture was inverted with."),
                 _trajectory(),
                 io.Image.Input(
                     "colour",
@@ -134,7 +134,7 @@ class HSpaceRecolourEditFriendly(Node):
             outputs=[
                 Trajectory.Output(
                     display_name="trajectory",
-                    tooltip="It goes into Sample Edit-Friendly, with the prompt and cfg of the inversion.",
+                    tooltip="The number of rows. It goes into Sample Edit-Friendly, with the prompt and cfg of the inversion.",
                 )
             ],
         )

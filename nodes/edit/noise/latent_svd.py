@@ -59,12 +59,17 @@ class HSpaceLatentSVD(Node):
                 ),
                 count_input("first", 1, "The number of the first vector. 1 is the largest.", most=4096),
                 count_input("count", 1, "The number of vectors.", most=4096),
-                signed_input("factor", 1.5, 10.0, "Their values are multiplied by this. 1 changes nothing."),
+                signed_input(
+                    "factor",
+                    1.5,
+                    10.0,
+                    "The singular values of the chosen vectors are multiplied by this. 1 changes nothing.",
+                ),
                 signed_input(
                     "others",
                     1.0,
                     10.0,
-                    "All other values are multiplied by this. 0 leaves the chosen vectors alone.",
+                    "All other singular values are multiplied by this. 0 leaves only the chosen vectors.",
                     advanced=True,
                 ),
                 io.Sigmas.Input("sigmas", optional=True, tooltip=_SIGMAS),
@@ -89,11 +94,11 @@ _SOURCE = (
     io.Model.Input("model", tooltip=_MODEL),
     io.Latent.Input(
         "source",
-        tooltip="The picture to edit in the middle of sampling, under its own prompt (the paper stops at 0.7 of the steps left).",
+        tooltip="The picture to edit in the middle of sampling, under its own prompt (the paper stops when 0.7 of the steps are left).",
     ),
     io.Latent.Input(
         "target",
-        tooltip="The latent from the same noise under the target prompt, stopped a little later (0.05 to 0.1 of the steps).",
+        tooltip="The latent from the same noise under the target prompt, stopped a little later (by 0.05 to 0.1 of all steps).",
     ),
     io.Sigmas.Input("source_sigmas", optional=True, tooltip=_SIGMAS),
     io.Sigmas.Input("target_sigmas", optional=True, tooltip=_SIGMAS),
@@ -164,7 +169,7 @@ class HSpaceFitLatentSVD(Node):
                 count_input(
                     "source_vectors",
                     0,
-                    "The number of leading vectors of the source. 0 takes all but as many as the target gives.",
+                    "The number of leading vectors of the source. 0 takes all except the number that the target gives.",
                     least=0,
                     most=4096,
                 ),

@@ -108,7 +108,7 @@ class HSpaceConceptEditGuider(Node):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="The region where concepts may act at all. The threshold of a concept counts what is left of the change within: a tenth of the picture passes whole at 0.9.",
+                    tooltip="The region where concepts may act at all. The threshold of a concept is counted over the whole picture, with no change outside the region: at 0.9, a region of a tenth of the picture passes whole.",
                 ),
             ],
             outputs=[io.Guider.Output(display_name="guider")],

@@ -24,7 +24,7 @@ class HSpaceProximalCFG(Node):
                 io.Combo.Input(
                     "mode",
                     options=[*MODES, *OLD_NAMES],
-                    tooltip="hard drops small differences (the paper's l0). soft draws large ones in as well (the released code's 'l0'). l0 and l1 are old names of hard and soft, for workflows saved with them.",
+                    tooltip="hard drops small differences and keeps large ones (the paper's l0). soft also shrinks the large ones (what the released code calls l0). The options l0 and l1 are old names of hard and soft, for saved workflows.",
                 ),
                 share_input(
                     "quantile",

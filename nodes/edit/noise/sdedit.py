@@ -34,7 +34,7 @@ class HSpaceSDEditSigmas(Node):
                     round=0.001,
                     tooltip="The share of the chain, 0.3 to 0.6. More is more realistic, less is more faithful. Strokes need about 0.5, and small models need less (see help).",
                 ),
-                count_input("steps", 20, "The number of model calls. 'all steps' does not use it.", most=10000),
+                count_input("steps", 20, "The number of model calls. Spacing 'all steps' does not use it.", most=10000),
                 io.Combo.Input(
                     "spacing",
                     options=list(SPACINGS),

@@ -74,7 +74,7 @@ class HSpaceMorphFrames(Node):
                 count_input(
                     "batch",
                     4,
-                    "The number of frames at a time. While attention is interpolated both ends run along with every batch that does not hold them. All at once cost nothing more.",
+                    "The number of frames at a time. While attention is interpolated both ends run along with every batch that does not hold them. All frames at once cost nothing extra.",
                     most=256,
                     advanced=True,
                 ),

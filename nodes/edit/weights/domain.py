@@ -41,7 +41,7 @@ class HSpaceIntoDomain(Node):
                 ),
                 count_input("steps", 6, "The number of steps of every way back (6 in the paper).", most=100),
                 count_input("repeats", 8, "How often it is noised (8 or more in the paper)."),
-                seed_input(f"Of the noise. {EACH}"),
+                seed_input(f"The seed of the noise. {EACH}"),
                 vae_input(),
                 io.Conditioning.Input("positive", optional=True, tooltip="Models that take prompts need it."),
             ],
