@@ -33,7 +33,7 @@ from core.faces.regressor import factor_change
 from core.faces.render import render
 from core.invert.fixed_point import invert_fixed_point
 from core.measure.image import psnr
-from core.measure.plots import strip
+from core.measure.sheet import strip
 from core.sample import reconstruct, sample_ddim
 from core.schedule import vp_scale
 from core.trajectory import Trajectory

@@ -24,7 +24,7 @@ from core.faces.regressor import factor_change
 from core.files.rectifier import load_rectifier
 from core.invert.ddim import invert_ddim
 from core.measure.image import ssim
-from core.measure.plots import strip
+from core.measure.sheet import strip
 from core.networks.rectifier import RectifierNet
 from core.sample import reconstruct, sample_ddim
 from core.train.directional import PromptPair

@@ -32,7 +32,7 @@ from core.files.diffae import load_autoencoder
 from core.files.heads import load_heads
 from core.files.kinds import DELTAEDIT, PADA
 from core.measure.auroc import auroc
-from core.measure.plots import strip
+from core.measure.sheet import strip
 from core.networks.heads import Heads
 from core.train.directional import text_direction
 

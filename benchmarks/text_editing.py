@@ -31,7 +31,7 @@ from core.files.dino import load_dino
 from core.files.lpips import load_lpips
 from core.measure.pie import Instruments, Prompts, means, measure_pie
 from core.measure.pie_folder import IMAGES, PieItem, read_folder, read_picture, write_picture
-from core.measure.plots import strip
+from core.measure.sheet import strip
 from devtools import host
 from devtools.server import Server
 from scripts.draw_pie import IDEAL, make, progress, read_truth

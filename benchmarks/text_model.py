@@ -22,7 +22,7 @@ from benchmarks._report import bar, write
 from core.faces.captions import caption
 from core.faces.factors import EYE_COLORS, HAIR_COLORS, Factors
 from core.faces.regressor import load_regressor, measure
-from core.measure.plots import strip
+from core.measure.sheet import strip
 from devtools.inprocess import host, pack
 
 FACTORS = ("mood", "hair color", "hair length", "glasses", "eyes", "mouth")

@@ -34,7 +34,7 @@ from core.files.rectifier import load_rectifier
 from core.invert.ddim import invert_ddim
 from core.invert.fixed_point import invert_fixed_point
 from core.measure.image import psnr
-from core.measure.plots import strip
+from core.measure.sheet import strip
 from core.sample import reconstruct
 from core.train.directional import similarity
 from core.trajectory import Trajectory

@@ -106,7 +106,9 @@ def add_catalogue(translated: Texts, now: Texts, catalogue: Mapping[str, str]) -
     """
     mine, english = flatten(translated), flatten(now)
     known = {text: mine[keys] for keys, text in english.items() if keys in mine} | dict(catalogue)
-    return nest({keys: mine.get(keys) or known[text] for keys, text in english.items() if keys in mine or text in known})
+    return nest(
+        {keys: mine.get(keys) or known[text] for keys, text in english.items() if keys in mine or text in known}
+    )
 
 
 def missing(translated: Texts, now: Texts) -> dict[tuple[str, ...], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,6 +36,10 @@ class Pen:
         """Draw a line through points."""
         self.draw.line([(x * FINE, y * FINE) for x, y in points], colour, round(width * FINE), joint="curve")
 
+    def title(self, at: tuple[float, float], text: str, size: int, width: float) -> None:
+        """Write one line, cut to a width."""
+        self.text(at, fit(text, font(size * FINE), width * FINE), INK, size, "lm")
+
     def bar(self, box: tuple[float, float, float, float], colour: tuple[int, int, int]) -> None:
         """Fill a rectangle."""
         self.draw.rectangle([round(v * FINE) for v in box], colour)
@@ -54,16 +59,68 @@ class Pen:
             self.text((x + 19, y), name, INK, 13, "lm")
             x += 19 + font(13 * FINE).getlength(name) / FINE + 24
 
-    def axis(self, box: tuple[int, int, int, int], largest: float) -> float:
-        """Draw grid lines and their numbers, from 0 to a round number above ``largest``, which is returned."""
-        left, top, right, bottom = box
+    def axes(self, box: tuple[float, float, float, float], largest: float) -> Axes:
+        """Draw grid lines and their numbers, from 0 to a round number above ``largest``.
+
+        Args:
+            box: left, top, right and bottom of the grid.
+            largest: of the values.
+
+        Returns:
+            the places of values on it.
+        """
         step = round_up(largest / 4) if largest > 0 else 0.25
         ticks = max(1, math.ceil(largest / step - 1e-9)) if largest > 0 else 4
+        axes = Axes(*box, high=ticks * step)
         for i in range(ticks + 1):
-            y = bottom - i / ticks * (bottom - top)
-            self.line([(left, y), (right, y)], GRID if i else SOFT, 1)
-            self.text((left - 8, y), f"{i * step:.6g}" if step >= 1e-4 else f"{i * step:.0e}", SOFT, 12, "rm")
-        return ticks * step
+            y = axes.bottom - i / ticks * axes.height
+            number = f"{i * step:.6g}" if step >= 1e-4 else f"{i * step:.0e}"
+            self.line([(axes.left, y), (axes.right, y)], GRID if i else SOFT, 1)
+            self.text((axes.left - 8, y), number, SOFT, 12, "rm")
+        return axes
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A rectangle that values are drawn in.
+
+    Attributes:
+        left, top, right, bottom: its edges.
+        high: the value at its top; 0 is at its bottom.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    high: float
+
+    @property
+    def width(self) -> float:
+        """From left to right."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        """From top to bottom."""
+        return self.bottom - self.top
+
+    @property
+    def middle(self) -> float:
+        """Halfway from left to right."""
+        return (self.left + self.right) / 2
+
+    def x(self, share: float) -> float:
+        """Find the place at a share of the width."""
+        return self.left + share * self.width
+
+    def column(self, i: int, count: int) -> float:
+        """Find the middle of column ``i`` of ``count``."""
+        return self.x((i + 0.5) / count)
+
+    def y(self, value: float) -> float:
+        """Find the height of a value."""
+        return self.bottom - value / self.high * self.height
 
 
 def round_up(value: float) -> float:
@@ -96,3 +153,15 @@ def fit(text: str, face: Font, width: float) -> str:
 def to_image(image: Image.Image) -> Tensor:
     """Turn a drawing into an IMAGE `[1 h w 3]` in 0..1."""
     return torch.from_numpy(np.asarray(image, np.float32) / 255)[None]
+
+
+def blank(width: int, height: int) -> tuple[Image.Image, Pen]:
+    """Make an empty drawing of a finished size in pixels, and its pen."""
+    image = Image.new("RGB", (width * FINE, height * FINE), PAPER)
+    return image, Pen(ImageDraw.Draw(image))
+
+
+def finish(image: Image.Image) -> Tensor:
+    """Average a drawing of :func:`blank` down to its finished size, as IMAGE `[1 h w 3]` in 0..1."""
+    size = image.width // FINE, image.height // FINE
+    return to_image(image.resize(size, Image.Resampling.BOX))

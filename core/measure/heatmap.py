@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .plots import strip
+from .sheet import strip
 
 LIMITS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Changes that may be shown brightest, on the -1..1 scale: a few round ones, so that maps can be compared and rounding

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .image import middle, psnr
-from .plots import strip
+from .sheet import strip
 
 _UNITS = (8, 16, 32, 64)  # a VAE crops the sides to multiples of one of these
 _ASPECT = 0.02

@@ -101,7 +101,7 @@ class HSpaceLoadDiffusionCLIP(CheckpointFile):
                 count_input(
                     "rank",
                     0,
-                    "The difference is thinned to this rank, for a small file. 0 keeps all of it.",
+                    "The difference is approximated by low-rank matrices of this rank, for a small file. 0 keeps all of it.",
                     least=0,
                     most=512,
                     advanced=True,

@@ -61,7 +61,7 @@ class HSpaceTrainDiffusionCLIP(Node):
                 count_input(
                     "rank",
                     16,
-                    "The rank of the thin matrices that keep the difference. They make small files. 0 keeps all of it.",
+                    "The rank of the low-rank matrices that keep the difference. They make small files. 0 keeps all of it.",
                     least=0,
                     most=512,
                 ),

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...denoiser import Callback, Denoiser
 from ...directions import Directions
 from ...edit_schedule import EditSchedule
-from ...measure.plots import strip
+from ...measure.sheet import strip
 from ...sample import known_reconstruction
 from ...trajectory import Trajectory
 from .steer import Edit, Shift, SteerOptions, edited_steps, steer_trajectory

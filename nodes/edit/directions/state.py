@@ -33,7 +33,7 @@ class HSpaceEditState(Node):
                     "strength",
                     8.0,
                     1000.0,
-                    "In step it is the whole length (LOCO on CelebA-HQ has 8). In guidance it is the factor of each repeat (pullback has 0.05 to 1.6).",
+                    "In step it is the whole length (LOCO uses 8 on CelebA-HQ). In guidance it is the factor of each repeat (pullback uses 0.05 to 1.6).",
                     step=0.1,
                 ),
                 direction_input("The number of the direction, counted from 1."),

@@ -53,7 +53,7 @@ class HSpaceResumeTrajectory(Node):
             inputs=[
                 trajectory_input(),
                 _asymmetric(
-                    "Edits only the predicted image and not the direction to it (Asyrp). The strength is rescaled so that both have the same first-order effect. It is for edits of h: Steer and trained shifts."
+                    "Edits only the predicted image and not the term that leads back to the noise (Asyrp). The strength is rescaled so that both have the same first-order effect. It is for edits of h: Steer and trained shifts."
                 ),
                 _eta(
                     f"0 is deterministic. Above 0, fresh noise is added (the paper of RBE uses 0.5): inside the window of the edits on the MODEL, or in every step if they have no window. If all edits are at strength 0, none is added. The seed of the noise input draws it. {EACH}"
@@ -94,7 +94,7 @@ class HSpaceRenderTrajectory(Node):
                 ),
                 trajectory_input(),
                 _asymmetric(
-                    "Edits only the predicted image and not the direction to it (Asyrp). It is for edits of h: Steer and trained shifts."
+                    "Edits only the predicted image and not the term that leads back to the noise (Asyrp). It is for edits of h: Steer and trained shifts."
                 ),
                 _eta(
                     "The share of fresh noise in every edited step, or in all steps if the edit has no window. 0 is deterministic. It acts for every kind of edit."

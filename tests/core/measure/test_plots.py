@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from core.measure.plots import GAIN, LEAK, spectrum_plot, strip
+from core.measure.drawing import GAIN, LEAK
+from core.measure.plots import spectrum_plot
+from core.measure.sheet import strip
 
 
 def count(picture, colour) -> int:
