@@ -1,7 +1,7 @@
-"""Titles, labels and tooltips of the nodes in other languages: ``locales/<language>/nodeDefs.json``, as the editor asks for it.
+"""Titles, labels and tooltips of the nodes in other languages: ``locales/<language>/nodeDefs.json``.
 
-``locales/en`` is written from the schemas. A translation is kept as long as its English text stands unchanged; when that
-changes, it is dropped, and the test asks for a new one.
+``locales/en`` is written from the schemas. A translation is kept as long as its English text stands unchanged; when
+that changes, it is dropped, and the test asks for a new one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def describe_nodes(facts: Mapping[str, Mapping[str, Any]]) -> Texts:
         facts: what the host's ``/object_info`` says.
 
     Returns:
-        node id to its ``display_name``, ``description``, ``inputs`` and ``outputs``, as the editor's translations have them.
+        node id to its ``display_name``, ``description``, ``inputs`` and ``outputs``, as the editor wants them.
     """
     return {name: _describe(node) for name, node in sorted(facts.items()) if name.startswith(PREFIX)}
 

@@ -14,7 +14,7 @@ from .host.model.prompts import Prompts
 from .host.patches.model_edits import model_edits_of
 from .host.patches.sampler_only import refuse_sampler_only
 from .host.patches.steering import edits_of
-from .unused import refuse_unused
+from .unused import only_with, refuse_unused
 
 WINDOW_START = "The edit acts only at or below this noise level. 0 takes four times the level at which the directions were found. Noisier steps settle the whole picture."
 
@@ -288,21 +288,27 @@ MODE = (
         default="generalized",
         tooltip="generalized finds the most change inside for the least outside; try it first. constrained and post project outside directions away. none only maximises the change inside the mask. single removes one outside direction from each, as the released RBE code does.",
     ),
-    io.Float.Input(
-        "tau",
-        default=0.01,
-        min=0.0001,
-        max=10.0,
-        step=0.001,
-        round=0.0001,
-        tooltip="It acts in generalized only. Lower is more local, higher is stronger.",
+    only_with(
+        io.Float.Input(
+            "tau",
+            default=0.01,
+            min=0.0001,
+            max=10.0,
+            step=0.001,
+            round=0.0001,
+            tooltip="It acts in generalized only. Lower is more local, higher is stronger.",
+        ),
+        mode=["generalized"],
     ),
-    count_input(
-        "rank",
-        20,
-        "It acts in post and constrained only. This many outside directions are projected away.",
-        least=0,
-        most=256,
+    only_with(
+        count_input(
+            "rank",
+            20,
+            "It acts in post and constrained only. This many outside directions are projected away.",
+            least=0,
+            most=256,
+        ),
+        mode=["post", "constrained"],
     ),
 )
 

@@ -1,14 +1,35 @@
-"""Inputs that cannot act in the setting that a node is in: refused by name, so that no dial is turned for nothing."""
+"""Inputs that cannot act in the setting that a node is in: hidden in the editor, and refused by name if they are set all
+the same, so that no dial is turned for nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from .host.api import Node
 
+ONLY_WITH = "hspace_only_with"
+"""Key of an input's declaration that ``web/hidden_dials.js`` reads."""
 _NONE: Mapping[str, Any] = MappingProxyType({})
+Declared = TypeVar("Declared")
+
+
+def only_with(declared: Declared, **settings: Iterable[str]) -> Declared:
+    """Say in which settings an input acts; the editor hides it in all others while it is at its default.
+
+    Args:
+        declared: an input.
+        settings: for each combo that decides, the options with which the input acts.
+
+    Returns:
+        a copy of the input that knows them.
+    """
+    marked: Any = copy.copy(declared)
+    marked.extra_dict = {**marked.extra_dict, ONLY_WITH: {name: list(options) for name, options in settings.items()}}
+    return marked
 
 
 def refuse_unused(

@@ -13,7 +13,7 @@ from ..host.model.fingerprint import model_fingerprint
 from ..host.model.prompts import Prompts
 from ..host.model.run import with_denoiser
 from ..looking import Place, default_sigma, directions_output, place_in, sigma_at, stored_level
-from ..unused import refuse_unused
+from ..unused import only_with, refuse_unused
 
 OWN = "values above"
 
@@ -26,6 +26,12 @@ _USED = {  # of the inputs that not every method has
     PULLBACK: {"layer", "seed", "iterations", "image_index"},
     PCA: {"layer"},
 }
+
+
+def _acting(dial):
+    """Mark a dial that not every method has, or that a preset sets."""
+    methods = [method for method, used in _USED.items() if dial.id in used]
+    return only_with(dial, method=methods, **({"preset": [OWN]} if dial.id == "rank" else {}))
 
 
 class HSpaceBaselineDirections(Node):
@@ -50,19 +56,26 @@ class HSpaceBaselineDirections(Node):
                     options=[LOCO, PULLBACK, PCA],
                     tooltip="LOCO finds directions of x with a mask. pullback finds directions of x without one. PCA finds directions of h without a mask and needs a batch of pictures.",
                 ),
-                count_input("k", 5, "The number of directions."),
-                count_input(
-                    "rank", 5, "The number of outside vectors that LOCO projects away (5 or 10 in the paper).", least=0
+                only_with(count_input("k", 5, "The number of directions."), preset=[OWN]),
+                _acting(
+                    count_input(
+                        "rank",
+                        5,
+                        "The number of outside vectors that LOCO projects away (5 or 10 in the paper).",
+                        least=0,
+                    )
                 ),
-                SIGMA,
+                only_with(SIGMA, preset=[OWN]),
                 THROUGH,
-                *HOW,
-                io.Combo.Input(
-                    "preset",
-                    options=[OWN, *PRESETS],
-                    advanced=True,
-                    optional=True,
-                    tooltip="For LOCO, a data set takes level, k and rank of the paper's unsupervised script, in place of the values above. The host cannot load DeepFloyd IF itself; its values are kept for saved workflows.",
+                *(_acting(dial) for dial in HOW),
+                _acting(
+                    io.Combo.Input(
+                        "preset",
+                        options=[OWN, *PRESETS],
+                        advanced=True,
+                        optional=True,
+                        tooltip="For LOCO, a data set takes level, k and rank of the paper's unsupervised script, in place of the values above. The host cannot load DeepFloyd IF itself; its values are kept for saved workflows.",
+                    )
                 ),
             ],
             outputs=[

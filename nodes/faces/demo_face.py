@@ -11,7 +11,7 @@ from ..host.api import Node, io
 from ..host.model.images import to_image
 from ..host.ui import show_picture
 from ..seeds import ONE_BY_ONE
-from ..unused import refuse_unused
+from ..unused import only_with, refuse_unused
 
 _DIALS = [f for f in FACTORS if not f.classes]
 _MEANING = {
@@ -64,14 +64,20 @@ class HSpaceDemoFace(Node):
                     options=["random", "dials"],
                     tooltip="random draws the face of the seed, with every value below that is moved from its default set on it. dials takes the values below, all of them.",
                 ),
-                seed_input(
-                    f"The seed of the random faces, for source random only. These faces were never seen in training. {ONE_BY_ONE}",
-                    default=35,
+                only_with(
+                    seed_input(
+                        f"The seed of the random faces, for source random only. These faces were never seen in training. {ONE_BY_ONE}",
+                        default=35,
+                    ),
+                    source=["random"],
                 ),
-                count_input(
-                    "count",
-                    1,
-                    "The number of random faces, all with the same values set. It is for source random only, as dials give one face.",
+                only_with(
+                    count_input(
+                        "count",
+                        1,
+                        "The number of random faces, all with the same values set. It is for source random only, as dials give one face.",
+                    ),
+                    source=["random"],
                 ),
                 *dials,
                 io.Boolean.Input(

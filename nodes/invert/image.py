@@ -16,7 +16,7 @@ from ..host.model.latents import latents_out
 from ..host.model.run import with_denoiser
 from ..host.model.traits import is_latent
 from ..host.progress import reporter
-from ..unused import refuse_unused
+from ..unused import only_with, refuse_unused
 from .reconstruction import PREVIEW, SHOWN, InvertedPicture, inversion_output, inversion_outputs
 
 FIXED_POINT, DDIM_B, DDIM_A, EDICT, BDIA = "fixed point", "ddim B", "ddim A", "edict", "bdia"
@@ -37,40 +37,49 @@ _GUIDANCE = (
 """What the model is told while inverting."""
 
 _COUPLED = (
-    io.Float.Input(
-        "mixing",
-        default=0.93,
-        min=0.85,
-        max=1.0,
-        step=0.01,
-        advanced=True,
-        optional=True,
-        tooltip="For edict, how much of itself each of the two states keeps at a step.",
+    only_with(
+        io.Float.Input(
+            "mixing",
+            default=0.93,
+            min=0.85,
+            max=1.0,
+            step=0.01,
+            advanced=True,
+            optional=True,
+            tooltip="For edict, how much of itself each of the two states keeps at a step.",
+        ),
+        method=[EDICT],
     ),
-    io.Float.Input(
-        "gamma",
-        default=1.0,
-        min=0.95,
-        max=1.0,
-        step=0.005,
-        round=0.001,
-        advanced=True,
-        optional=True,
-        tooltip="For bdia, 1 is best for inverting. Lower multiplies errors by 1/gamma a step.",
+    only_with(
+        io.Float.Input(
+            "gamma",
+            default=1.0,
+            min=0.95,
+            max=1.0,
+            step=0.005,
+            round=0.001,
+            advanced=True,
+            optional=True,
+            tooltip="For bdia, 1 is best for inverting. Lower multiplies errors by 1/gamma a step.",
+        ),
+        method=[BDIA],
     ),
 )
 """Dials of the inversions with coupled states."""
 
-_TOLERANCE = io.Float.Input(
-    "tol",
-    default=0.0,
-    min=0.0,
-    max=0.1,
-    step=0.0001,
-    round=0.000001,
-    advanced=True,
-    optional=True,
-    tooltip="The residual at which the fixed point goes on to the next step before all iterations are done. 0 does them all; 0.001 saves calls where a step is easy.",
+_TOLERANCE = only_with(
+    io.Float.Input(
+        "tol",
+        default=0.0,
+        min=0.0,
+        max=0.1,
+        step=0.0001,
+        round=0.000001,
+        advanced=True,
+        optional=True,
+        tooltip="The residual at which the fixed point goes on to the next step before all iterations are done. 0 does them all; 0.001 saves calls where a step is easy.",
+    ),
+    method=[FIXED_POINT],
 )
 _FORMER = {"iterations": 3}
 """Defaults of version 0.2.0."""
@@ -118,22 +127,28 @@ class HSpaceInvertImage(Node):
                     "current level (original DDIM; use it for autoencoders). edict (best to edit with) and "
                     "bdia are exact, also with cfg, but they come back through Sample Exact Inversion only.",
                 ),
-                count_input(
-                    "iterations",
-                    1,
-                    "How often the fixed point refines a step. Each costs one model call a step: 0 gives about 55 dB in 25 steps, 1 about 73, 3 about 87. Take 2 or more with cfg above 1.",
-                    least=0,
-                    most=50,
+                only_with(
+                    count_input(
+                        "iterations",
+                        1,
+                        "How often the fixed point refines a step. Each costs one model call a step: 0 gives about 55 dB in 25 steps, 1 about 73, 3 about 87. Take 2 or more with cfg above 1.",
+                        least=0,
+                        most=50,
+                    ),
+                    method=[FIXED_POINT],
                 ),
-                io.Float.Input(
-                    "damping",
-                    default=0.0,
-                    min=0.0,
-                    max=0.9,
-                    step=0.05,
-                    advanced=True,
-                    optional=True,
-                    tooltip="The part of the previous iterate that is kept. 0 keeps none, or 0.3 if cfg is above 3, because a step oscillates there otherwise.",
+                only_with(
+                    io.Float.Input(
+                        "damping",
+                        default=0.0,
+                        min=0.0,
+                        max=0.9,
+                        step=0.05,
+                        advanced=True,
+                        optional=True,
+                        tooltip="The part of the previous iterate that is kept. 0 keeps none, or 0.3 if cfg is above 3, because a step oscillates there otherwise.",
+                    ),
+                    method=[FIXED_POINT],
                 ),
                 vae_input(),
                 *_GUIDANCE,

@@ -71,7 +71,7 @@ class HSpaceLoadFaceTextModel(Node):
                 _model_output("cfg 3 is a good start."),
                 io.Clip.Output(
                     display_name="clip",
-                    tooltip="The number of rows. It goes into CLIP Text Encode, for example with 'a smiling person with long red hair and glasses'.",
+                    tooltip="It goes into CLIP Text Encode, for example with 'a smiling person with long red hair and glasses'.",
                 ),
                 pixel_vae_output(),
             ],

@@ -111,7 +111,7 @@ class HSpaceLoadDiffusionCLIP(CheckpointFile):
                 LoraModel.Output(display_name="lora"),
                 io.Float.Output(
                     display_name="sigma",
-                    tooltip="The noise level of its t0, up to which pictures are to be inverted. The number of rows. It goes into sigma_max of KarrasScheduler. It is 0 if the name does not tell.",
+                    tooltip="The noise level of its t0, up to which pictures are to be inverted. It goes into sigma_max of KarrasScheduler. It is 0 if the name does not tell.",
                 ),
                 io.String.Output(display_name="report"),
             ],

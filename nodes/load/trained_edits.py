@@ -21,7 +21,7 @@ class HSpaceLoadTrained(TrainedFile):
             Asyrp.Output(display_name="trained"),
             io.Float.Output(
                 display_name="sigma_boost",
-                tooltip="The number of rows. It goes into 'boost' of Render Trajectory. It is 0 if the edit was trained without.",
+                tooltip="It goes into 'boost' of Render Trajectory. It is 0 if the edit was trained without.",
             ),
             node_id="HSpaceLoadTrained",
             display_name="Load Trained Edit",

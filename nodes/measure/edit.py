@@ -50,7 +50,7 @@ class HSpaceMeasureEdit(Node):
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="table", tooltip="The number of rows. It goes into Preview as Text."),
+                io.String.Output(display_name="table", tooltip="It goes into Preview as Text."),
                 io.String.Output(display_name="json"),
                 io.Image.Output(display_name="heat_map"),
                 io.Float.Output(

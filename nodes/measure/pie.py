@@ -76,7 +76,7 @@ class HSpaceEditMetrics(Node):
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="table", tooltip="The number of rows. It goes into Preview as Text."),
+                io.String.Output(display_name="table", tooltip="It goes into Preview as Text."),
                 io.String.Output(display_name="json", tooltip="The means and the figures of every picture, unscaled."),
                 io.Float.Output(
                     display_name="structure_distance",

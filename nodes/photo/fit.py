@@ -13,7 +13,7 @@ from ..host.api import Node, Placed, io
 from ..host.model.images import check_aspect
 from ..host.model.size import size_unit, working_size
 from ..host.ui import show_picture
-from ..unused import refuse_unused
+from ..unused import only_with, refuse_unused
 
 REGION, FACE, WHOLE = "region", "face", "whole picture"
 _CONTEXT = 1.7
@@ -50,13 +50,16 @@ class HSpaceFitPhoto(Node):
                     options=[REGION, FACE, WHOLE],
                     tooltip="region cuts a square around what is painted in 'frame', or in 'mask' without one. face cuts and turns the head as FFHQ and CelebA-HQ models expect it, by five dots painted in 'frame' or by 'keypoints'. whole picture takes all of it and fills up the shorter side.",
                 ),
-                io.Float.Input(
-                    "context",
-                    default=_CONTEXT,
-                    min=1.0,
-                    max=4.0,
-                    step=0.1,
-                    tooltip="The side of the square as a multiple of the longer side of the painted region. More shows the model more of what is around. It acts with framing 'region'.",
+                only_with(
+                    io.Float.Input(
+                        "context",
+                        default=_CONTEXT,
+                        min=1.0,
+                        max=4.0,
+                        step=0.1,
+                        tooltip="The side of the square as a multiple of the longer side of the painted region. More shows the model more of what is around. It acts with framing 'region'.",
+                    ),
+                    framing=[REGION],
                 ),
                 io.Int.Input(
                     "size",
@@ -90,7 +93,7 @@ class HSpaceFitPhoto(Node):
             outputs=[
                 io.Image.Output(display_name="image"),
                 io.Mask.Output(display_name="mask", tooltip="The region in the cut picture."),
-                Placed.Output(display_name="placement", tooltip="The number of rows. It goes into Paste Back."),
+                Placed.Output(display_name="placement", tooltip="It goes into Paste Back."),
             ],
         )
 

@@ -7,7 +7,7 @@ from ...core.files.heads import heads_from_payload, heads_to_payload
 from ...core.train.heads import METHODS, Attribute, is_binary, parse_labels
 from ..host.api import Heads, Node, io, ui
 from ..host.model.codes import codes_from_conditioning
-from ..unused import refuse_unused
+from ..unused import only_with, refuse_unused
 
 
 class HSpaceTrainHeads(Node):
@@ -37,15 +37,18 @@ class HSpaceTrainHeads(Node):
                     options=list(METHODS),
                     tooltip="ridge-lda moves most at equal length. mean is the difference of means, for few pictures. logistic is the released code's; it classifies best and moves least.",
                 ),
-                io.Float.Input(
-                    "ridge",
-                    default=0.1,
-                    min=0.0,
-                    max=100.0,
-                    step=0.01,
-                    advanced=True,
-                    optional=True,
-                    tooltip="Higher is smoother. Raise it with few pictures.",
+                only_with(
+                    io.Float.Input(
+                        "ridge",
+                        default=0.1,
+                        min=0.0,
+                        max=100.0,
+                        step=0.01,
+                        advanced=True,
+                        optional=True,
+                        tooltip="Higher is smoother. Raise it with few pictures.",
+                    ),
+                    method=[name for name in METHODS if name != "mean"],
                 ),
                 io.String.Input(
                     "values",

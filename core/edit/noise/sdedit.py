@@ -17,7 +17,8 @@ from ...masks import fit_mask
 from ...noise import fresh_noise
 from ...sample import check_eta, edited_step
 
-SPACINGS = ("uniform", "karras", "all steps")
+ALL_STEPS = "all steps"
+SPACINGS = ("uniform", "karras", ALL_STEPS)
 """``uniform``: equal steps in t. ``karras``: the host's scheduler (rho 7) below sigma(t0). ``all steps``: every integer
 t (the paper)."""
 

@@ -55,7 +55,7 @@ class HSpacePairConditioning(Node):
             outputs=[
                 io.Conditioning.Output(
                     display_name="positive",
-                    tooltip="The number of rows. It goes into 'positive' of any sampler, with a latent from Pair Latent.",
+                    tooltip="It goes into 'positive' of any sampler, with a latent from Pair Latent.",
                 ),
                 TokenMap.Output(display_name="tokens", tooltip="They go into Prompt-to-Prompt and P2P Local Blend."),
                 io.Int.Output(
@@ -63,7 +63,7 @@ class HSpacePairConditioning(Node):
                 ),
                 io.Conditioning.Output(
                     display_name="source",
-                    tooltip="The source prompt alone. The number of rows. It goes into Invert Image, Null-Text Optimise, or a negative (negative-prompt inversion).",
+                    tooltip="The source prompt alone. It goes into Invert Image, Null-Text Optimise, or a negative (negative-prompt inversion).",
                 ),
             ],
         )

@@ -4,7 +4,7 @@ from ....core.edit.directions.combine import combine, select
 from ....core.payload import directions_from_payload, directions_to_payload
 from ...dials import count_input, directions_input, signed_input
 from ...host.api import Directions, Node, io
-from ...unused import refuse_unused
+from ...unused import only_with, refuse_unused
 
 
 class HSpaceSelectDirections(Node):
@@ -61,8 +61,8 @@ class HSpaceCombineDirections(Node):
                     options=["append", "add"],
                     tooltip="append puts one set after the other. add makes the weighted sum of the first of each, at unit length.",
                 ),
-                signed_input("weight_a", 1.0, 10.0, "The weight of a, for add only."),
-                signed_input("weight_b", 1.0, 10.0, "The weight of b, for add only."),
+                only_with(signed_input("weight_a", 1.0, 10.0, "The weight of a, for add only."), how=["add"]),
+                only_with(signed_input("weight_b", 1.0, 10.0, "The weight of b, for add only."), how=["add"]),
             ],
             outputs=[Directions.Output(display_name="directions")],
         )

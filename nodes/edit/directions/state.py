@@ -9,7 +9,7 @@ from ...host.model.fingerprint import model_fingerprint
 from ...host.model.prompts import Prompts
 from ...host.model.run import with_denoiser
 from ...looking import stored_level
-from ...unused import refuse_unused
+from ...unused import only_with, refuse_unused
 
 
 class HSpaceEditState(Node):
@@ -42,7 +42,10 @@ class HSpaceEditState(Node):
                     options=list(WAYS),
                     tooltip="step goes one step along the direction (LOCO). guidance goes repeated small steps (pullback).",
                 ),
-                count_input("repeats", 16, "The number of steps of the guidance.", most=128, advanced=True),
+                only_with(
+                    count_input("repeats", 16, "The number of steps of the guidance.", most=128, advanced=True),
+                    how=["guidance"],
+                ),
             ],
             outputs=[Trajectory.Output(display_name="trajectory")],
         )

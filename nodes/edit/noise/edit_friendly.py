@@ -134,7 +134,7 @@ class HSpaceRecolourEditFriendly(Node):
             outputs=[
                 Trajectory.Output(
                     display_name="trajectory",
-                    tooltip="The number of rows. It goes into Sample Edit-Friendly, with the prompt and cfg of the inversion.",
+                    tooltip="It goes into Sample Edit-Friendly, with the prompt and cfg of the inversion.",
                 )
             ],
         )

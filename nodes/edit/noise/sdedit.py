@@ -1,11 +1,11 @@
 """Edit: SDEdit's start in the noise and its repeats; everything else of SDEdit is stock."""
 
-from ....core.edit.noise.sdedit import SPACINGS, sdedit_sigmas
+from ....core.edit.noise.sdedit import ALL_STEPS, SPACINGS, sdedit_sigmas
 from ...dials import count_input
 from ...host.api import Node, io
 from ...host.samplers.sdedit import repeat_sampler
 from ...seeds import EACH
-from ...unused import refuse_unused
+from ...unused import only_with, refuse_unused
 
 
 class HSpaceSDEditSigmas(Node):
@@ -34,7 +34,12 @@ class HSpaceSDEditSigmas(Node):
                     round=0.001,
                     tooltip="The share of the chain, 0.3 to 0.6. More is more realistic, less is more faithful. Strokes need about 0.5, and small models need less (see help).",
                 ),
-                count_input("steps", 20, "The number of model calls. Spacing 'all steps' does not use it.", most=10000),
+                only_with(
+                    count_input(
+                        "steps", 20, "The number of model calls. Spacing 'all steps' does not use it.", most=10000
+                    ),
+                    spacing=[name for name in SPACINGS if name != ALL_STEPS],
+                ),
                 io.Combo.Input(
                     "spacing",
                     options=list(SPACINGS),
@@ -46,7 +51,7 @@ class HSpaceSDEditSigmas(Node):
 
     @classmethod
     def execute(cls, model, t0, steps, spacing) -> io.NodeOutput:
-        if spacing == "all steps":
+        if spacing == ALL_STEPS:
             refuse_unused(cls, "has no part in spacing all steps, where t0 says how many there are", steps=steps)
         return io.NodeOutput(sdedit_sigmas(model.get_model_object("model_sampling").sigmas, t0, steps, spacing).float())
 

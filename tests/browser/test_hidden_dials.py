@@ -1,0 +1,69 @@
+"""Dials that a setting does not use are not shown, in both of the editor's renderers."""
+
+import pytest
+
+RENDERERS = {"classic": False, "nodes2": True}
+# Values live under the id of a node: one that clears the graph, and with it the count of ids, meets them again.
+PLACE = """kind => { const app = window.app; [...app.graph.nodes].forEach(one => app.graph.remove(one)); const node = window.LiteGraph.createNode(kind);
+    node.pos = [200, 150]; app.graph.add(node); window.__node = node; }"""
+TURN = """([name, value]) => { const widget = window.__node.widgets.find(one => one.name === name);
+    widget.value = value; widget.callback?.(value); }"""
+# What the classic canvas does not draw, and what Nodes 2.0 leaves out of the page.
+SHOWN = {
+    "classic": "() => window.__node.widgets.filter(one => !one.hidden).map(one => one.name)",
+    "nodes2": "() => document.querySelector('[data-node-id]').innerText.split('\\n').map(one => one.trim())",
+}
+
+
+@pytest.fixture(params=RENDERERS)
+def renderer(request, shared_editor):
+    set_renderer(shared_editor, RENDERERS[request.param])
+    yield request.param
+    set_renderer(shared_editor, False)
+
+
+def set_renderer(editor, nodes2: bool) -> None:
+    editor.page.evaluate("on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", nodes2)
+    editor.page.wait_for_timeout(500)
+
+
+def shown(editor, renderer: str) -> set[str]:
+    editor.page.wait_for_timeout(1000)
+    return set(editor.page.evaluate(SHOWN[renderer]))
+
+
+def turn(editor, name: str, value) -> None:
+    editor.page.evaluate(TURN, [name, value])
+
+
+def test_dials_follow_the_setting(shared_editor, renderer):
+    shared_editor.page.evaluate(PLACE, "HSpaceDiscoverRegion")
+    assert {"tau"} == shown(shared_editor, renderer) & {"tau", "rank"}
+    turn(shared_editor, "mode", "post")
+    assert {"rank"} == shown(shared_editor, renderer) & {"tau", "rank"}
+    turn(shared_editor, "mode", "none")
+    assert not shown(shared_editor, renderer) & {"tau", "rank"}
+    turn(shared_editor, "mode", "generalized")
+    assert {"tau"} == shown(shared_editor, renderer) & {"tau", "rank"}
+
+
+def test_a_dial_that_was_moved_stays_in_sight(shared_editor, renderer):
+    """The node refuses it by name: one must be able to set it back."""
+    shared_editor.page.evaluate(PLACE, "HSpaceInvertImage")
+    turn(shared_editor, "iterations", 3)
+    turn(shared_editor, "method", "ddim B")
+    assert "iterations" in shown(shared_editor, renderer)
+    turn(shared_editor, "iterations", 1)
+    assert "iterations" not in shown(shared_editor, renderer)
+
+
+def test_values_of_a_saved_graph_decide(shared_editor, renderer):
+    shared_editor.page.evaluate(PLACE, "HSpaceDemoFace")
+    turn(shared_editor, "source", "dials")
+    saved = shared_editor.page.evaluate("() => window.app.graph.serialize()")
+    shared_editor.load(saved)
+    shared_editor.page.evaluate("() => { window.__node = window.app.graph.nodes[0]; }")
+    assert not shown(shared_editor, renderer) & {"seed", "count", "control_after_generate"}
+    assert "smile" in shown(shared_editor, renderer)
+    sent = shared_editor.to_prompt()
+    assert {"seed", "count"} <= set(next(iter(sent.values()))["inputs"])

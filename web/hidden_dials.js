@@ -1,0 +1,95 @@
+// Hides the dials that a setting does not use. Which those are is declared with each input of the pack's nodes:
+// "hspace_only_with": {"method": ["fixed point"]} acts while the widget "method" holds one of these values.
+// A dial that was moved from its default stays in sight: the node refuses it by name, and one must be able to set it back.
+
+import { app } from "../../scripts/app.js";
+
+const RULE = "hspace_only_with";
+
+// Name of an input -> its declaration, of those that have a rule.
+function ruledInputs(node) {
+  const { required = {}, optional = {} } = node.constructor.nodeData?.input ?? {};
+  const declared = Object.entries({ ...required, ...optional });
+  return Object.fromEntries(declared.filter(([, input]) => input[1]?.[RULE]));
+}
+
+function widgetOf(node, name) {
+  return node.widgets?.find((widget) => widget.name === name);
+}
+
+function isConnected(node, name) {
+  return node.inputs?.some((input) => input.widget?.name === name && input.link != null) ?? false;
+}
+
+function defaultOf([kind, options]) {
+  const choices = Array.isArray(kind) ? kind : options.options;
+  return options.default ?? choices?.[0];
+}
+
+function acts(node, rule) {
+  return Object.entries(rule).every(
+    ([name, values]) => isConnected(node, name) || values.includes(widgetOf(node, name)?.value)
+  );
+}
+
+function setHidden(widget, hidden) {
+  widget.hidden = hidden; // the classic canvas
+  widget.options.hidden = hidden; // Nodes 2.0, which holds this object
+  for (const linked of widget.linkedWidgets ?? []) setHidden(linked, hidden);
+}
+
+function refresh(node, ruled) {
+  let changed = false;
+  for (const [name, input] of Object.entries(ruled)) {
+    const widget = widgetOf(node, name);
+    if (!widget) continue;
+    const moved = widget.value !== defaultOf(input) || isConnected(node, name);
+    const hidden = !moved && !acts(node, input[1][RULE]);
+    if (hidden !== Boolean(widget.hidden)) {
+      setHidden(widget, hidden);
+      changed = true;
+    }
+  }
+  if (!changed) return;
+  node.widgets.push(node.widgets.pop()); // Nodes 2.0 reads the options again when the list of widgets changes
+  const least = node.computeSize();
+  if (node.size[1] < least[1]) node.setSize([node.size[0], least[1]]);
+  node.setDirtyCanvas(true, true);
+}
+
+// Calls `then` after each change of a widget, by hand or by another extension.
+function watch(widget, then) {
+  const before = widget.callback;
+  widget.callback = function (...given) {
+    const result = before?.apply(this, given);
+    then();
+    return result;
+  };
+}
+
+app.registerExtension({
+  name: "HSpace.HiddenDials",
+  nodeCreated(node) {
+    const ruled = ruledInputs(node);
+    const names = Object.keys(ruled);
+    if (!names.length) return;
+    const deciding = names.flatMap((name) => Object.keys(ruled[name][1][RULE]));
+    for (const name of new Set([...deciding, ...names])) {
+      const widget = widgetOf(node, name);
+      if (widget) watch(widget, () => refresh(node, ruled));
+    }
+    const configured = node.onConfigure; // values of a saved workflow
+    node.onConfigure = function (...given) {
+      const result = configured?.apply(this, given);
+      refresh(node, ruled);
+      return result;
+    };
+    const connected = node.onConnectionsChange;
+    node.onConnectionsChange = function (...given) {
+      const result = connected?.apply(this, given);
+      refresh(node, ruled);
+      return result;
+    };
+    setTimeout(() => refresh(node, ruled)); // when the node is whole
+  },
+});
