@@ -8,7 +8,7 @@ from .host.paths import register_folders
 STAGES = {
     "load": ("models", "codes", "embedders", "directions", "trained_edits", "released_edits", "code_edits"),
     "faces": ("demo_face",),
-    "photo": ("fit", "paste"),
+    "photo": ("demo", "fit", "paste"),
     "invert": ("image", "null_text", "edit_friendly"),
     "discover": ("region", "atlas", "many", "baselines", "save"),
     "train": ("asyrp", "diffusionclip", "rectifier", "image_lora", "heads", "deltaedit", "pada", "save"),

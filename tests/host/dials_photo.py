@@ -27,6 +27,7 @@ PHOTO_DIALS: dict[str, Dials] = {
             ({"framing": "face"}, "frame"),
         ),
     ),
+    "HSpaceDemoPhoto": Dials({}, {}),
     "HSpacePasteBack": Dials(
         {
             "original": at("wide"),

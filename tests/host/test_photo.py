@@ -126,3 +126,19 @@ def test_landmarks_and_dots_cut_the_same_face_and_a_mask_stays_the_region(execut
     inside = torch.zeros(SIZE, dtype=torch.bool)
     inside[185:225, 145:225] = True
     assert not changed[~inside].any() and changed[195:215, 155:215].float().mean() > 0.9
+
+
+def test_the_demo_photograph_has_masks_where_its_parts_are(executor):
+    image, *masks = executor.call("HSpaceDemoPhoto")
+    assert image.shape == (1, 512, 512, 3)
+    mouth, eyes, hair, face, dots = (mask[0] for mask in masks)
+    assert all(mask.shape == (512, 512) and 0 < float(mask.mean()) < 0.05 for mask in (mouth, eyes, hair, face))
+    for part in (mouth, eyes):
+        assert float((part * face).sum() / part.sum()) > 0.95
+    assert float((hair * face).sum() / hair.sum()) < 0.2
+    red, _, blue = ((image[0] * part[..., None]).sum((0, 1)) / part.sum() for part in (mouth, face, hair))
+    assert red[0] > red[2] and blue[0] > blue[2] and float(red.mean()) > float(blue.mean())  # skin, and darker hair
+    fitted, _, placement = executor.call("HSpaceFitPhoto", image=image, framing="face", frame=dots[None], size=256)
+    assert fitted.shape == (1, 256, 256, 3)
+    same = {"original": image, "reconstruction": fitted, "edited": fitted, "placement": placement}
+    assert torch.equal(executor.call("HSpacePasteBack", **same)[0], image)
