@@ -71,7 +71,7 @@ def test_it_holds_what_runs_and_nothing_else(archive):
 def test_it_is_small_but_for_the_weights(archive):
     sizes = {path.relative_to(archive): path.stat().st_size for path in _files(archive)}
     assert sum(size for path, size in sizes.items() if path.parts[0] == "weights") < 85 * MEGABYTE
-    assert sum(size for path, size in sizes.items() if path.parts[0] != "weights") < 6 * MEGABYTE
+    assert sum(size for path, size in sizes.items() if path.parts[0] != "weights") < 8 * MEGABYTE
     assert (archive.parent / "node.zip").stat().st_size < 85 * MEGABYTE
 
 
