@@ -4,6 +4,7 @@
 
 import { app } from "../../scripts/app.js";
 
+const NAME = "HSpace.HiddenDials";
 const RULE = "hspace_only_with";
 
 // Name of an input -> its declaration, of those that have a rule.
@@ -67,8 +68,8 @@ function watch(widget, then) {
   };
 }
 
-app.registerExtension({
-  name: "HSpace.HiddenDials",
+const extension = {
+  name: NAME,
   nodeCreated(node) {
     const ruled = ruledInputs(node);
     const names = Object.keys(ruled);
@@ -92,4 +93,7 @@ app.registerExtension({
     };
     setTimeout(() => refresh(node, ruled)); // when the node is whole
   },
-});
+};
+
+// The host serves this folder under two names, and the second must not watch everything again.
+if (!app.extensions?.some((one) => one.name === NAME)) app.registerExtension(extension);
