@@ -62,6 +62,7 @@ class HSpaceLoadDiffAE(Node):
             category="HSpace/load",
             description="Reads a diffusion autoencoder: last.ckpt of the released DiffAE code (ffhq256, ffhq128, horse128, bedroom128, and those with a latent network), or a .safetensors of this pack's converter. Size and variant are read from the file, and nothing in it is run.",
             search_aliases=["diffusion autoencoder", "diffae", "hdae", "ffhq256_autoenc", "semantic code"],
+            is_experimental=True,  # no released file was at hand yet, only its layout with random weights
             inputs=[
                 io.Combo.Input(
                     "checkpoint",

@@ -96,6 +96,7 @@ class HSpaceLoadPixelModel(CheckpointFile):
                 "guided-diffusion (P2, ILVR, OpenAI). The family and its configuration are read from the file."
             ),
             search_aliases=["ddpm", "celeba", "guided diffusion", "p2", "ilvr", "unconditional"],
+            is_experimental=True,  # no released file was at hand yet, only its layout with random weights
             inputs=[
                 cls.choice(
                     "A file in models/hspace or models/diffusion_models. Prefer .safetensors. The other formats are read too, and nothing in them is run."

@@ -25,6 +25,7 @@ class HSpaceLoadAsyrp(CheckpointFile):
             category="HSpace/load/trained",
             description="Reads a checkpoint of the released Asyrp code (.pth) for the pixel model it was trained on. Files are read without running code.",
             search_aliases=["asyrp", "pretrained", "smiling_LC_CelebA_HQ"],
+            is_experimental=True,  # no released file was at hand yet, only its layout with random weights
             inputs=[
                 io.Model.Input(
                     "model",
@@ -92,6 +93,7 @@ class HSpaceLoadDiffusionCLIP(CheckpointFile):
             category="HSpace/load/trained",
             description="Reads a fine-tuned network of the released DiffusionCLIP code (such as curly_hair_t401.pth), as a difference from the model it was made from. Files are read without running code.",
             search_aliases=["diffusionclip", "pretrained", "curly_hair_t401"],
+            is_experimental=True,  # no released file was at hand yet, only its layout with random weights
             inputs=[
                 io.Model.Input(
                     "model",

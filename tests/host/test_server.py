@@ -154,3 +154,11 @@ def test_server_survives_a_failing_node(server):
         server.queue({"1": PICTURE["1"], "2": outside})
     assert caught.value.node_type == "SaveImage"
     assert server.queue(PICTURE).outputs["2"]["images"]
+
+
+def test_what_no_released_file_was_run_on_is_marked_as_beta(server):
+    facts = server.get("/object_info")
+    marked = {name for name, node in facts.items() if name.startswith("HSpace") and node.get("experimental")}
+    assert marked == {f"HSpaceLoad{name}" for name in ("PixelModel", "DiffAE", "Asyrp", "DiffusionCLIP")}
+    for name in marked:
+        assert "marked as beta" in (ROOT / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8")
