@@ -67,9 +67,10 @@ class Calibration:
 
     def fits(self, sigma_start: float, sigma_end: float, size: Sequence[int]) -> bool:
         """Say whether it was measured for this window and this size of the states."""
-        levels = ((self.sigma_start, sigma_start), (self.sigma_end, sigma_end))
-        window = all(math.isclose(mine, wanted, rel_tol=_SAME, abs_tol=1e-9) for mine, wanted in levels)
-        return window and tuple(size) == self.size
+        if tuple(size) != self.size:
+            return False
+        start = math.isclose(self.sigma_start, sigma_start, rel_tol=_SAME)
+        return start and math.isclose(self.sigma_end, sigma_end, rel_tol=_SAME)
 
     def select(self, indices: list[int]) -> Calibration:
         """Keep some of the directions, in the given order."""

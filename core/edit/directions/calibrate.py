@@ -22,7 +22,7 @@ from ...directions import Directions
 from ...discover.mask import output_weights
 from ...edit_schedule import EditSchedule
 from ...trajectory import Trajectory
-from .shorten import below_window
+from .shorten import as_sampled, below_window
 from .steer import Edit, steer_trajectory
 
 CHANGE = 0.25
@@ -78,7 +78,8 @@ def calibrate(
         open_rows = search.open_rows()
         if not open_rows:
             break
-        search.note(open_rows, region.changes([(i % len(directions), search.signed(i)) for i in open_rows]))
+        turned = [(row % len(directions), search.signed(row)) for row in open_rows]
+        search.note(open_rows, region.changes(turned))
     height, width = trajectory.states.shape[-2:]
     area = torch.full((len(directions),), region.area)
     unit = search.strengths.reshape(2, -1)
@@ -94,7 +95,16 @@ def region_change(pictures: Tensor, before: Tensor, weights: Tensor) -> Tensor:
         weights: of the region, `[c h w]` in 0..1.
     """
     weights = weights.to(pictures)
-    return (((pictures - before).square() * weights).flatten(1).sum(1) / weights.sum()).sqrt()
+    squares = (pictures - before).square() * weights
+    mean = squares.flatten(1).sum(1) / weights.sum()
+    return mean.sqrt()
+
+
+def _weights(mask: Tensor | None, x0: Tensor) -> Tensor:
+    """Weigh every number of a picture `[1 c h w]`, `[c h w]` in 0..1."""
+    channels, height, width = x0.shape[1:]
+    weights = output_weights(mask, (channels, height, width))
+    return weights.reshape(channels, height, width)
 
 
 class _Region:
@@ -113,15 +123,13 @@ class _Region:
         schedule.check_levels(trajectory.sigmas.tolist())
         self.model = model
         every = Edit(directions, schedule, (1.0,) * len(directions))
-        self.path = below_window(trajectory, [every])
+        self.path = as_sampled(model, trajectory, below_window(trajectory, [every]))
         self.directions = directions
         self.schedule = schedule
         self.latents = latents
         self.size = size
         self.callback = callback
-        self.before = self._seen([(0, 0.0)])
-        channels, height, width = self.before.shape[1:]
-        self.weights = output_weights(directions.mask, (channels, height, width)).reshape(channels, height, width)
+        self.weights = _weights(directions.mask, trajectory.x0)
 
     @property
     def area(self) -> float:
@@ -130,29 +138,39 @@ class _Region:
 
     def first_guess(self, target: float) -> Tensor:
         """Predict the strength at which the change is ``target`` by the gain, `[2 k]` flattened."""
-        levels = self.path.sigmas.tolist()
-        share = sum((s - nxt) / s for s, nxt in pairwise(levels) if self.schedule.covers(s))
+        share = 0.0
+        for sigma, nxt in pairwise(self.path.sigmas.tolist()):
+            if self.schedule.covers(sigma):
+                share += (sigma - nxt) / sigma
         gain = self.directions.gain.mean(0).double().cpu()
         if not bool((gain > 0).all()):
             gain = torch.where(gain > 0, gain, self._probed())
         length = target * float(self.weights.sum()) ** 0.5
-        return (_UNDONE * length / (gain.clamp_min(1e-6) * share)).repeat(2)
+        predicted = length / (gain.clamp_min(1e-6) * share)
+        return (_UNDONE * predicted).repeat(2)
 
     def _probed(self) -> Tensor:
         """Measure the response inside the region to a small step along each direction, `[k]`, by differences."""
-        i = self.path.nearest(float(self.directions.sigmas.max()))
-        x = self.path.states[i]
-        bottleneck = self.model.split(x, x.new_full((1,), float(self.path.sigmas[i])), self.directions.layer)
-        vectors = self.directions.at(float(self.path.sigmas[i])).to(bottleneck.h)
-        step = _PROBE * float(bottleneck.h.norm())
-        plain, *moved = (bottleneck.decode(bottleneck.h + step * v) for v in (0 * vectors[0], *vectors))
-        weights = output_weights(self.directions.mask, tuple(plain.shape[1:])).reshape(plain.shape[1:]).to(plain)
-        return torch.stack([((m - plain) * weights.sqrt()).norm().double().cpu() / step for m in moved])
+        place = self.path.nearest(float(self.directions.sigmas.max()))
+        sigma = float(self.path.sigmas[place])
+        x = self.path.states[place]
+        bottleneck = self.model.split(x, x.new_full((1,), sigma), self.directions.layer)
+        h = bottleneck.h
+        step = _PROBE * float(h.norm())
+        plain = bottleneck.decode(h)
+        scale = self.weights.to(plain).sqrt()
+        gains = []
+        for vector in self.directions.at(sigma).to(h):
+            moved = bottleneck.decode(h + step * vector)
+            gains.append(float(((moved - plain) * scale).norm()) / step)
+        return torch.tensor(gains, dtype=torch.float64)
 
     def changes(self, turned: Sequence[tuple[int, float]]) -> Tensor:
         """Measure the change for pairs of a direction and a signed strength, `[n]` on the CPU."""
-        parts = [turned[i : i + self.size] for i in range(0, len(turned), self.size)]
-        return torch.cat([region_change(self._seen(part), self.before, self.weights).double().cpu() for part in parts])
+        rows = [(0, 0.0), *turned]  # the picture before goes along
+        parts = [self._seen(rows[i : i + self.size]) for i in range(0, len(rows), self.size)]
+        before, *after = torch.cat(parts)
+        return region_change(torch.stack(after), before[None], self.weights).double().cpu()
 
     def _seen(self, turned: Sequence[tuple[int, float]]) -> Tensor:
         """Render pairs of a direction and a signed strength, `[n c h w]`; of pictures, what a screen shows."""
@@ -195,8 +213,10 @@ class _Search:
         """Take what the strengths of these rows changed, and move them towards the target."""
         strengths = self.strengths[rows]
         changes = changes.clamp_min(1e-9)
-        slope = (changes / self.found[rows]).log() / (strengths / self.tried[rows]).log()
+        grown = (changes / self.found[rows]).log()
+        slope = grown / (strengths / self.tried[rows]).log()
         power = slope.nan_to_num(_POWER, _POWER, _POWER).clamp(*_POWERS)
         factor = ((self.target / changes).log() / power).exp().clamp(1 / _FURTHEST, _FURTHEST)
-        self.tried[rows], self.found[rows] = strengths, changes
+        self.tried[rows] = strengths
+        self.found[rows] = changes
         self.strengths[rows] = strengths * factor

@@ -15,7 +15,7 @@ from ...directions import Directions
 from ...edit_schedule import EditSchedule
 from ...trajectory import Trajectory
 from .shift import Edit, Shift, layer_at
-from .shorten import below_window
+from .shorten import as_sampled, below_window
 from .steer import SteerOptions, steer_trajectory
 
 REACH = 3.0
@@ -158,6 +158,7 @@ def strips(way: WayBack, dials: Dials, values: Sequence[float], size: int) -> tu
     rows += [[value if i == j else 0.0 for j in range(count)] for i in range(count) for value in turned]
     every = [*way.before, *dials.edits([[1.0] * count])]
     path = below_window(way.trajectory, every, way.edited, _LEVELS)
+    path = as_sampled(way.model, way.trajectory, path)
     parts = []
     for i in range(0, len(rows), size):
         part = rows[i : i + size]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ...denoiser import Denoiser
+from ...sample import walk_down
 from ...trajectory import Trajectory
 from .shift import Shift
 from .steer import edited_steps
@@ -43,6 +45,26 @@ def below_window(
         reconstruction=None,
         residual=None,
     )
+
+
+def as_sampled(model: Denoiser, trajectory: Trajectory, part: Trajectory) -> Trajectory:
+    """Begin a part of a way back where sampling from the top of all of it arrives.
+
+    Args:
+        model: unedited above the part.
+        trajectory: all of it.
+        part: of :func:`below_window`.
+
+    Returns:
+        ``part`` itself where its stored state is the same.
+    """
+    first = len(trajectory.sigmas) - int((trajectory.sigmas <= part.sigmas[0]).sum())
+    if trajectory.is_consistent or not first:
+        return part
+    levels = trajectory.sigmas.tolist()[: first + 1]
+    states = part.states.clone()
+    states[0] = walk_down(model, trajectory.noisiest, levels)
+    return replace(part, states=states)
 
 
 def _first_in(trajectory: Trajectory, edit: Shift, first: int) -> int:

@@ -40,6 +40,7 @@ from ...unused import refuse_unused
 
 _DIALS = tuple(f"dial_{i + 1}" for i in range(8))
 _FRAMES = 9
+_FEWEST = 3
 _MORE = "directions_2", "directions_3"
 
 
@@ -165,8 +166,8 @@ class HSpaceDials(Node):
         values = _values(cls, dials, sum(map(len, sets)))
         _check_edits(model, trajectory, windows)
         region = _region(cls, protect, one_mask(mask, *pixels(model, trajectory)), sets)
-        if frames:
-            strip_values(frames)
+        if frames and (frames < _FEWEST or frames % 2 == 0):
+            raise ValueError(f"'frames' must be 0 or an odd number from {_FEWEST} on, got {frames}; take {frames + 1}")
         options = SteerOptions(protect=protect, mask=region, start="auto")
         turning = Turning(model, vae, trajectory, windows, options)
 
