@@ -5,7 +5,7 @@ const STEP = 0.05;
 const LEAP = 0.25;
 const REACH = 3;
 const ACROSS = 4; // how far a dial goes when the picture is dragged over its whole width
-const THUMB = 2; // value that the thumbnails of a dial show
+const THUMB = 1; // value that the thumbnails of a dial show
 const KEYS = { ArrowRight: STEP, ArrowUp: STEP, ArrowLeft: -STEP, ArrowDown: -STEP, PageUp: LEAP, PageDown: -LEAP };
 
 const STYLE = {
@@ -66,11 +66,18 @@ export class Panel {
     this.show();
   }
 
+  /** Whether a picture is there, and it is not the exact one of the sliders. */
+  isPreview() {
+    if (!this.exact) return false;
+    const values = this.host.values();
+    return this.exact.some((value, d) => Math.abs(values[d] - value) > 1e-6);
+  }
+
   /** Shows the setting that the sliders stand at. */
   show() {
     if (!this.exact) return;
     const values = this.host.values().slice(0, this.names.length);
-    const isExact = values.every((value, d) => Math.abs(value - this.exact[d]) < 1e-6);
+    const isExact = !this.isPreview();
     const name = `${this.names[this.dial]} ${values[this.dial].toFixed(2)}`;
     if (this.showsOriginal) this.put(this.original);
     else if (isExact) this.put(this.final);

@@ -54,44 +54,43 @@ function label(node, names) {
 
 /** Runs the graph once when a dial is let go, and once more if it was turned meanwhile. */
 class Runner {
+  /** @param {() => boolean} isDue whether the picture shown is not that of the sliders */
   constructor(isDue) {
     this.isDue = isDue;
     this.isRunning = false;
     this.isPressed = false;
+    this.isWaiting = false;
     this.timer = 0;
-    this.events = {
-      pointerdown: () => { this.isPressed = true; },
-      pointerup: () => this.released(),
-      pointercancel: () => this.released(),
-    };
-    for (const [name, react] of Object.entries(this.events)) window.addEventListener(name, react, true);
-    this.ended = () => { this.isRunning = false; this.soon(); };
-    for (const name of ["execution_success", "execution_error", "execution_interrupted"]) {
-      api.addEventListener(name, this.ended);
-    }
+    const press = () => { this.isPressed = true; };
+    const release = () => { this.isPressed = false; this.later(0); };
+    const end = () => { this.isRunning = false; this.later(0); };
+    this.heard = [
+      ...[["pointerdown", press], ["pointerup", release], ["pointercancel", release]].map((one) => [window, ...one]),
+      ...["execution_success", "execution_error", "execution_interrupted"].map((name) => [api, name, end]),
+    ];
+    for (const [source, name, react] of this.heard) source.addEventListener(name, react, true);
   }
 
   remove() {
     clearTimeout(this.timer);
-    for (const [name, react] of Object.entries(this.events)) window.removeEventListener(name, react, true);
-    for (const name of ["execution_success", "execution_error", "execution_interrupted"]) {
-      api.removeEventListener(name, this.ended);
-    }
+    for (const [source, name, react] of this.heard) source.removeEventListener(name, react, true);
   }
 
-  released() {
-    this.isPressed = false;
-    this.soon(0);
+  /** A dial was turned. */
+  turned() {
+    this.isWaiting = true;
+    this.later(PAUSE);
   }
 
-  /** Runs after a pause, unless something is turned again before. */
-  soon(pause = PAUSE) {
+  later(pause) {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.run(), pause);
+    if (this.isWaiting) this.timer = setTimeout(() => this.run(), pause);
   }
 
   async run() {
-    if (this.isPressed || this.isRunning || !this.isDue()) return;
+    if (this.isPressed || this.isRunning) return; // comes back when that ends
+    this.isWaiting = false;
+    if (!this.isDue()) return;
     this.isRunning = true;
     try {
       if ((await app.queuePrompt(0, 1)) === false) this.isRunning = false;
@@ -101,8 +100,23 @@ class Runner {
   }
 }
 
+/** Colours of our sockets, unless the palette has some; a change of palette empties the tables. */
+function colour() {
+  const tables = [globalThis.LGraphCanvas?.link_type_colors, app.canvas?.default_connection_color_byType];
+  for (const [type, shade] of Object.entries(COLOURS)) {
+    for (const table of tables) if (table && !table[type]) table[type] = shade;
+  }
+}
+
+/** The same for Nodes 2.0, which reads variables. */
+function colourVariables() {
+  const style = document.createElement("style");
+  const lines = Object.entries(COLOURS).map(([type, shade]) => `--color-datatype-${type}:${shade};`);
+  style.textContent = `:root{${lines.join("")}}`;
+  document.head.append(style);
+}
+
 function addPanel(node) {
-  let isTouched = false; // a dial was turned since the last exact picture
   const values = () => sliders(node).map((widget) => Number(widget.value));
   const panel = new Panel({
     values,
@@ -115,22 +129,22 @@ function addPanel(node) {
     run: () => runner.run(),
     zoom: (event) => app.canvas?.processMouseWheel?.(event),
   });
-  const runner = new Runner(() => isTouched && panel.exact !== null);
+  const runner = new Runner(() => panel.isPreview());
   const widget = node.addDOMWidget("picture", "hspace_picture", panel.root, {
     serialize: false,
     hideOnZoom: false,
     getMinHeight: () => 300,
   });
   widget.serialize = false; // options.serialize keeps it out of prompts, this out of saved values
-  node.hideOutputImages = true; // the panel shows the picture
+  node.hideOutputImages = true; // Nodes 2.0 shows no second picture
+  node.onDrawBackground = () => {}; // nor does the classic canvas, which makes its own here
   sliders(node).forEach((slider, d) => {
     const before = slider.callback;
     slider.callback = function turned(...given) {
       const result = before?.apply(this, given);
-      isTouched = true;
       panel.pick(d);
       panel.show();
-      runner.soon();
+      runner.turned();
       return result;
     };
   });
@@ -148,8 +162,6 @@ function addPanel(node) {
     node.properties[NAMES] = facts.names;
     label(node, facts.names);
     panel.take(facts, { ...images, strips: films });
-    const now = values();
-    isTouched = facts.values.some((value, d) => Math.abs(value - now[d]) > 1e-6);
   }
   return { take, remove: () => runner.remove() };
 }
@@ -170,13 +182,10 @@ if (!app.extensions?.some((extension) => extension.name === NAME)) {
   app.registerExtension({
     name: NAME,
     setup() {
-      const classic = globalThis.LGraphCanvas?.link_type_colors;
-      for (const [type, colour] of Object.entries(COLOURS)) {
-        if (classic) classic[type] ??= colour;
-        const slots = app.canvas?.default_connection_color_byType;
-        if (slots) slots[type] ??= colour;
-      }
+      colour();
+      colourVariables();
     },
+    afterConfigureGraph: colour,
     nodeCreated(node) {
       if (node.comfyClass !== NODE) return;
       const panel = addPanel(node);

@@ -70,7 +70,7 @@ class HSpaceDials(Node):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="HSpaceDials",
-            display_name="Edit Image by Dials",
+            display_name="Edit Image by Dials (expression, age, hair)",
             category="HSpace/edit/directions",
             description="Turns what was discovered into sliders and shows the edited picture on the node. Drag a slider, or the picture itself: it follows at once, and the exact picture is rendered when you let go.",
             search_aliases=[
