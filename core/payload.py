@@ -26,7 +26,7 @@ parameter named ``mixing`` or ``gamma``), ``pair``, ``seed`` and ``moved``. It i
   ``fingerprint``, ``method``, ``labels`` (a list of k texts, or empty);
 * ``calibration``, the strength at which each changes its region clearly, or None: a dict of ``unit`` `[2 k]` (along
   the direction, and against it), ``area`` `[k]` (pixels of the mask), and what it was measured for: ``sigma_start``,
-  ``sigma_end`` and ``size`` (height and width of the states). It may be missing.
+  ``sigma_end``, ``size`` (height and width of the states) and ``picture`` (16 hex digits). It may be missing.
 
 Version 1 had `[t k c h w]` alone, and no layers but "middle", "up.k" and "x". It is still read.
 
@@ -198,7 +198,7 @@ def _exact(values: dict[str, Any]) -> ExactMethod:
 
 
 def _calibration(values: dict[str, Any]) -> Calibration:
-    missing = {"unit", "area", "sigma_start", "sigma_end", "size"} - set(values)
+    missing = {"unit", "area", "sigma_start", "sigma_end", "size", "picture"} - set(values)
     if missing:
         raise ValueError(f"calibration must hold {', '.join(sorted(missing))} as well; {AGAIN}")
     return calibration_of(values["unit"], values["area"], values)

@@ -65,13 +65,13 @@ class Turning:
         return content_key(self.options.protect, self.options.mask)
 
     def calibrated(self) -> Dials:
-        """Give the dials; what has no calibration for this window and size gets one."""
+        """Give the dials; what has no calibration for this picture and window gets one."""
         return Dials(tuple(replace(one, calibration=self._calibration(one, window)) for one, window in self.sets))
 
     def _calibration(self, directions: Directions, window: EditSchedule) -> Calibration:
-        size = tuple(self.trajectory.states.shape[-2:])
         stored = directions.calibration
-        if stored is not None and stored.fits(window.sigma_start, window.sigma_end, size):
+        is_here = stored is not None and stored.is_of(self.trajectory.x0[:1])
+        if stored is not None and is_here and stored.has_window(window.sigma_start, window.sigma_end):
             return stored
         rows = self._rows()
 

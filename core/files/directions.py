@@ -2,8 +2,9 @@
 
 Tensors: ``vectors`` `[t k ...]`, ``gain`` and ``leak`` `[t k]`, ``spectrum`` `[n]`, and optionally ``mask`` `[h w]`.
 Of the facts, ``labels`` are k texts or none, and ``sigmas`` t numbers. Calibrated directions have the tensors ``unit``
-`[2 k]` and ``area`` `[k]` as well, and the fact ``calibration``: ``sigma_start``, ``sigma_end`` and ``size``. Version 2
-had no calibration. Version 1 held `[t k c h w]` at layers ``middle`` and ``up.k`` alone. Both are still read.
+`[2 k]` and ``area`` `[k]` as well, and the fact ``calibration``: ``sigma_start``, ``sigma_end``, ``size`` and
+``picture``. Version 2 had no calibration. Version 1 held `[t k c h w]` at layers ``middle`` and ``up.k`` alone. Both
+are still read.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ def _check(facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     parts = {"calibration" in facts, *(name in tensors for name in _CALIBRATION)}
     if len(parts) > 1 or (facts["version"] < 3 and True in parts):
         raise ValueError("a calibration is the tensors unit and area and the fact calibration, from version 3 on")
-    if "calibration" in facts and set(facts["calibration"]) != {"sigma_start", "sigma_end", "size"}:
-        raise ValueError("its calibration must hold exactly sigma_start, sigma_end and size")
+    if "calibration" in facts and set(facts["calibration"]) != {"sigma_start", "sigma_end", "size", "picture"}:
+        raise ValueError("its calibration must hold exactly sigma_start, sigma_end, size and picture")
 
 
 def _built(name: str, tensors: dict[str, Tensor], facts: dict[str, Any], types: dict[str, str]) -> Directions:

@@ -20,14 +20,16 @@ def dials(needs: Needs, ran: Ran) -> Need:
     found = [read(ran.inputs[name]) for name in _SETS if ran.inputs.get(name) is not None]
     schedules = [_window(needs, ran, directions) for directions in found]
     steps = [_steps(trajectory, schedule) for schedule in schedules]
-    size, width, n = list(trajectory.states.shape[-2:]), max(steps), len(trajectory.sigmas) - 1
+    width, n = max(steps), len(trajectory.sigmas) - 1
     exact = trajectory.is_consistent  # where it is not, the steps above the window are sampled as well
     g, b = sides_of(trajectory), trajectory.states.shape[1]
 
     calls = rows = 0
     for directions, schedule, own in zip(found, schedules, steps, strict=True):
         known = directions.calibration
-        if known is None or not known.fits(schedule.sigma_start, schedule.sigma_end, size):
+        if known is None or not (
+            known.is_of(trajectory.x0[:1]) and known.has_window(schedule.sigma_start, schedule.sigma_end)
+        ):
             pictures = 2 * len(directions) + 1
             above = 0 if exact else n - own
             calls += _ROUNDS * own * math.ceil(pictures / TOGETHER) + above

@@ -175,7 +175,7 @@ def test_calibrated_directions_are_not_calibrated_again(executor, tmp_path):
     payload = executor.module("core.payload")
     measured = payload.directions_from_payload(directions)
     unit = measured.calibration
-    assert unit is not None and unit.fits(3.4, 0.1, (64, 64)) and not unit.fits(3.4, 0.1, (32, 32))
+    assert unit is not None and unit.has_window(3.4, 0.1) and unit.size == (64, 64)
     prompt["saved"] = node("HSpaceSaveDirections", directions=["turned", 3], name="calibrated")
     ((file,),) = executor.run(prompt, "saved")
     prompt |= {"all": node("HSpaceLoadDirections", file=file), "kept": dials("all", dial_1=0.5, frames=0)}
@@ -188,8 +188,13 @@ def test_calibrated_directions_are_not_calibrated_again(executor, tmp_path):
         prompt["kept"]["inputs"]["sigma_start"] = 2.0
         executor.run(prompt, "kept")
         assert len(calls) == 1
+        prompt["kept"]["inputs"]["sigma_start"] = 3.4
+        prompt["face"]["inputs"]["seed"] = 12  # another picture changes by another amount
+        executor.run(prompt, "kept")
+        assert len(calls) == 2
     finally:
         turning.calibrate = original
+    prompt["face"]["inputs"]["seed"] = 35
     assert torch.equal(edited, executor.run(prompt, "turned")[0][0])
 
 

@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ...calibration import Calibration
+from ...calibration import Calibration, picture_key
 from ...denoiser import Callback, Denoiser
 from ...directions import Directions
 from ...discover.mask import output_weights
@@ -83,7 +83,8 @@ def calibrate(
     height, width = trajectory.states.shape[-2:]
     area = torch.full((len(directions),), region.area)
     unit = search.strengths.reshape(2, -1)
-    return Calibration(unit, area, schedule.sigma_start, schedule.sigma_end, (height, width))
+    key = picture_key(trajectory.x0[:1])
+    return Calibration(unit, area, schedule.sigma_start, schedule.sigma_end, (height, width), key)
 
 
 def region_change(pictures: Tensor, before: Tensor, weights: Tensor) -> Tensor:

@@ -17,7 +17,9 @@ from .test_direction_files import JSON, MODEST, directions, facts, with_metadata
 
 def calibrated() -> Directions:
     unit = torch.rand(2, 3, generator=torch.Generator().manual_seed(4)) + 0.5
-    return replace(directions(), calibration=Calibration(unit, torch.tensor([9.0, 8.5, 80.0]), 6.4, 0.1, (64, 48)))
+    return replace(
+        directions(), calibration=Calibration(unit, torch.tensor([9.0, 8.5, 80.0]), 6.4, 0.1, (64, 48), "a" * 16)
+    )
 
 
 def test_a_calibration_comes_back_exactly(tmp_path):
@@ -32,7 +34,7 @@ def test_a_calibration_comes_back_exactly(tmp_path):
     assert directions_from_payload(without).calibration is None
 
 
-CALIBRATION = {"sigma_start": 6.4, "sigma_end": 0.1, "size": [64, 48]}
+CALIBRATION = {"sigma_start": 6.4, "sigma_end": 0.1, "size": [64, 48], "picture": "a" * 16}
 UNIT = {"unit": torch.ones(2, 3), "area": torch.ones(3)}
 
 
@@ -50,6 +52,7 @@ UNIT = {"unit": torch.ones(2, 3), "area": torch.ones(3)}
         ({"calibration": {**CALIBRATION, "sigma_end": 9.0}}, UNIT),
         ({"calibration": {**CALIBRATION, "size": [64, 48.5]}}, UNIT),
         ({"calibration": {**CALIBRATION, "size": 3}}, UNIT),
+        ({"calibration": {**CALIBRATION, "picture": 3}}, UNIT),
         ({"calibration": {**CALIBRATION, "sigma_start": "x"}}, UNIT),
         ({"calibration": None}, UNIT),
     ],
@@ -75,5 +78,5 @@ def test_damaged_payloads_name_the_socket():
     for damage in ({"unit": None}, {"size": 3}, {"area": torch.ones(2)}, {"sigma_start": "x"}):
         with pytest.raises(ValueError, match="HSPACE_DIRECTIONS"):
             directions_from_payload({**payload, "calibration": {**payload["calibration"], **damage}})
-    with pytest.raises(ValueError, match=r"calibration must hold area, .* unit"):
+    with pytest.raises(ValueError, match=r"calibration must hold area, picture, .* unit"):
         directions_from_payload({**payload, "calibration": {}})

@@ -78,7 +78,8 @@ def test_it_is_met_whatever_the_window(face):
         unit = calibrate(model, path, directions, EditSchedule(1.0, high, low))
         near = changes(model, path, replace(directions, calibration=unit), 1.0) / CHANGE
         assert bool(((near > 1 / 1.1) & (near < 1.1)).all())
-        assert unit.fits(high, low, (64, 64)) and not unit.fits(high, low + 0.2, (64, 64))
+        assert unit.has_window(high, low) and not unit.has_window(high, low + 0.2)
+        assert unit.is_of(path.x0 + 1e-3) and not unit.is_of(-path.x0) and not unit.is_of(path.x0[..., 1:])
         units.append(unit.unit)
     assert bool((units[1] > 1.1 * units[0]).all())  # a narrower window takes more
 
@@ -109,7 +110,7 @@ def test_a_window_without_a_step_is_refused(small, small_trajectory, found):
 
 def unit(k: int = 2, high: float = 1.5) -> Calibration:
     values = torch.arange(1.0, 2 * k + 1).reshape(2, k)
-    return Calibration(values, torch.full((k,), 64.0), high, 0.1, (16, 16))
+    return Calibration(values, torch.full((k,), 64.0), high, 0.1, (16, 16), "0" * 16)
 
 
 def test_it_goes_with_its_directions(found):
@@ -135,6 +136,7 @@ def test_it_goes_with_its_directions(found):
         ({"sigma_start": 0.01}, "from high to low"),
         ({"sigma_start": float("inf")}, "finite"),
         ({"size": (16, 0)}, "height and width"),
+        ({"picture": "../x"}, "16 hex digits"),
     ],
 )
 def test_a_calibration_that_cannot_be_is_refused(changed, said):
