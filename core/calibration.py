@@ -55,13 +55,18 @@ class Calibration:
         k = self.unit.shape[1]
         if not is_dense(self.area, 1) or len(self.area) != k or not _is_positive(self.area):
             raise ValueError(f"area must be [{k}], finite and above 0, got {shown(self.area)}; calibrate again")
-        levels = self.sigma_start, self.sigma_end
-        if not all(map(is_number, levels)) or not self.sigma_start >= self.sigma_end >= 0:
-            raise ValueError(f"a calibrated window must be finite, from high to low, got {levels}; calibrate again")
-        if len(self.size) != 2 or not all(type(side) is int and side > 0 for side in self.size):
+        self._check_window()
+        sides = [side for side in self.size if type(side) is int and side > 0]
+        if len(self.size) != 2 or len(sides) != 2:
             raise ValueError(f"size must be height and width, got {shown(self.size)}; calibrate again")
         if not isinstance(self.picture, str) or not _KEY.fullmatch(self.picture):
             raise ValueError(f"picture must be 16 hex digits, got {shown(self.picture)}; calibrate again")
+
+    def _check_window(self) -> None:
+        levels = (self.sigma_start, self.sigma_end)
+        finite = all(map(is_number, levels))
+        if not finite or not self.sigma_start >= self.sigma_end >= 0:
+            raise ValueError(f"a calibrated window must be finite, from high to low, got {levels}; calibrate again")
 
     def __len__(self) -> int:
         return self.unit.shape[1]
@@ -69,8 +74,12 @@ class Calibration:
     @property
     def facts(self) -> CalibrationFacts:
         """Give what is no tensor."""
-        window = {"sigma_start": self.sigma_start, "sigma_end": self.sigma_end}
-        return {**window, "size": list(self.size), "picture": self.picture}  # pyright: ignore[reportReturnType]
+        return {
+            "sigma_start": self.sigma_start,
+            "sigma_end": self.sigma_end,
+            "size": list(self.size),
+            "picture": self.picture,
+        }
 
     def strength(self, i: int, dial: float) -> float:
         """Compute the signed strength along direction ``i`` (0-based) at a value of its dial."""

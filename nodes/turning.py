@@ -118,7 +118,7 @@ class Turning:
         """Render a strip for every dial of the first picture: its frames beside each other, `[h n*w 3]` in 0..1."""
         setting = (directions_to_payload(directions) for directions in dials.sets)
         key = _joined(self._path_key, self._options_key, content_key(frames, *setting))
-        beside = () if self.vae is None else (self.vae,)
+        beside = (self.vae,) if is_latent(self.model) else ()
         return _FILMS.get(self.model, key, lambda: self._rendered_films(dials, frames), *beside)
 
     def _rendered_films(self, dials: Dials, frames: int) -> list[Tensor]:

@@ -21,6 +21,12 @@ class _Entry(Generic[T]):
     beside: tuple[ref, ...]
     value: T
 
+    def is_of(self, key: str, beside: Sequence[Any]) -> bool:
+        """Say whether it was made by this key of these very objects."""
+        if self.key != key or len(self.beside) != len(beside):
+            return False
+        return all(to() is one for to, one in zip(self.beside, beside, strict=True))
+
 
 class Kept(Generic[T]):
     """The last few results of every MODEL.
@@ -46,7 +52,7 @@ class Kept(Generic[T]):
             return make()
         entries = self._of.setdefault(model, [])
         for entry in entries:
-            if entry.key == key and all(to() is one for to, one in zip(entry.beside, beside, strict=True)):
+            if entry.is_of(key, beside):
                 entries.remove(entry)
                 entries.append(entry)
                 return entry.value

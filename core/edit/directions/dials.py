@@ -69,9 +69,12 @@ class Dials:
         """Make an edit of every set that gives each row of a batch its values; a single row serves all pictures."""
         edits, first = [], 0
         for directions, calibration, schedule in zip(self.sets, self._calibrations, self.schedules, strict=True):
-            mine = [row[first : first + len(directions)] for row in rows]
-            strengths = tuple(tuple(calibration.strength(i, dial) for i, dial in enumerate(row)) for row in mine)
-            edits.append(Edit(directions, schedule, strengths if len(rows) > 1 else strengths[0]))
+            strengths = []
+            for row in rows:
+                mine = row[first : first + len(directions)]
+                strengths.append(tuple(calibration.strength(i, dial) for i, dial in enumerate(mine)))
+            weights = tuple(strengths) if len(rows) > 1 else strengths[0]
+            edits.append(Edit(directions, schedule, weights))
             first += len(directions)
         return edits
 
@@ -155,7 +158,11 @@ def strips(way: WayBack, dials: Dials, values: Sequence[float], size: int) -> tu
     count = len(dials)
     turned = [value for value in values if value]
     rows = [[0.0] * count]
-    rows += [[value if i == j else 0.0 for j in range(count)] for i in range(count) for value in turned]
+    for i in range(count):
+        for value in turned:
+            row = [0.0] * count
+            row[i] = value
+            rows.append(row)
     every = [*way.before, *dials.edits([[1.0] * count])]
     path = below_window(way.trajectory, every, way.edited, _LEVELS)
     path = as_sampled(way.model, way.trajectory, path)
