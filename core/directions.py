@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from .calibration import Calibration
 from .fingerprint import check_built_on, differences, parts_of, without_patches
 from .foreign import is_dense, is_finite, shown
 
@@ -28,6 +29,7 @@ class Directions:
         method: how they were found, for people ("generalized tau 0.1").
         labels: one name a direction, or empty.
         spectrum: `[n]` singular values of the masked Jacobian, for plots; may be empty.
+        calibration: the strength at which each changes its region clearly, or None if nobody has measured it.
     """
 
     vectors: Tensor
@@ -40,6 +42,7 @@ class Directions:
     method: str = ""
     labels: tuple[str, ...] = ()
     spectrum: Tensor = field(default_factory=lambda: torch.zeros(0))
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if not is_dense(self.vectors) or self.vectors.dim() < 3:
@@ -52,6 +55,8 @@ class Directions:
             )
         if self.labels and len(self.labels) != k:
             raise ValueError(f"{k} directions need {k} labels, got {len(self.labels)}")
+        if self.calibration is not None and len(self.calibration) != k:
+            raise ValueError(f"the calibration is of {len(self.calibration)} directions, not of {k}; calibrate again")
         if not is_finite(self.vectors):
             raise ValueError("the directions hold NaN or infinite values; discover them again")
         if not is_finite(self.sigmas) or float(self.sigmas.min()) < 0:
@@ -96,6 +101,7 @@ class Directions:
             gain=self.gain[:, indices],
             leak=self.leak[:, indices],
             labels=labels,
+            calibration=self.calibration and self.calibration.select(indices),
         )
 
     def on_copy(self, fingerprint: str) -> tuple[Directions, str]:

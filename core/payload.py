@@ -23,7 +23,10 @@ parameter named ``mixing`` or ``gamma``), ``pair``, ``seed`` and ``moved``. It i
 * ``gain`` and ``leak`` `[t k]`, response inside and outside the mask per unit step; ``spectrum`` `[n]`; ``mask``
   `[h w]` or None;
 * ``layer`` (a name that the model offers, such as "middle", "up.k" or "block.k", or "x" for the state itself),
-  ``fingerprint``, ``method``, ``labels`` (a list of k texts, or empty).
+  ``fingerprint``, ``method``, ``labels`` (a list of k texts, or empty);
+* ``calibration``, the strength at which each changes its region clearly, or None: a dict of ``unit`` `[2 k]` (along
+  the direction, and against it), ``area`` `[k]` (pixels of the mask), and what it was measured for: ``sigma_start``,
+  ``sigma_end``, ``size`` (height and width of the states) and ``picture`` (16 hex digits). It may be missing.
 
 Version 1 had `[t k c h w]` alone, and no layers but "middle", "up.k" and "x". It is still read.
 
@@ -42,6 +45,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from .calibration import Calibration, calibration_of
 from .directions import Directions
 from .fields import TENSOR, TEXT, Field, each, flag, mapping
 from .foreign import check_conditioning, is_dense, is_finite, is_number, shown
@@ -78,6 +82,7 @@ _RULES: dict[str, dict[str, Field]] = {
         "method": TEXT,
         "labels": each(TEXT, 0, _MOST_LABELS),
         "spectrum": TENSOR,
+        "calibration": mapping().or_none(),
     },
 }
 """What each field of a value must be; its own class checks how they fit together."""
@@ -110,6 +115,8 @@ def directions_to_payload(directions: Directions) -> dict[str, Any]:
     """Make what goes onto an ``HSPACE_DIRECTIONS`` socket (tensors are shared, not copied)."""
     payload = _to(DIRECTIONS, directions)
     payload["labels"] = list(directions.labels)
+    found = directions.calibration
+    payload["calibration"] = None if found is None else {"unit": found.unit, "area": found.area, **found.facts}
     return payload
 
 
@@ -142,6 +149,8 @@ def _from(socket: str, payload: object, kind: type[_T]) -> _T:
             values["labels"] = tuple(values["labels"])
         if values.get("exact") is not None:
             values["exact"] = _exact(values["exact"])
+        if values.get("calibration") is not None:
+            values["calibration"] = _calibration(values["calibration"])
         carried = kind(**values)
         if isinstance(carried, Trajectory):
             _check_trajectory(carried)
@@ -186,6 +195,13 @@ def _exact(values: dict[str, Any]) -> ExactMethod:
     if method not in ("edict", "bdia") or not is_number(parameter):
         raise ValueError(f"exact must name edict or bdia with its parameter, got {shown(values)}; {AGAIN}")
     return ExactMethod(method, parameter)
+
+
+def _calibration(values: dict[str, Any]) -> Calibration:
+    missing = {"unit", "area", "sigma_start", "sigma_end", "size", "picture"} - set(values)
+    if missing:
+        raise ValueError(f"calibration must hold {', '.join(sorted(missing))} as well; {AGAIN}")
+    return calibration_of(values["unit"], values["area"], values)
 
 
 def _check_trajectory(trajectory: Trajectory) -> None:

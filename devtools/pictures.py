@@ -153,6 +153,10 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
         "discover_transport",
         [("Image", 0, "another face"), ("Edited as it is", 0, "as it is"), ("Edited transported", 0, "transported")],
     ),
+    "edit_directions_dials": (
+        "edit_directions_dials",
+        [("Image", 0, "before"), ("Edit Image by Dials", 0, "dial 5 at 0.8")],
+    ),
     "edit_directions_asyrp_mean": (
         "edit_directions_asyrp_mean",
         [("In the domain", 0, "before"), ("Edited", 0, "mean smile")],

@@ -12,7 +12,7 @@ STAGES = {
     "invert": ("image", "null_text", "edit_friendly"),
     "discover": ("region", "atlas", "many", "baselines", "save"),
     "train": ("asyrp", "diffusionclip", "rectifier", "image_lora", "heads", "deltaedit", "pada", "save"),
-    "edit.directions": ("steer", "trajectory", "sets", "state", "asyrp"),
+    "edit.directions": ("steer", "dials", "trajectory", "sets", "state", "asyrp"),
     "edit.noise": ("edit_friendly", "exact", "sdedit", "ledits", "proximal", "latent_svd"),
     "edit.attention": ("pairs", "prompt_to_prompt", "features"),
     "edit.codes": (

@@ -57,6 +57,7 @@ def transport(directions: Directions, basis: RegionBasis) -> tuple[Directions, t
         sigmas=torch.tensor([basis.sigma], dtype=torch.float64),
         mask=basis.mask,
         method=f"{directions.method}, carried over"[:200],
+        calibration=None,
     )
     return moved, length.cpu()
 

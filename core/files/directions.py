@@ -1,8 +1,10 @@
 """Files of directions: nothing in them is ever executed or used as a path.
 
 Tensors: ``vectors`` `[t k ...]`, ``gain`` and ``leak`` `[t k]`, ``spectrum`` `[n]`, and optionally ``mask`` `[h w]`.
-Of the facts, ``labels`` are k texts or none, and ``sigmas`` t numbers. Version 1 held `[t k c h w]` at layers
-``middle`` and ``up.k`` alone; it is still read.
+Of the facts, ``labels`` are k texts or none, and ``sigmas`` t numbers. Calibrated directions have the tensors ``unit``
+`[2 k]` and ``area`` `[k]` as well, and the fact ``calibration``: ``sigma_start``, ``sigma_end``, ``size`` and
+``picture``. Version 2 had no calibration. Version 1 held `[t k c h w]` at layers ``middle`` and ``up.k`` alone. Both
+are still read.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ import torch
 from torch import Tensor
 
 from ..atomic_file import write_bytes
+from ..calibration import Calibration, calibration_of
 from ..directions import Directions
 from ..fields import LAYER
 from ..own_file import pack, read_own, read_stream, shown_name, usable
 from .exchange import checked, marked, stored
 from .kinds import DIRECTIONS
 
+_TENSORS = ("vectors", "gain", "leak", "spectrum", "mask")
+_CALIBRATION = ("unit", "area")
 _UNIT = 1e-3
 _UNIT_HALF = 1e-2
 """How far the length of a direction may be from 1, and what float16 makes of it."""
@@ -51,8 +56,11 @@ def save_directions(path: Path | str, directions: Directions, half: bool = False
         "labels": list(directions.labels),
         "sigmas": [float(s) for s in directions.sigmas],
     }
-    tensors = {name: getattr(directions, name) for name in DIRECTIONS.shapes}
+    tensors = {name: getattr(directions, name) for name in _TENSORS}
     tensors = {name: value.float() for name, value in tensors.items() if value is not None}
+    if directions.calibration is not None:
+        facts["calibration"] = directions.calibration.facts
+        tensors |= {name: getattr(directions.calibration, name).float() for name in _CALIBRATION}
     data = pack(stored(DIRECTIONS, tensors, half), marked(DIRECTIONS, facts))
     read_directions(data)
     return write_bytes(path, data, new)
@@ -93,6 +101,11 @@ def _check(facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         raise ValueError(f"it must name {t} sigmas, got {len(facts['sigmas'])}")
     if len(facts["labels"]) not in (0, k):
         raise ValueError(f"its labels must be {k}, or none, got {len(facts['labels'])}")
+    parts = {"calibration" in facts, *(name in tensors for name in _CALIBRATION)}
+    if len(parts) > 1 or (facts["version"] < 3 and True in parts):
+        raise ValueError("a calibration is the tensors unit and area and the fact calibration, from version 3 on")
+    if "calibration" in facts and set(facts["calibration"]) != {"sigma_start", "sigma_end", "size", "picture"}:
+        raise ValueError("its calibration must hold exactly sigma_start, sigma_end, size and picture")
 
 
 def _built(name: str, tensors: dict[str, Tensor], facts: dict[str, Any], types: dict[str, str]) -> Directions:
@@ -108,7 +121,14 @@ def _built(name: str, tensors: dict[str, Tensor], facts: dict[str, Any], types: 
             method=facts["method"],
             labels=tuple(facts["labels"]),
             spectrum=_within(tensors["spectrum"], "the spectrum"),
+            calibration=_calibration(tensors, facts),
         )
+
+
+def _calibration(tensors: dict[str, Tensor], facts: dict[str, Any]) -> Calibration | None:
+    if "calibration" not in facts:
+        return None
+    return calibration_of(tensors["unit"], tensors["area"], facts["calibration"])
 
 
 def _unit(vectors: Tensor, half: bool) -> Tensor:

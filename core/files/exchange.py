@@ -175,8 +175,9 @@ def check_facts(kind: Kind, facts: Mapping[str, Any]) -> None:
     Raises:
         ValueError: naming the fact.
     """
-    if kind.closed and set(facts) != {"format", "version", *kind.facts}:
-        raise ValueError(f"its metadata must have exactly format, version, {', '.join(sorted(kind.facts))}")
+    needed = {"format", "version", *(name for name, rule in kind.facts.items() if not rule.optional)}
+    if kind.closed and not needed <= set(facts) <= {*needed, *kind.facts}:
+        raise ValueError(f"its metadata must have exactly {', '.join(sorted(needed))}")
     for name, rule in kind.facts.items():
         if name in facts:
             rule.check(name, facts[name])

@@ -172,7 +172,7 @@ PADA = replace(
 )
 DIRECTIONS = Kind(
     "hspace.directions",
-    2,
+    3,
     2**29,
     noun="direction file",
     remedy="get the file again from where it came, or discover the directions anew",
@@ -183,9 +183,18 @@ DIRECTIONS = Kind(
         "method": text(300),
         "labels": each(text(64), 0, 256),
         "sigmas": each(number(0, 1e6), 1, 1000),
+        "calibration": mapping().or_missing(),
     },
     closed=True,
-    shapes={"vectors": "t k c ...", "gain": "t k", "leak": "t k", "spectrum": "n", "mask": "mask_h mask_w"},
+    shapes={
+        "vectors": "t k c ...",
+        "gain": "t k",
+        "leak": "t k",
+        "spectrum": "n",
+        "mask": "mask_h mask_w",
+        "unit": "signs k",
+        "area": "k",
+    },
     sides={
         "t": (1, 1000),
         "k": (1, 256),
@@ -194,10 +203,11 @@ DIRECTIONS = Kind(
         "n": (0, 65536),
         "mask_h": (1, 8192),
         "mask_w": (1, 8192),
+        "signs": (2, 2),
     },
-    may_lack=frozenset({"mask"}),
-    older=(1,),
-    exact=re.compile("gain|leak|spectrum|mask"),
+    may_lack=frozenset({"mask", "unit", "area"}),
+    older=(1, 2),
+    exact=re.compile("gain|leak|spectrum|mask|unit|area"),
 )
 TRAINING = Kind(
     "hspace.training",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import look_needs, sampler_needs, train_needs
+from . import dial_needs, look_needs, sampler_needs, train_needs
 from .need import Need, Needs
 from .runs import Ran
 
@@ -20,6 +20,7 @@ FORMULAS: dict[str, Callable[[Needs, Ran], Need]] = {
     "HSpaceEditFriendlyInversion": look_needs.invert_edit_friendly,
     "HSpaceRenderTrajectory": look_needs.render,
     "HSpaceDirectionAtlas": look_needs.atlas,
+    "HSpaceDials": dial_needs.dials,
     "HSpaceDiscoverRegion": look_needs.look,
     "HSpaceRegionBasis": look_needs.look,
     "HSpaceTrackDirections": look_needs.look,

@@ -50,4 +50,5 @@ class Dials:
 
 
 FILE = "a file's name, or what is read of a released file"
+SEEN = "only what the editor is told; test_dials.py asserts it"
 FAST = "only how much is done at a time; the result is the same"

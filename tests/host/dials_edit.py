@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .dial_looks import rendered, repeated, resumed, resumed_pair, small_rendered
 from .dial_world import at
-from .dials import Dials, to
+from .dials import SEEN, Dials, to
 
 SVD = {
     "model": at("tiny"),
@@ -30,6 +30,31 @@ EDIT_DIALS: dict[str, Dials] = {
             ({"sigma_start": 1.0, "sigma_end": 2.0}, "sigma_start"),
             ({"direction": 64}, "direction"),
         ),
+    ),
+    "HSpaceDials": Dials(
+        {
+            "model": at("small"),
+            "trajectory": at("small invert"),
+            "directions": at("small directions"),
+            "directions_2": at("small directions"),
+            "directions_3": at("small directions"),
+            "dial_1": 0.5,
+            "frames": 0,
+        },
+        {
+            **{f"dial_{i}": to(1.0, -1.0) for i in range(1, 9)},
+            "protect": to(0.5, 1.0),
+            "sigma_start": to(50.0),
+            "sigma_end": to(0.005),
+        },
+        refused=(
+            ({"directions_2": None, "directions_3": None, "dial_4": 0.5}, "dial_4"),
+            ({"directions": at("small state")}, "Edit State"),
+            ({"frames": 4}, "frames"),
+            ({"mask": at("small mask")}, "mask"),
+            ({"sigma_end": 900.0}, "sigma_end"),
+        ),
+        elsewhere={"frames": SEEN},
     ),
     "HSpaceResumeTrajectory": Dials(
         {"trajectory": at("small invert")},

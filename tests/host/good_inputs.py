@@ -49,6 +49,7 @@ _BY_NODE: dict[str, dict[str, Any]] = {
     "HSpaceGlobalDirections": _SMALL,
     "HSpaceBaselineDirections": {**_SMALL, "rank": 1},
     "HSpaceMeanDifference": {"positive": "two states", "without": None},
+    "HSpaceDials": {"sigma_end": 0.005, "frames": 3, "protect": 0.5, "dial_1": 0.5},
     "HSpaceDirectionAtlas": {"sigma_end": 0.005},
     "HSpaceEncodeCode": {"model": "coded"},
     "HSpaceSampleCodes": {"model": "coded", "count": 1},

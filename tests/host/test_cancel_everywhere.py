@@ -20,6 +20,7 @@ LONG = {
         "rank": 64,
         "iterations": 64,
     },
+    "HSpaceDials": {"trajectory": "long trajectory", "frames": 17, "sigma_start": 100.0},
     "HSpaceDirectionAtlas": {"trajectory": "long trajectory", "columns": 15, "strength": 1.0, "sigma_end": 0.005},
     "HSpaceDiscoverRegion": {"model": "model", "trajectory": "trajectory", "mask": "mask", "k": 64, "iterations": 64},
     "HSpaceEditFriendlyInversion": {"sigmas": "many sigmas"},

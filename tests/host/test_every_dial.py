@@ -72,6 +72,7 @@ def test_widgets_of_files_are_all_asserted_below():
     }
     others = {(kind, name) for kind, dials in TABLE.items() for name in dials.elsewhere} - FILES
     assert asserted == FILES and others == {
+        ("HSpaceDials", "frames"),
         ("HSpaceEditFriendlyInversion", "levels_at_once"),
         ("HSpaceEditFriendlyInversion", "preview"),
         ("HSpaceInvertImage", "preview"),

@@ -16,7 +16,7 @@ NODE_IDS = {
     f"HSpace{name}"
     for name in """
     ApplyRectifier AsyrpLevels BaselineDirections BasisDirections ClipEmbedder CombineDirections
-    ConceptEditGuider DeltaEdit DemoFace DemoPhoto DiffAESteps DirectionAtlas DiscoverRegion EditConcept
+    ConceptEditGuider DeltaEdit DemoFace DemoPhoto Dials DiffAESteps DirectionAtlas DiscoverRegion EditConcept
     EditFriendlyInversion EditMetrics EditState EncodeCode FitImageLora FitPhoto FitLatentSVD GlobalDirections
     InjectFeatures InterpolateCodes IntoDomain InvertImage LatentSVD LoadAsyrp LoadDeltaMapper LoadDiffAE
     LoadDiffusionCLIP LoadDirections LoadFaceDiffAE LoadFaceEmbedder LoadFaceModel LoadFaceTextModel

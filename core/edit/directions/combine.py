@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ...calibration import joined
 from ...directions import Directions, aligned
 
 
@@ -26,7 +27,8 @@ def select(directions: Directions, first: int, count: int = 1, flip: bool = Fals
     """
     part = directions.select(list(range(first, first + count)))
     if flip:
-        part = replace(part, vectors=-part.vectors)
+        calibration = part.calibration and part.calibration.flipped()
+        part = replace(part, vectors=-part.vectors, calibration=calibration)
     if label:
         part = replace(part, labels=(label,) if count == 1 else tuple(f"{label} {i + 1}" for i in range(count)))
     return part
@@ -42,7 +44,8 @@ def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[f
         weights: for ``add``, one a set; default 1 each.
 
     Returns:
-        The new set. Sets made for single steps keep them; gain and leak of a sum are unknown and set to 0.
+        The new set. Sets made for single steps keep them; gain and leak of a sum are unknown and set to 0, and it has
+        no calibration.
 
     Raises:
         ValueError: sets of another model, layer, size or steps, wrong weights, or a sum that vanishes.
@@ -50,7 +53,7 @@ def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[f
     if not sets:
         raise ValueError("there are no directions to combine; connect at least one set")
     vectors, base = aligned(sets)
-    mask = _union([s.mask for s in sets])
+    mask = united_mask([s.mask for s in sets])
     if how == "append":
         t = base.vectors.shape[0]
         return replace(
@@ -62,6 +65,7 @@ def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[f
             mask=mask,
             method=" | ".join(dict.fromkeys(s.method for s in sets if s.method))[:200],
             spectrum=torch.zeros(0),
+            calibration=joined([s.calibration for s in sets]),
         )
     if how != "add":
         raise ValueError(f"how must be 'append' or 'add', got {how!r}")
@@ -83,6 +87,7 @@ def combine(sets: Sequence[Directions], how: str = "append", weights: Sequence[f
         mask=mask,
         method="sum",
         spectrum=torch.zeros(0),
+        calibration=None,
     )
 
 
@@ -96,8 +101,8 @@ def _names(sets: Sequence[Directions]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _union(masks: list[Tensor | None]) -> Tensor | None:
-    """Unite the regions of all sets; None if one is the whole picture or the sizes differ."""
+def united_mask(masks: Sequence[Tensor | None]) -> Tensor | None:
+    """Unite regions `[h w]` of several sets; None if one is the whole picture or the sizes differ."""
     known = [m for m in masks if m is not None]
     if len(known) < len(masks) or any(m.shape != known[0].shape for m in known):
         return None

@@ -165,7 +165,7 @@ def test_hostile_metadata_gives_directions_or_a_value_error(key, value):
     ("changed", "said"),
     [
         ({"format": "other"}, "format"),
-        ({"version": 3}, "update the pack"),
+        ({"version": 4}, "update the pack"),
         ({"version": True}, "version"),
         ({"layer": "../../etc/passwd"}, "layer"),
         ({"layer": "up.-1"}, "layer"),
