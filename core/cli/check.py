@@ -1,6 +1,4 @@
-"""Say what a model file is: ``hspace check FILE``, with ``--json`` for programs. ``--depth`` also measures the model, as
-the node Check Model does.
-"""
+"""Say what a model file is: ``hspace check FILE``, with ``--json`` for programs; ``--depth`` measures it as well."""
 
 from __future__ import annotations
 

@@ -13,6 +13,9 @@ from .look import Looks, Parts
 _CLEAN, _WRONG = 0.3, 0.7  # error at the lowest level, over the picture's deviation
 _CUT, _HALF_CUT = 1e-3, 3e-2
 _COMES_BACK, _DRIFTS, _VAE = 30.0, 20.0, 25.0  # dB
+_REMEDIES = {
+    "derivatives": "load the fp16 or fp8 release to discover; directions of a file can be steered all the same"
+}
 _ABOVE = 4.0
 OWN_CACHE = "EasyCache"
 """The host's own step cache, which inversions take off by themselves."""
@@ -42,7 +45,7 @@ def report_of(
         *_layers(parts, looks),
         *_discovery(parts, looks, sigma),
         *_world(looks),
-        *(CheckLine(name, f"failed: {why}", BAD) for name, why in looks.failures.items()),
+        *(CheckLine(name, f"failed: {why}", BAD, _REMEDIES.get(name, "")) for name, why in looks.failures.items()),
     ]
     facts = [
         *versions,
@@ -114,7 +117,8 @@ def _size(parts: Parts, looks: Looks) -> CheckLine:
     looked = f"; looked at {'x'.join(map(str, looks.size))} (channels, height, width)" if looks.size else ""
     own = ", a picture that it drew" if looks.drawn and looks.size else ""
     if parts.side is None:
-        remedy = "its file does not say what it was trained at; for most DDPM files it is 256"
+        most = "" if parts.traits.latent else "; for most DDPM files it is 256"
+        remedy = f"nothing says what it was trained at{most}"
         return CheckLine("size", f"unknown{looked}{own}", FAIR, remedy)
     return CheckLine("size", f"{parts.side}x{parts.side} pixels{looked}{own}")
 
@@ -158,7 +162,7 @@ def _layers(parts: Parts, looks: Looks) -> list[CheckLine]:
     worst = max((cut.error for cut in looks.cuts), default=0.0)
     shapes = "; ".join(f"{c.layer} {'x'.join(map(str, c.shape))}" for c in looks.cuts)
     value = f"{len(parts.layers)}, {parts.layers[0]} to {parts.layers[-1]}; {shapes}"
-    value += f"; both halves differ from the whole by {worst:.0e}"
+    value += f"; both halves differ from the whole by {worst:.0e}" if worst else "; both halves are the whole"
     usual = f"up to {limit:g} of the picture's range"
     state = GOOD if worst <= limit else BAD
     return [CheckLine("layers", value, state, usual if state == GOOD else f"{usual}: bypass the nodes of other packs")]

@@ -50,7 +50,6 @@ class Parts:
         dtype: that it computes in.
         device: that it computes on.
         shape: of a state at the size that it works at, `(c, h, w)`.
-        differentiable: its weights can be differentiated through.
     """
 
     family: str
@@ -66,7 +65,6 @@ class Parts:
     dtype: str
     device: str
     shape: tuple[int, int, int]
-    differentiable: bool = True
 
 
 @dataclass
@@ -177,7 +175,7 @@ def _look_inside(
     for layer in dict.fromkeys(layers):
         cut = looks.try_to(f"layer {layer}", lambda layer=layer: cut_at(model, x, looks.level, [layer]))
         looks.cuts += cut or []
-    if not parts.differentiable:
+    if not parts.traits.differentiable:
         looks.failures["derivatives"] = "the weights are quantised in a way that cannot be unpacked"
         return
     looks.derivatives = looks.try_to(

@@ -20,6 +20,7 @@ class ModelTraits:
         attention: it is a U-Net of the host, whose attention over a prompt can be edited.
         coded: it draws from a semantic code.
         quantised: nothing can be trained through its weights.
+        differentiable: derivatives can be taken through its weights.
     """
 
     network: str
@@ -29,6 +30,7 @@ class ModelTraits:
     attention: bool
     coded: bool
     quantised: bool
+    differentiable: bool = True
 
 
 def fitness_of(traits: ModelTraits) -> list[Fitness]:
@@ -48,6 +50,11 @@ def _bottleneck(traits: ModelTraits) -> str:
     return "" if traits.bottleneck else f"a {traits.network} has no bottleneck, which these nodes read and move"
 
 
+def _derivatives(traits: ModelTraits) -> str:
+    closed = "its weights are quantised in a way that cannot be unpacked: load the fp16 or fp8 release"
+    return _bottleneck(traits) or ("" if traits.differentiable else closed)
+
+
 def _not_flow(traits: ModelTraits) -> str:
     return "they draw noise as x0 + sigma n, which a flow model does not know" if traits.flow else ""
 
@@ -59,7 +66,7 @@ def _attention(traits: ModelTraits) -> str:
 
 
 def _null_text(traits: ModelTraits) -> str:
-    return _attention(traits) or _not_flow(traits)
+    return _attention(traits) or _not_flow(traits) or _derivatives(traits)
 
 
 def _trained(traits: ModelTraits) -> str:
@@ -84,7 +91,8 @@ def _coded(traits: ModelTraits) -> str:
 
 _NEEDS: tuple[tuple[str, Callable[[ModelTraits], str]], ...] = (
     ("Invert Image, Resume Trajectory, Render Trajectory", _none),
-    ("Discover Region Directions, Region Basis, Steer, Direction Atlas", _bottleneck),
+    ("Discover Region Directions, Region Basis, Baseline Directions", _derivatives),
+    ("Steer, Direction Atlas, Load Trained Edit", _bottleneck),
     ("Edit-Friendly Inversion, Concept Edit Guider (LEDITS++), Latent SVD", _not_flow),
     ("Prompt-to-Prompt, Local Blend, Inject Features", _attention),
     ("Null-Text Optimise", _null_text),

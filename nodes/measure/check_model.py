@@ -122,7 +122,7 @@ def _measured(model, parts, depth: str, vae, clip, positive, image) -> Looks:
         device = model.load_device
         return look_at(denoiser, parts, x0, depth, reference=known, device=device, callback=report)
 
-    gradients = bool(parts.layers) and parts.differentiable
+    gradients = bool(parts.layers) and parts.traits.differentiable
     looks = with_denoiser(model, shape, prompts, work, gradients=gradients)
     if x0 is not None and parts.traits.latent:
         looks.autoencoder = _through(model, vae, picture, x0)

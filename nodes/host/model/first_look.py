@@ -58,7 +58,6 @@ def parts_of(model: Model) -> Parts:
         dtype=str(model.model.get_dtype_inference()).removeprefix("torch."),
         device=_device(model),
         shape=state_shape(model),
-        differentiable=_is_differentiable(model),
     )
 
 
@@ -73,6 +72,7 @@ def traits_of(model: Model) -> ModelTraits:
         attention=isinstance(net, UNetModel) and layers_of(net) is not None,
         coded=isinstance(net, CodedUNet),
         quantised=is_quantised(net),
+        differentiable=_is_differentiable(model),
     )
 
 
