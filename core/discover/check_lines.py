@@ -73,8 +73,8 @@ def _verdict(parts: Parts, looks: Looks, lines: list[CheckLine], note: str) -> s
         )
     span = looks.derivatives.span if looks.derivatives else None
     finds = f", then Discover Region Directions{_about(span[1], span[0])}" if span else ""
-    fair = next((line for line in lines if line.state == FAIR), None)
-    but = f", with a note on {fair.name}" if fair else ""
+    fair = [line.name for line in lines if line.state == FAIR]
+    but = f", with a note on {' and '.join(fair)}" if fair else ""
     return f"Works{but}. Next: {inverts}{finds}."
 
 
