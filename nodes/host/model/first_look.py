@@ -40,14 +40,15 @@ _PREDICTIONS = (
 def parts_of(model: Model) -> Parts:
     """Look at a MODEL without asking its network."""
     net: Any = model.model.diffusion_model
-    sampling = model.get_model_object("model_sampling")
+    sampling: Any = model.get_model_object("model_sampling")
+    levels = (float(sampling.sigma_min), float(sampling.sigma_max))
     kinds = (name for kind, name in _PREDICTIONS if isinstance(sampling, kind))
     inside = model.model_options.get("transformer_options", {})
     own = any(key in KEYS for kind in model.wrappers.values() for key in kind) or "easycache" in inside
     return Parts(
         family=_family(model),
         prediction=next(kinds, type(sampling).__name__),
-        levels=(float(sampling.sigma_min), float(sampling.sigma_max)),
+        levels=levels,
         side=working_size(model),
         layers=layers_of(net) or (),
         others=bystanders(model),
