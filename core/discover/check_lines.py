@@ -16,6 +16,7 @@ _COMES_BACK, _DRIFTS, _VAE = 30.0, 20.0, 25.0  # dB
 _REMEDIES = {
     "derivatives": "load the fp16 or fp8 release to discover; directions of a file can be steered all the same"
 }
+_BYPASS = "bypass the nodes of other packs on this MODEL, one after another"
 _ABOVE = 4.0
 OWN_CACHE = "EasyCache"
 """The host's own step cache, which inversions take off by themselves."""
@@ -45,7 +46,7 @@ def report_of(
         *_layers(parts, looks),
         *_discovery(parts, looks, sigma),
         *_world(looks),
-        *(CheckLine(name, f"failed: {why}", BAD, _REMEDIES.get(name, "")) for name, why in looks.failures.items()),
+        *(CheckLine(name, f"failed: {why}", BAD, _remedy(name)) for name, why in looks.failures.items()),
     ]
     facts = [
         *versions,
@@ -74,8 +75,16 @@ def _verdict(parts: Parts, looks: Looks, lines: list[CheckLine], note: str) -> s
     span = looks.derivatives.span if looks.derivatives else None
     finds = f", then Discover Region Directions{_about(span[1], span[0])}" if span else ""
     fair = [line.name for line in lines if line.state == FAIR]
-    but = f", with a note on {' and '.join(fair)}" if fair else ""
+    but = f", with a note on {_listed(fair)}" if fair else ""
     return f"Works{but}. Next: {inverts}{finds}."
+
+
+def _remedy(name: str) -> str:
+    return _BYPASS if name.startswith("layer") else _REMEDIES.get(name, "")
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _about(most: float | None, least: float | None = None) -> str:
@@ -101,15 +110,16 @@ def _family(parts: Parts) -> CheckLine:
 
 def _bystanders(parts: Parts) -> list[CheckLine]:
     lines = []
-    if parts.cache:
-        remedy = (
-            f"inversions and analyses need every answer from the network: connect the MODEL from before {parts.cache}"
-        )
-        state = FAIR if parts.cache == OWN_CACHE else BAD
-        lines.append(CheckLine("step cache", f"{parts.cache} is on this MODEL", state, remedy))
-    if parts.others:
+    if parts.cache == OWN_CACHE:
+        said = "inversions and analyses take it off by themselves; the sampler keeps it"
+        lines.append(CheckLine("step cache", f"{OWN_CACHE} is on this MODEL", FAIR, said))
+    elif parts.cache:
+        said = f"every answer must come from the network: connect the MODEL from before {parts.cache}"
+        lines.append(CheckLine("step cache", f"{parts.cache} is on this MODEL", BAD, said))
+    others = [name for name in parts.others if OWN_CACHE.lower() not in name.lower()]
+    if others:
         said = "they act in everything that follows; bypass them if a line below fails"
-        lines.append(CheckLine("other packs", ", ".join(parts.others), FAIR, said))
+        lines.append(CheckLine("other packs", ", ".join(others), FAIR, said))
     return lines
 
 
@@ -157,15 +167,19 @@ def _layers(parts: Parts, looks: Looks) -> list[CheckLine]:
     if not parts.layers:
         value = f"none: a {parts.traits.network} has no bottleneck"
         return [CheckLine("layers", value, FAIR, "Invert, Resume and latent methods work; Discover and Steer do not")]
+    names = f"{len(parts.layers)}, {parts.layers[0]} to {parts.layers[-1]}"
+    if not looks.cuts:
+        return [CheckLine("layers", names, FAIR, "none of them could be looked at: see below")]
     narrow = parts.dtype not in ("float32", "float64")
     limit = _HALF_CUT if narrow else _CUT
-    worst = max((cut.error for cut in looks.cuts), default=0.0)
+    worst = max(cut.error for cut in looks.cuts)
     shapes = "; ".join(f"{c.layer} {'x'.join(map(str, c.shape))}" for c in looks.cuts)
-    value = f"{len(parts.layers)}, {parts.layers[0]} to {parts.layers[-1]}; {shapes}"
-    value += f"; both halves differ from the whole by {worst:.0e}" if worst else "; both halves are the whole"
+    exact = f"both halves differ from the whole by {worst:.0e}" if worst else "both halves are the whole"
     usual = f"up to {limit:g} of the picture's range"
-    state = GOOD if worst <= limit else BAD
-    return [CheckLine("layers", value, state, usual if state == GOOD else f"{usual}: bypass the nodes of other packs")]
+    value = f"{names}; {shapes}; {exact}"
+    if worst <= limit:
+        return [CheckLine("layers", value, GOOD, usual)]
+    return [CheckLine("layers", value, BAD, f"{usual}: {_BYPASS}")]
 
 
 def _discovery(parts: Parts, looks: Looks, sigma: float) -> list[CheckLine]:

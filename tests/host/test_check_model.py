@@ -76,7 +76,11 @@ def test_a_flow_transformer(executor):
 
 
 def test_an_autoencoder_and_the_text_model(executor):
-    prompt = {**base(), "coded": node("HSpaceLoadFaceDiffAE"), "text": node("HSpaceLoadFaceTextModel")}
+    prompt = {
+        **base(),
+        "coded": node("HSpaceLoadFaceDiffAE", variant="DiffAE (one code)"),
+        "text": node("HSpaceLoadFaceTextModel"),
+    }
     face = executor.run(prompt, FACE)[0][0]
     coded = executor.run(prompt, "coded")[0][0]
     report, _ = checked(executor, coded, image=face)
@@ -131,7 +135,9 @@ def test_others_on_the_model_are_named(executor):
     assert "FreeU" in rows(report)["other packs"][1] and "FreeU" in report.split("```")[1]
     report, _ = checked(executor, named["pag"], positive=positive)
     assert report.startswith("**Does not work as it is: layer middle") and "inversion, 20 steps" in rows(report)
+    assert "both halves" not in rows(report)["layers"][1] and "bypass the nodes of other packs" in report
     report, _ = checked(executor, named["easy"], positive=positive)
+    assert "other packs" not in rows(report)
     assert "EasyCache is on this MODEL" in rows(report)["step cache"][1] and "Works" in report
     cached = named["freeu"].clone()
     cached.model_options["transformer_options"]["rel_l1_thresh"] = 0.2
