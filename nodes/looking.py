@@ -61,8 +61,13 @@ def mask_of(model, trajectory: Trajectory, mask) -> Tensor | None:
         ValueError: it has the aspect of neither, or is none.
     """
     size, fit = pixels(model, trajectory), trajectory.fit
-    if mask is None or fit is None or has_aspect(mask, *size) or not has_aspect(mask, *fit.source):
+    if mask is None or fit is None or has_aspect(mask, *size):
         return one_mask(mask, *size)
+    if not has_aspect(mask, *fit.source):
+        raise ValueError(
+            f"mask must have the aspect of the image ({size[1]}x{size[0]}) or of the picture that it was cut from"
+            f" ({fit.source[1]}x{fit.source[0]}), got {mask.shape[-1]}x{mask.shape[-2]}; make the mask from the same picture"
+        )
     return fit_region(cast(Tensor, one_mask(mask, *fit.source)), fit)
 
 
