@@ -84,7 +84,10 @@ def test_a_mask_of_the_picture_as_it_was_fits_and_another_is_refused(executor, g
     links = discover()["inputs"] | {"model": model, "trajectory": trajectory, "k": 1, "iterations": 1}
     found = executor.call("HSpaceDiscoverRegion", **(links | {"mask": mask}))[0]
     assert found["mask"].shape == (64, 64) and float((found["mask"] - inside[0]).abs().mean()) < 0.02
-    with pytest.raises(ValueError, match=r"aspect of the image \(64x64\) or of the picture that it was cut from \(200x150\), got 200x100"):
+    with pytest.raises(
+        ValueError,
+        match=r"aspect of the image \(64x64\) or of the picture that it was cut from \(200x150\), got 200x100",
+    ):
         executor.call("HSpaceDiscoverRegion", **(links | {"mask": torch.ones(1, 100, 200)}))
 
 
