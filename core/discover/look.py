@@ -73,12 +73,14 @@ class Looks:
 
     Attributes:
         size: of the state that was looked at, `(c, h, w)`.
+        picture: that state, `[1 c h w]`.
         drawn: the picture was the model's own.
         autoencoder: PSNR of the picture through the VAE alone, in dB; None without one.
         failures: what could not be measured, and why.
     """
 
     size: tuple[int, ...] = ()
+    picture: Tensor | None = None
     drawn: bool = False
     call: float | None = None
     clean: float | None = None
@@ -145,6 +147,7 @@ def look_at(
         return looks
     picture: Tensor = x0
     looks.size = tuple(picture.shape[1:])
+    looks.picture = picture
     looks.level = _inside(middle_level(max(picture.shape[-2:]), model.noising), parts)
     looks.call = looks.try_to("a call", lambda: seconds_of_call(model, picture, looks.level))
     looks.clean = looks.try_to("the prediction", lambda: clean_error(model, picture, parts.levels[0]))

@@ -124,17 +124,18 @@ def _measured(model, parts, depth: str, vae, clip, positive, image) -> Looks:
 
     gradients = bool(parts.layers) and parts.traits.differentiable
     looks = with_denoiser(model, shape, prompts, work, gradients=gradients)
-    if x0 is not None and parts.traits.latent:
-        looks.autoencoder = _through(model, vae, picture, x0)
     if known is None and looks.reference is not None:
         keep_world(parts.fingerprint, looks.reference)
+    if vae is not None and parts.traits.latent and looks.picture is not None:
+        shown = decode(model, vae, looks.picture) if picture is None else picture
+        looks.autoencoder = _through(model, vae, shown)
     return looks
 
 
-def _through(model, vae, picture, x0) -> float:
-    """PSNR of a picture that went through its VAE alone, in dB."""
-    rebuilt = from_image(decode(model, vae, x0))
-    original, _, _ = crop_alike(from_image(picture), rebuilt, None, ("image", "its reconstruction"))
+def _through(model, vae, image) -> float:
+    """PSNR of an IMAGE that went through the VAE alone, in dB."""
+    rebuilt = from_image(decode(model, vae, encode(model, vae, image)))
+    original, _, _ = crop_alike(from_image(image), rebuilt, None, ("image", "its reconstruction"))
     return float(psnr(rebuilt, original).mean())
 
 

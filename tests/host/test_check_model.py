@@ -50,6 +50,10 @@ def test_every_unet(executor, network):
     report, _ = checked(executor, model, positive=positive)
     found, works = rows(report), suits(report)
     assert "failed" not in report, report
+    vae = executor.run({"vae": node("HSpaceTestVAE")}, "vae")[0][0]
+    assert "autoencoder" not in rows(report)
+    if network == "sd15":
+        assert "dB through the VAE" in rows(checked(executor, model, positive=positive, vae=vae)[0])["autoencoder"][1]
     assert "middle 128x" in found["layers"][1] and found["layers"][0] == "ok"
     assert works["Prompt-to-Prompt"] and works["Discover Region Directions"] and not works["Encode"]
     assert ("predicts v" in found["family"][1]) == (network == "sd2 v")
