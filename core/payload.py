@@ -11,7 +11,12 @@
   of the host, and ``cfg``;
 * ``exact``, the coupled inversion that made it, or None: a dict of ``method`` ("edict" or "bdia") and ``parameter``
   (mixing or gamma); ``pair`` `[2 b ...]` float64, the two states that it needs on the way back, or None;
-* ``seed`` of a stochastic inversion, or None; ``moved``, whether the first state was edited.
+* ``seed`` of a stochastic inversion, or None; ``moved``, whether the first state was edited;
+* ``fit``, how the pictures were brought to the model's size, or None: a dict of ``source`` ``[h w]``, ``box`` ``[left
+  top right bottom]`` in pixels of them, and ``size`` ``[h w]``;
+* ``world``, how hard they are to denoise, or None: a dict of ``sigma``, ``ratios`` (one a picture, over the median of
+  the model's own world), ``usual`` and ``limit`` (see :class:`core.picture_facts.WorldFact`). Trajectories of before
+  lack these two.
 
 Version 1 had a dict ``extra`` in place of ``noising`` (there ``flow``, true or false), ``prompts``, ``exact`` (with its
 parameter named ``mixing`` or ``gamma``), ``pair``, ``seed`` and ``moved``. It is still read.
@@ -49,6 +54,7 @@ from .calibration import Calibration, calibration_of
 from .directions import Directions
 from .fields import TENSOR, TEXT, Field, each, flag, mapping
 from .foreign import check_conditioning, is_dense, is_finite, is_number, shown
+from .picture_facts import fact_to_dict, fit_from_dict, world_from_dict
 from .trajectory import ExactMethod, Trajectory
 
 TRAJECTORY, DIRECTIONS, BASIS = "HSPACE_TRAJECTORY", "HSPACE_DIRECTIONS", "HSPACE_BASIS"
@@ -70,6 +76,8 @@ _RULES: dict[str, dict[str, Field]] = {
         "pair": TENSOR.or_none(),
         "seed": Field("a whole number", lambda v: isinstance(v, int)).or_none(),
         "moved": flag(),
+        "fit": mapping().or_none(),
+        "world": mapping().or_none(),
     },
     DIRECTIONS: {
         "vectors": TENSOR,
@@ -99,7 +107,7 @@ def trajectory_to_payload(trajectory: Trajectory) -> dict[str, Any]:
     payload = _to(TRAJECTORY, trajectory)
     if trajectory.exact is not None:
         payload["exact"] = dataclasses.asdict(trajectory.exact)
-    return payload
+    return payload | {"fit": fact_to_dict(trajectory.fit), "world": fact_to_dict(trajectory.world)}
 
 
 def trajectory_from_payload(payload: object) -> Trajectory:
@@ -147,10 +155,14 @@ def _from(socket: str, payload: object, kind: type[_T]) -> _T:
     try:
         if "labels" in values:
             values["labels"] = tuple(values["labels"])
-        if values.get("exact") is not None:
-            values["exact"] = _exact(values["exact"])
-        if values.get("calibration") is not None:
-            values["calibration"] = _calibration(values["calibration"])
+        for name, read in (
+            ("exact", _exact),
+            ("fit", fit_from_dict),
+            ("world", world_from_dict),
+            ("calibration", _calibration),
+        ):
+            if values.get(name) is not None:
+                values[name] = read(values[name])
         carried = kind(**values)
         if isinstance(carried, Trajectory):
             _check_trajectory(carried)

@@ -11,6 +11,7 @@ from torch import Tensor
 from .denoiser import Noising
 from .fingerprint import differences, without_patches
 from .foreign import is_dense, is_finite, shown
+from .picture_facts import PictureFit, WorldFact
 
 _SAME = 1e-3  # levels of two schedules that differ by less are one
 _CONSISTENT = 1e-2  # relative residual below which sampling back passes through the stored states, to 60 dB and more
@@ -57,6 +58,8 @@ class Trajectory:
         seed: of the noises of a stochastic inversion, or None.
         moved: whether the first state was edited (:func:`core.edit.directions.state.edit_state`), so that sampling back
             is an edit; the others are the picture's own.
+        fit: how the pictures were cut and scaled before they were inverted, or None.
+        world: how much they are of the model's world, or None where nobody knows.
     """
 
     sigmas: Tensor
@@ -72,6 +75,8 @@ class Trajectory:
     pair: Tensor | None = None
     seed: int | None = None
     moved: bool = False
+    fit: PictureFit | None = None
+    world: WorldFact | None = None
 
     def __post_init__(self) -> None:
         s = self.sigmas
@@ -82,6 +87,8 @@ class Trajectory:
             raise ValueError(f"states must be [{len(s)} b ...] for {len(s)} sigmas, not empty, got {shown(x)}")
         if self.noising not in get_args(Noising):
             raise ValueError(f"noising must be {' or '.join(get_args(Noising))}, got {shown(self.noising)}")
+        if self.world is not None and len(self.world.ratios) != x.shape[1]:
+            raise ValueError(f"world must hold {x.shape[1]} ratios, one a picture, got {len(self.world.ratios)}")
         if not is_finite(x):
             raise ValueError(
                 "the trajectory holds NaN or infinite values; invert again with a finite image and fewer, larger steps"
@@ -156,6 +163,7 @@ class Trajectory:
             reconstruction=None if self.reconstruction is None else self.reconstruction[pick],
             pair=None if self.pair is None else self.pair[:, pick],
             prompts=self.prompts if self.prompts is None or count == 1 else _prompts_of(self.prompts, pick, count),
+            world=None if self.world is None else self.world.of(index),
         )
 
     def repeat(self, n: int) -> Trajectory:
@@ -171,6 +179,7 @@ class Trajectory:
             pair=None if self.pair is None else _repeated(self.pair, n),
             noises=None,
             reconstruction=None,
+            world=None if self.world is None else self.world.repeat(n),
         )
 
     def to(self, device: torch.device | str) -> Trajectory:

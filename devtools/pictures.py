@@ -174,6 +174,7 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
 # Name of the picture -> the workflow, the node whose own picture it is, and how much of it from the top (None: all).
 SHEETS: dict[str, tuple[str, str, float | None]] = {
     "photo_edit": ("photo_edit", "The photograph, before and after", None),
+    "check_model": ("measure_check_model", "Check Model", 0.44),
     "invert_image": ("discover_region", "Invert", None),
     "discover_plot": ("discover_region", "Discover mouth", None),
     "discover_region": ("discover_region", "Atlas mouth", 0.415),

@@ -11,6 +11,7 @@ from .host.api import Node, Rectifier, Trajectory, io
 from .host.model.coded_model import CodedUNet
 from .host.model.pixel_model import PixelUNet
 from .host.model.prompts import Prompts
+from .host.model.size import ANY, CROP, PAD, REFUSE
 from .host.patches.model_edits import model_edits_of
 from .host.patches.sampler_only import refuse_sampler_only
 from .host.patches.steering import edits_of
@@ -139,6 +140,16 @@ def direction_input(tooltip: str):
 def vae_input():
     """Declare the VAE that only some models need."""
     return io.Vae.Input("vae", optional=True, tooltip=VAE)
+
+
+def fit_input():
+    """Declare what is done with a picture that has not the size that the model works at."""
+    return io.Combo.Input(
+        "fit",
+        options=[CROP, PAD, REFUSE, ANY],
+        tooltip="What is done if the picture is more than 1.5 times as large or as small as the model's own. crop takes the middle, pad fills up, both at the model's size, and the node says so. refuse stops. any size takes it as it is.",
+        **_ADVANCED,
+    )
 
 
 def sigmas_input(advice: str):

@@ -27,7 +27,7 @@ STAGES = {
         "vary_noise",
     ),
     "edit.weights": ("diffusionclip", "rectifier", "domain", "diffmorpher"),
-    "measure": ("edit", "pie"),
+    "measure": ("edit", "pie", "check_model"),
 }
 """Folders of nodes in the order of the pipeline, and their files."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ from ..core.discover.mask import output_weights
 from ..core.discover.rows import refuse_few_rows
 from ..core.measure.plots import spectrum_plot
 from ..core.payload import directions_to_payload
+from ..core.photo.whole import fit_region
 from ..core.schedule import Schedule, rescale_sigma
 from ..core.trajectory import Trajectory
 from .host.api import Node, io, ui
 from .host.model.fingerprint import model_fingerprint
-from .host.model.images import one_mask
+from .host.model.images import has_aspect, one_mask
 from .host.model.prompts import Prompts
 from .host.model.run import with_denoiser
 from .host.model.traits import is_latent
@@ -53,6 +54,23 @@ def pixels(model, trajectory: Trajectory) -> tuple[int, int]:
     return height * unit, width * unit
 
 
+def mask_of(model, trajectory: Trajectory, mask) -> Tensor | None:
+    """MASK as `[h w]` of a trajectory's picture; one of the picture as it was before it was fitted is cut as that was.
+
+    Raises:
+        ValueError: it has the aspect of neither, or is none.
+    """
+    size, fit = pixels(model, trajectory), trajectory.fit
+    if mask is None or fit is None or has_aspect(mask, *size):
+        return one_mask(mask, *size)
+    if not has_aspect(mask, *fit.source):
+        raise ValueError(
+            f"mask must have the aspect of the image ({size[1]}x{size[0]}) or of the picture that it was cut from"
+            f" ({fit.source[1]}x{fit.source[0]}), got {mask.shape[-1]}x{mask.shape[-2]}; make the mask from the same picture"
+        )
+    return fit_region(cast(Tensor, one_mask(mask, *fit.source)), fit)
+
+
 def region_of(model, trajectory: Trajectory, mask, k: int = 0, vae=None) -> Tensor | None:
     """MASK as `[h w]`, of the aspect of a trajectory's picture and with something in it.
 
@@ -66,7 +84,7 @@ def region_of(model, trajectory: Trajectory, mask, k: int = 0, vae=None) -> Tens
     Raises:
         ValueError: another aspect, nothing is left of it at the size of the states, or fewer than k numbers.
     """
-    region = one_mask(mask, *pixels(model, trajectory))
+    region = mask_of(model, trajectory, mask)
     channels, height, width = trajectory.states.shape[2:]
     output_weights(region, (1, height, width))
     seen = (3, *pixels(model, trajectory)) if vae is not None and is_latent(model) else (channels, height, width)

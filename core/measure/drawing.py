@@ -165,3 +165,28 @@ def finish(image: Image.Image) -> Tensor:
     """Average a drawing of :func:`blank` down to its finished size, as IMAGE `[1 h w 3]` in 0..1."""
     size = image.width // FINE, image.height // FINE
     return to_image(image.resize(size, Image.Resampling.BOX))
+
+
+def with_notes(sheet: Tensor, notes: Sequence[str], size: int = 13) -> Tensor:
+    """Write lines of text below a drawing `[1 H W 3]` in 0..1, broken where it ends; the drawing itself without any."""
+    lines = [line for note in notes for line in wrapped(note, font(size), sheet.shape[2] - 2 * size)]
+    if not lines:
+        return sheet
+    pitch = round(1.35 * size)
+    band = Image.new("RGB", (sheet.shape[2], pitch * len(lines) + size), PAPER)
+    draw = ImageDraw.Draw(band)
+    for i, line in enumerate(lines):
+        draw.text((size, i * pitch), line, INK, font(size))
+    return torch.cat([sheet.cpu(), to_image(band)], 1)
+
+
+def wrapped(text: str, face: Font, width: float) -> list[str]:
+    """Break a text into lines no wider than ``width`` pixels; a longer word is cut with an ellipsis."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and face.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(fit(word, face, width))
+    return lines

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from .drawing import FINE, INK, PAPER, SOFT, Pen, to_image
 from .sheet import strip
 
 LIMITS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -64,20 +66,34 @@ def heat_limit(before: Tensor, after: Tensor) -> float:
     return next((limit for limit in LIMITS if most <= limit), LIMITS[-1])
 
 
-def scale_bar(height: int, width: int) -> Tensor:
-    """Draw the colours from no change (below) to the brightest (above), `[3 h w]` in -1..1."""
-    return colorize(torch.linspace(1, 0, height)[:, None].expand(height, width)) * 2 - 1
+def scale_bar(height: int, limit: float) -> Tensor:
+    """Draw the colours from no change (below) to ``limit`` (above), with their numbers, `[1 height 96 3]` in 0..1."""
+    width = 96
+    top, bottom = 0.14 * height, 0.92 * height
+    image = Image.new("RGB", (width * FINE, height * FINE), PAPER)
+    pen = Pen(ImageDraw.Draw(image))
+    rows = round(bottom - top)
+    for row in range(rows):
+        colour = (colorize(torch.tensor(1 - row / max(rows - 1, 1))) * 255).round().int().tolist()
+        pen.bar((10, top + row, 30, top + row + 1), (colour[0], colour[1], colour[2]))
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = bottom - share * (bottom - top)
+        pen.line([(30, y), (35, y)], SOFT, 1)
+        pen.text((39, y), f"{share * limit:.3g}", INK, 12, "lm")
+    pen.text((10, 0.5 * top), "change", SOFT, 12, "lm")
+    return to_image(image.resize((width, height), Image.Resampling.BOX))
 
 
 def change_sheet(before: Tensor, after: Tensor, limit: float) -> tuple[Tensor, Tensor]:
     """Show where a batch `[b 3 h w]` in -1..1 changed, ``limit`` the brightest.
 
     Returns:
-        The maps `[b 3 h w]` in -1..1, and the first picture before and after with its map, `[1 H W 3]` in 0..1.
+        The maps `[b 3 h w]` in -1..1, and the first picture before and after with its map and the scale of its colours,
+        `[1 H W 3]` in 0..1.
     """
     heat = heatmap(before, after, limit)
-    row = [before[0], after[0], heat[0], scale_bar(*heat.shape[-2:])]
-    return heat, strip([("", row)], ["before", "after", "difference", f"0 to {limit:g}"])
+    sheet = strip([("", [before[0], after[0], heat[0]])], ["before", "after", "difference"])
+    return heat, torch.cat([sheet, scale_bar(sheet.shape[1], limit)], 2)
 
 
 def _change(before: Tensor, after: Tensor) -> Tensor:

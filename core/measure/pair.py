@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn import functional as F
 
+from .drawing import with_notes
 from .image import middle, psnr
 from .sheet import strip
 
@@ -83,12 +86,13 @@ def lines_for(text: str, count: int, name: str) -> list[str]:
     return lines
 
 
-def reconstruction_sheet(original: Tensor, rebuilt: Tensor) -> tuple[float, Tensor]:
+def reconstruction_sheet(original: Tensor, rebuilt: Tensor, notes: Sequence[str] = ()) -> tuple[float, Tensor]:
     """Measure how well pictures came back, and show some of both.
 
     Args:
         original: `[b 3 h w]` in -1..1.
         rebuilt: the same shape.
+        notes: written below.
 
     Returns:
         The mean PSNR in dB, and a labelled sheet, `[1 H W 3]` in 0..1.
@@ -98,4 +102,5 @@ def reconstruction_sheet(original: Tensor, rebuilt: Tensor) -> tuple[float, Tens
     label = f"{low:.1f} dB" if len(quality) == 1 else f"{low:.1f} to {high:.1f} dB"
     first = original[:_SHOWN]
     pictures = [*first, *rebuilt[:_SHOWN]]
-    return float(quality.mean()), strip([("", pictures)], ["original"] * len(first) + [label] * len(first))
+    sheet = strip([("", pictures)], ["original"] * len(first) + [label] * len(first))
+    return float(quality.mean()), with_notes(sheet, notes)

@@ -29,7 +29,7 @@ def crop(pictures: Tensor, placement: Placement, i: int, size: int) -> Tensor:
     if box is None:
         square = _turned(pictures, placement, i)
     else:
-        square = _cut(pictures, box)
+        square = cut_box(pictures, box)
     return resized(square, size).clamp(0, 1)
 
 
@@ -77,7 +77,8 @@ def place_back(square: Tensor, placement: Placement, i: int) -> tuple[Tensor, in
     return sampled, top, left
 
 
-def _cut(pictures: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+def cut_box(pictures: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    """Cut left, top, right and bottom out of pictures `[b c h w]`; beyond a picture its edge goes on."""
     left, top, right, bottom = box
     height, width = pictures.shape[-2:]
     rows = torch.arange(top, bottom, device=pictures.device)

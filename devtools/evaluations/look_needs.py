@@ -7,6 +7,7 @@ import math
 from .need import Need, Needs, sides, sides_of, steps_above
 from .runs import Ran
 
+NOISES = 4  # under which a picture is held against the model's world
 TOGETHER = 32  # pictures of an atlas, or of a set whose h is read, in one call
 
 
@@ -20,17 +21,22 @@ def invert(needs: Needs, ran: Ran) -> Need:
         "edict": (2 * n, 2 * n, "2 N"),
         "bdia": (n, n - 1, "N"),
     }.get(method, (n, n, "N"))
-    calls = up + back * shown
+    looks = 0 if ran.outputs[0]["world"] is None else NOISES
+    calls = up + back * shown + looks
     also = {"edict": " + 2 N to show it", "bdia": " + N - 1 to show it"}.get(method, " + N to show it")
-    return Need(formula + also * shown, calls, calls * b * g)
+    said = f" + {NOISES} to tell whether it is of the model's world" * bool(looks)
+    return Need(formula + also * shown + said, calls, (calls - looks) * b * g + looks * b)
 
 
 def invert_edit_friendly(needs: Needs, ran: Ran) -> Need:
     """Edit-Friendly Inversion."""
     n, b, g = len(ran.inputs["sigmas"]) - 1, len(ran.inputs["image"]), sides(ran)
     shown = 1 + (ran.inputs.get("preview", "reconstruction") == "reconstruction")
-    calls = math.ceil(n / ran.inputs.get("levels_at_once", 1)) * shown
-    return Need("N / L" + " + N / L to show it, L levels at once" * (shown > 1), calls, n * b * g * shown)
+    looks = 0 if ran.outputs[0]["world"] is None else NOISES
+    calls = math.ceil(n / ran.inputs.get("levels_at_once", 1)) * shown + looks
+    said = f" + {NOISES} to tell whether it is of the model's world" * bool(looks)
+    formula = "N / L" + " + N / L to show it, L levels at once" * (shown > 1) + said
+    return Need(formula, calls, n * b * g * shown + looks * b)
 
 
 def render(needs: Needs, ran: Ran) -> Need:

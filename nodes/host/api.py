@@ -26,7 +26,7 @@ class Node(io.ComfyNode):
 
     # What a node shows is sent again when a run takes the node's result from the cache: without it a page that is
     # reloaded stays blank. Older hosts do not look at it.
-    HAS_INTERMEDIATE_OUTPUT = True
+    HAS_INTERMEDIATE_OUTPUT = True  # pyright: ignore[reportAssignmentType]
 
     def __init_subclass__(cls, **kwargs) -> None:
         """Wrap ``execute``, but not that of the locked clones that the host makes of a class for every run."""

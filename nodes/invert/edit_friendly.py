@@ -1,11 +1,15 @@
 """Invert: edit-friendly DDPM noises, and the sampler that spends them."""
 
+from dataclasses import replace
+
 from ...core.edit.noise.edit_friendly import rebuild
 from ...core.inputs import IMAGE_LIMIT
 from ...core.invert.edit_friendly import SOLVERS, NoiseSettings, Solver, invert_edit_friendly
+from ...core.measure.domain import NOISES
 from ..dials import (
     cfg_input,
     count_input,
+    fit_input,
     model_input,
     negative_input,
     prompts_given,
@@ -18,7 +22,9 @@ from ..host.api import Node, io
 from ..host.model.images import encode
 from ..host.model.latents import latents_out
 from ..host.model.run import with_denoiser
+from ..host.model.size import CROP, fit_to_model
 from ..host.model.traits import is_flow, is_latent
+from ..host.model.world import known_world, look_at_world
 from ..host.progress import reporter
 from ..host.samplers.edit_friendly import at_once
 from ..seeds import EACH
@@ -44,7 +50,7 @@ class HSpaceEditFriendlyInversion(Node):
                 model_input(),
                 io.Image.Input(
                     "image",
-                    tooltip="The picture to edit, at the size the model was trained on (64x64 for the face models).",
+                    tooltip="The picture to edit. One that is far from the model's size (64x64 for the face models) is fitted first: see 'fit'.",
                 ),
                 sigmas_input("Take 50 to 100 steps, or 20 to 30 with sde-dpm++2."),
                 io.Conditioning.Input(
@@ -78,6 +84,7 @@ class HSpaceEditFriendlyInversion(Node):
                     advanced=True,
                 ),
                 PREVIEW,
+                fit_input(),
             ],
             outputs=inversion_outputs(
                 "clean latent",
@@ -101,17 +108,22 @@ class HSpaceEditFriendlyInversion(Node):
         levels_at_once=1,
         noise_shift=0.0,
         preview=SHOWN,
+        fit=CROP,
     ) -> io.NodeOutput:
         if is_flow(model):
             raise ValueError(
                 "edit-friendly noises are drawn as x0 + sigma n, which a flow model does not know; use Invert Image"
             )
         prompts = prompts_given(cls, model, positive, negative, cfg)
+        image, fitted = fit_to_model(model, image, fit)
         x0 = encode(model, vae, image)
         batch = at_once(model, prompts, levels_at_once)
-        report = reporter(model, max(len(sigmas) - 1, 1) * (1 + (preview == SHOWN)), preview=False)
+        world = known_world(model)
+        calls = max(len(sigmas) - 1, 1) * (1 + (preview == SHOWN)) + (NOISES if world else 0)
+        report = reporter(model, calls, preview=False)
 
         def work(denoiser):
+            fact = look_at_world(denoiser, x0, world, cfg, report)
             trajectory = invert_edit_friendly(
                 denoiser,
                 x0,
@@ -121,11 +133,12 @@ class HSpaceEditFriendlyInversion(Node):
                 callback=report,
                 limit=None if is_latent(model) else IMAGE_LIMIT,
             )
+            trajectory = replace(trajectory, world=fact)
             return rebuild(denoiser, trajectory, callback=report, batch=batch) if preview == SHOWN else trajectory
 
         trajectory = with_denoiser(model, (len(x0) * batch, *x0.shape[1:]), prompts, work)
         clean = {"samples": latents_out(model, trajectory.x0.float()).cpu()}
-        return inversion_output(cls, InvertedPicture(model, vae, image, x0, prompts), trajectory, clean)
+        return inversion_output(cls, InvertedPicture(model, vae, image, x0, prompts, fitted), trajectory, clean)
 
 
 NODES = [HSpaceEditFriendlyInversion]

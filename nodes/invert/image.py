@@ -1,5 +1,7 @@
 """Invert: an image becomes a trajectory of states through noise."""
 
+from dataclasses import replace
+
 import torch
 
 from ...core.edit.noise.exact import is_exact, reconstruct_exact
@@ -8,13 +10,16 @@ from ...core.invert.bdia import invert_bdia
 from ...core.invert.ddim import invert_ddim
 from ...core.invert.edict import invert_edict
 from ...core.invert.fixed_point import FixedPointOptions, count_calls, damping_for, invert_fixed_point
+from ...core.measure.domain import NOISES
 from ...core.sample import reconstruct
-from ..dials import cfg_input, count_input, negative_input, prompts_given, sigmas_input, vae_input
+from ..dials import cfg_input, count_input, fit_input, negative_input, prompts_given, sigmas_input, vae_input
 from ..host.api import Node, io
 from ..host.model.images import encode
 from ..host.model.latents import latents_out
 from ..host.model.run import with_denoiser
+from ..host.model.size import CROP, fit_to_model
 from ..host.model.traits import is_latent
+from ..host.model.world import known_world, look_at_world
 from ..host.progress import reporter
 from ..unused import only_with, refuse_unused
 from .reconstruction import PREVIEW, SHOWN, InvertedPicture, inversion_output, inversion_outputs
@@ -116,7 +121,7 @@ class HSpaceInvertImage(Node):
                 io.Model.Input("model", tooltip=_ANY),
                 io.Image.Input(
                     "image",
-                    tooltip="The picture to invert. Scale it to the size the model was trained on first (64x64 for the face model).",
+                    tooltip="The picture to invert. One that is far from the model's size (64x64 for the face model) is fitted first: see 'fit'.",
                 ),
                 sigmas_input("Set denoise below 1 to stop at less noise."),
                 io.Combo.Input(
@@ -155,6 +160,7 @@ class HSpaceInvertImage(Node):
                 *_COUPLED,
                 _TOLERANCE,
                 PREVIEW,
+                fit_input(),
             ],
             outputs=inversion_outputs(
                 "noise latent",
@@ -179,6 +185,7 @@ class HSpaceInvertImage(Node):
         gamma=1.0,
         tol=0.0,
         preview=SHOWN,
+        fit=CROP,
     ) -> io.NodeOutput:
         if method != FIXED_POINT:
             refuse_unused(
@@ -196,14 +203,18 @@ class HSpaceInvertImage(Node):
         if method != BDIA:
             refuse_unused(cls, f"belongs to method bdia, and method is {method}", gamma=gamma)
         prompts = prompts_given(cls, model, positive, negative, cfg)
+        image, fitted = fit_to_model(model, image, fit)
         x0 = encode(model, vae, image)
         steps = max(len(sigmas) - 1, 1)
         how = FixedPointOptions(damping=damping or damping_for(cfg), tol=tol)
         calls = count_calls(steps, iterations, how) if method == FIXED_POINT else steps
-        report = reporter(model, calls + steps * (preview == SHOWN), preview=False)
+        world = known_world(model)
+        looks = NOISES if world else 0
+        report = reporter(model, looks + calls + steps * (preview == SHOWN), preview=False)
         options = {"callback": report, "limit": None if is_latent(model) else IMAGE_LIMIT}
 
         def work(denoiser):
+            fact = look_at_world(denoiser, x0, world, cfg, report)
             if method == FIXED_POINT:
                 trajectory = invert_fixed_point(denoiser, x0, sigmas, iterations, options=how, **options)
             elif method == EDICT:
@@ -212,13 +223,14 @@ class HSpaceInvertImage(Node):
                 trajectory = invert_bdia(denoiser, x0, sigmas, gamma, **options)
             else:
                 trajectory = invert_ddim(denoiser, x0, sigmas, convention=method[-1], **options)
+            trajectory = replace(trajectory, world=fact)
             if preview != SHOWN:
                 return trajectory
             return (reconstruct_exact if is_exact(trajectory) else reconstruct)(denoiser, trajectory, callback=report)
 
         trajectory = with_denoiser(model, x0.shape, prompts, work)
         noisiest = {"samples": latents_out(model, trajectory.noisiest.to("cpu", torch.float32))}
-        source = InvertedPicture(model, vae, image, x0, prompts)
+        source = InvertedPicture(model, vae, image, x0, prompts, fitted)
         return inversion_output(cls, source, trajectory, noisiest)
 
 

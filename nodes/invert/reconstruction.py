@@ -5,8 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ...core.measure.domain import world_text
 from ...core.measure.pair import reconstruction_sheet
 from ...core.payload import trajectory_to_payload
+from ...core.photo.whole import fit_text
+from ...core.picture_facts import PictureFit
 from ...core.trajectory import Trajectory, residual_text
 from ..host.api import ExecutionBlocker, Node, io, ui
 from ..host.api import Trajectory as TrajectorySocket
@@ -36,6 +39,7 @@ class InvertedPicture:
         image: IMAGE `[b h w c]`.
         x0: the clean state of it, `[b c h w]`.
         prompts: that the model was conditioned on.
+        fit: how it was brought to the model's size, or None.
     """
 
     model: Any
@@ -43,6 +47,7 @@ class InvertedPicture:
     image: Tensor
     x0: Tensor
     prompts: Prompts
+    fit: PictureFit | None = None
 
     def best(self) -> Tensor:
         """Give the IMAGE that a perfect inversion ends in.
@@ -74,12 +79,25 @@ def inversion_output(node: type[Node], source: InvertedPicture, trajectory: Traj
 
     Without a reconstruction these two block what is connected to them, and the node shows the residual.
     """
-    trajectory = replace(trajectory, prompts=source.prompts.stored())
+    trajectory = replace(trajectory, prompts=source.prompts.stored(), fit=source.fit)
     payload = trajectory_to_payload(trajectory.to("cpu"))
+    notes = _notes(trajectory)
     if trajectory.reconstruction is None:
         nothing = ExecutionBlocker(f"the picture was not sampled back: set 'preview' of this inversion to {SHOWN}")
-        return io.NodeOutput(payload, latent, nothing, nothing, ui=ui.PreviewText(residual_text(trajectory)))
+        return io.NodeOutput(
+            payload, latent, nothing, nothing, ui=ui.PreviewText("\n".join([residual_text(trajectory), *notes]))
+        )
     rebuilt = decode(source.model, source.vae, trajectory.rebuilt)
     original, shown = (picture.movedim(-1, 1) * 2 - 1 for picture in (source.best(), rebuilt))
-    quality, sheet = reconstruction_sheet(original, shown)
+    quality, sheet = reconstruction_sheet(original, shown, notes)
     return io.NodeOutput(payload, latent, rebuilt, quality, ui=ui.PreviewImage(sheet, cls=node))
+
+
+def _notes(trajectory: Trajectory) -> list[str]:
+    """What people should know of the pictures, for the node."""
+    notes = []
+    if trajectory.fit is not None:
+        notes.append(f"the picture is {fit_text(trajectory.fit)}")
+    if trajectory.world is not None and (text := world_text(trajectory.world)):
+        notes.append(text)
+    return notes

@@ -7,13 +7,14 @@ from ...core.networks.vp import state_fingerprint
 from ...core.own_file import write_own
 from ...core.train.image_lora import ImageLoraSettings, attention_layers, predict_middle, train_image_lora
 from ...core.train.memory import needed
-from ..dials import count_input, rate_input, seed_input, vae_input
+from ..dials import count_input, fit_input, rate_input, seed_input, vae_input
 from ..host import paths
 from ..host.api import LoraModel, Node, io
 from ..host.model.fingerprint import model_fingerprint
 from ..host.model.lora import lora_model, posterior, with_fused_attention
 from ..host.model.pixel_model import is_velocity
 from ..host.model.prompts import Prompts
+from ..host.model.size import CROP, fit_to_model
 from ..host.model.traits import check_network
 from ..host.prompt_checks import check_prompt
 from ..host.training import NodeSession, ordinary, with_training
@@ -54,12 +55,13 @@ class HSpaceFitImageLora(Node):
                 ),
                 seed_input("The seed of the start, the levels and the noise. Give both pictures of a morph the same."),
                 vae_input(),
+                fit_input(),
             ],
             outputs=schema.outputs(LoraModel.Output(display_name="lora")),
         )
 
     @classmethod
-    def execute(cls, model, image, positive, steps, rank, lr, seed, vae=None) -> io.NodeOutput:
+    def execute(cls, model, image, positive, steps, rank, lr, seed, vae=None, fit=CROP) -> io.NodeOutput:
         check_network(model)
         check_prompt(model, positive, "positive")
         layers = attention_layers(model.model.diffusion_model)
@@ -67,6 +69,7 @@ class HSpaceFitImageLora(Node):
             raise ValueError(
                 f"a LoRA is fitted to one picture, got {len(image)} as image; pick one, or use one node for each"
             )
+        image, _ = fit_to_model(model, image, fit)
         x0, sample, sampled = posterior(model, vae, image)
         x0, facts = ordinary(x0), {"kind": "image lora", "steps": steps, "rank": rank, "lr": lr, "seed": seed}
         prompt = state_fingerprint({str(i): part[0] for i, part in enumerate(positive)})

@@ -10,12 +10,14 @@ from .dials_discover import DISCOVER_DIALS
 from .dials_edit import EDIT_DIALS
 from .dials_invert import INVERT_DIALS
 from .dials_load import LOAD_DIALS
+from .dials_measure import MEASURE_DIALS
 from .dials_photo import PHOTO_DIALS
 from .dials_train import TRAIN_DIALS
 
 TABLE: dict[str, Dials] = {
     **LOAD_DIALS,
     **PHOTO_DIALS,
+    **MEASURE_DIALS,
     **INVERT_DIALS,
     **DISCOVER_DIALS,
     **EDIT_DIALS,

@@ -174,6 +174,9 @@ WORLD: dict[str, dict] = {
     "red": node("EmptyImage", width=64, height=64, batch_size=1, color=0xFF0000),
     **_halves("tiny", ["tiny", 1], "half"),
     **_halves("tiny", ["tiny", 2], "other half"),
+    # The embedded model with prompts.
+    "text": node("HSpaceLoadFaceTextModel"),
+    "text words": node("CLIPTextEncode", clip=["text", 1], text="a face"),
     # A checkpoint with a text tower.
     "checkpoint": node("HSpaceTestCheckpoint", family="sd15"),
     "words": node("CLIPTextEncode", clip=["checkpoint", 1], text="red hair"),

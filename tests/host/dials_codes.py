@@ -6,7 +6,11 @@ from .dial_world import at
 from .dials import Dials, to
 
 CODES_DIALS: dict[str, Dials] = {
-    "HSpaceEncodeCode": Dials({"model": at("diffae"), "image": at("face")}),
+    "HSpaceEncodeCode": Dials(
+        {"model": at("diffae"), "image": at("face")},
+        {"fit": to("pad", image=at("wide"))},
+        refused=(({"image": at("wide"), "fit": "refuse"}, "fit"),),
+    ),
     "HSpaceManipulateCode": Dials(
         {"code": at("levels"), "attributes": at("hdae", 2)},
         {

@@ -120,8 +120,18 @@ EDIT_DIALS: dict[str, Dials] = {
     ),
     "HSpaceIntoDomain": Dials(
         {"model": at("small"), "image": at("grain"), "steps": 2, "repeats": 1},
-        {"sigma": to(1.0), "steps": to(3), "repeats": to(2), "seed": to(1)},
-        refused=(({"positive": at("words")}, "positive"), ({"model": at("small steered")}, "carries edits")),
+        {
+            "sigma": to(1.0),
+            "steps": to(3),
+            "repeats": to(2),
+            "seed": to(1),
+            "fit": to("pad", model=at("model"), image=at("wide")),
+        },
+        refused=(
+            ({"fit": "refuse"}, "fit"),
+            ({"positive": at("words")}, "positive"),
+            ({"model": at("small steered")}, "carries edits"),
+        ),
     ),
     "HSpaceSaveTrained": Dials({"trained": at("asyrp")}, {"name": to("other")}),
     "HSpaceSDEditSigmas": Dials(

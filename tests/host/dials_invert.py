@@ -6,6 +6,9 @@ from .dial_looks import friendly_run, tiny_run
 from .dial_world import at
 from .dials import FAST, Dials, to
 
+FACE = {"model": at("model"), "sigmas": at("sigmas"), "positive": None, "vae": None}
+WIDE = {**FACE, "image": at("wide")}
+"""A picture that the face model does not work at."""
 SHOWN_ONLY = "what is shown beside the trajectory, which stays the same: tests/host/test_evaluations.py"
 
 INVERT_DIALS: dict[str, Dials] = {
@@ -25,6 +28,7 @@ INVERT_DIALS: dict[str, Dials] = {
             "cfg": to(3.0, cfg=2.0, negative=at("tiny", 2)),
             "mixing": to(0.9, method="edict"),
             "gamma": to(0.97, method="bdia"),
+            "fit": to("pad", **WIDE),
         },
         refused=(
             *(({"method": m, "iterations": 5}, "iterations") for m in ("ddim B", "ddim A", "edict", "bdia")),
@@ -37,6 +41,9 @@ INVERT_DIALS: dict[str, Dials] = {
             ({"negative": at("tiny", 2)}, "negative"),
             ({"cfg": 2.0}, "cfg"),
             ({"model": at("model"), "image": at("face"), "vae": None}, "positive"),
+            ({**WIDE, "fit": "refuse"}, "fit"),
+            ({"fit": "refuse"}, "fit"),
+            ({"fit": "pad"}, "fit"),
         ),
         elsewhere={"preview": SHOWN_ONLY},
     ),
@@ -53,8 +60,9 @@ INVERT_DIALS: dict[str, Dials] = {
             "seed": to(1),
             "solver": to("sde-dpm++2"),
             "noise_shift": to(1.0),
+            "fit": to("pad", **WIDE),
         },
-        refused=(({"negative": at("tiny", 2)}, "negative"), ({"cfg": 2.0}, "cfg")),
+        refused=(({"negative": at("tiny", 2)}, "negative"), ({"cfg": 2.0}, "cfg"), ({**WIDE, "fit": "refuse"}, "fit")),
         elsewhere={"levels_at_once": FAST, "preview": SHOWN_ONLY},
     ),
     "HSpaceSampleEditFriendly": Dials(

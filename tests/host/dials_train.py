@@ -74,7 +74,14 @@ TRAIN_DIALS: dict[str, Dials] = {
             "steps": 2,
             "rank": 2,
         },
-        {"steps": to(3), "rank": to(3), "lr": to(0.01), "seed": to(1)},
+        {
+            "steps": to(3),
+            "rank": to(3),
+            "lr": to(0.01),
+            "seed": to(1),
+            "fit": to("pad", model=at("text"), image=at("wide"), positive=at("text words"), vae=None),
+        },
+        refused=(({"fit": "refuse"}, "fit"),),
     ),
     "HSpaceTrainHeads": Dials(
         {"codes": at("codes"), "without": at("other codes")},

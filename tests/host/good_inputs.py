@@ -58,6 +58,7 @@ _BY_NODE: dict[str, dict[str, Any]] = {
     "HSpaceLoadDiffAE": {"checkpoint": "codes.safetensors"},
     "HSpaceLoadDiffusionCLIP": {"checkpoint": "faces.safetensors"},
     "HSpaceLoadPixelModel": {"checkpoint": "faces.safetensors"},
+    "HSpaceCheckModel": {"model": "small model", "image": "little face", "clip": None, "positive": None},
     "HSpaceDemoFace": {"source": "dials"},
     "HSpaceFitPhoto": {"framing": "region", "size": 16, "keypoints": None},
     "HSpacePasteBack": {"original": "face", "edited": "fitted", "reconstruction": "fitted"},

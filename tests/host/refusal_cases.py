@@ -45,24 +45,28 @@ ASPECT = torch.ones(1, 64, 32)
 CASES = {
     "invert, 512 pixels": (
         False,
-        lambda w, m: w.inverted(m, image=big(w)),
-        ("'image' is 512x512", "64x64", "Upscale Image"),
+        lambda w, m: w.inverted(m, image=big(w), fit="refuse"),
+        ("'image' is 512x512", "64x64", "Fit Photo"),
     ),
     "noises, 512 pixels": (
         False,
-        lambda w, m: w.noised(m, image=big(w)),
-        ("'image' is 512x512", "64x64", "Upscale Image"),
+        lambda w, m: w.noised(m, image=big(w), fit="refuse"),
+        ("'image' is 512x512", "64x64", "Fit Photo"),
     ),
-    "domain, 512 pixels": (False, lambda w, m: domain(w, m, image=big(w)), ("'image' is 512x512", "Upscale Image")),
+    "domain, 512 pixels": (
+        False,
+        lambda w, m: domain(w, m, image=big(w), fit="refuse"),
+        ("'image' is 512x512", "Fit Photo"),
+    ),
     "text model, 512 pixels": (
         True,
-        lambda w, m: w.inverted(m, image=big(w)),
+        lambda w, m: w.inverted(m, image=big(w), fit="any size"),
         ("'image' is 512x512", "64x64", "Upscale Image"),
     ),
     "lora, 512 pixels": (
         True,
-        lambda w, m: image_lora(w, m, image=big(w)),
-        ("'image' is 512x512", "Upscale Image"),
+        lambda w, m: image_lora(w, m, image=big(w), fit="refuse"),
+        ("'image' is 512x512", "Fit Photo"),
     ),
     "discover, empty mask": (
         False,

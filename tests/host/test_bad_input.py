@@ -44,7 +44,7 @@ def test_size_that_the_network_cannot_halve(server, width, height):
     prompt["scaled"] = node(
         "ImageScale", image=[FACE, 0], upscale_method="area", width=width, height=height, crop="disabled"
     )
-    prompt["invert"]["inputs"]["image"] = ["scaled", 0]
+    prompt["invert"]["inputs"] |= {"image": ["scaled", 0], "fit": "refuse"}
     refused(server, {**prompt, "save": save(["invert", 2])}, "multiples of 8", f"{width}x{height}", "Upscale Image")
 
 

@@ -15,7 +15,7 @@ PACK = "ComfyUI-HSpace"
 NODE_IDS = {
     f"HSpace{name}"
     for name in """
-    ApplyRectifier AsyrpLevels BaselineDirections BasisDirections ClipEmbedder CombineDirections
+    ApplyRectifier AsyrpLevels BaselineDirections BasisDirections CheckModel ClipEmbedder CombineDirections
     ConceptEditGuider DeltaEdit DemoFace DemoPhoto Dials DiffAESteps DirectionAtlas DiscoverRegion EditConcept
     EditFriendlyInversion EditMetrics EditState EncodeCode FitImageLora FitPhoto FitLatentSVD GlobalDirections
     InjectFeatures InterpolateCodes IntoDomain InvertImage LatentSVD LoadAsyrp LoadDeltaMapper LoadDiffAE

@@ -1,9 +1,11 @@
 """Edit: a picture to its semantic code (DiffAE, HDAE)."""
 
+from ...dials import fit_input
 from ...host.api import Node, io, ui
 from ...host.model.coded_model import check_coded, encode_pictures
 from ...host.model.codes import codes_to_conditioning
 from ...host.model.images import pixels
+from ...host.model.size import CROP, fit_to_model
 
 
 class HSpaceEncodeCode(Node):
@@ -23,6 +25,7 @@ class HSpaceEncodeCode(Node):
                     "image",
                     tooltip="The picture, cropped, aligned and scaled as the model's training pictures are. A batch gives a batch of codes.",
                 ),
+                fit_input(),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="code"),
@@ -34,8 +37,9 @@ class HSpaceEncodeCode(Node):
         )
 
     @classmethod
-    def execute(cls, model, image) -> io.NodeOutput:
+    def execute(cls, model, image, fit=CROP) -> io.NodeOutput:
         net = check_coded(model)
+        image, _ = fit_to_model(model, image, fit)
         code = encode_pictures(model, pixels(model, image))
         text = f"{len(code)} code{'s' if len(code) > 1 else ''} of {' x '.join(map(str, net.space.shape))}"
         warnings = []

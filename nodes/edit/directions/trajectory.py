@@ -8,7 +8,7 @@ from ....core.sample import known_reconstruction, reconstruct
 from ...dials import seed_input, share_input, sigma_input, trajectory_input, vae_input
 from ...host.api import Node, io
 from ...host.model.fingerprint import model_fingerprint
-from ...host.model.images import decode, one_mask
+from ...host.model.images import decode
 from ...host.model.latents import latents_out
 from ...host.model.prompts import Prompts
 from ...host.model.run import with_denoiser
@@ -18,7 +18,7 @@ from ...host.patches.steering import edits_of
 from ...host.progress import reporter
 from ...host.samplers.trajectory import resume_sampler
 from ...host.ui import show_picture
-from ...looking import pixels
+from ...looking import mask_of
 from ...seeds import EACH
 from ...unused import refuse_unused
 
@@ -143,7 +143,7 @@ class HSpaceRenderTrajectory(Node):
             raise ValueError(
                 "'protect' holds everything outside a mask, but no mask is connected; connect one or set protect to 0"
             )
-        region = one_mask(mask, *pixels(model, trajectory))
+        region = mask_of(model, trajectory, mask)
         options = SteerOptions(asymmetric, eta, seed, lagged, protect, region, boost=boost, start="auto")
         report = reporter(model, len(trajectory.sigmas) - 1)
 

@@ -4,6 +4,7 @@ from ....core.edit.weights.domain import into_domain
 from ...dials import (
     AUTOMATIC,
     count_input,
+    fit_input,
     model_input,
     prompts_given,
     refuse_edits,
@@ -14,6 +15,7 @@ from ...dials import (
 from ...host.api import Node, io, ui
 from ...host.model.images import decode, encode
 from ...host.model.run import with_denoiser
+from ...host.model.size import CROP, fit_to_model
 from ...host.model.traits import check_network
 from ...host.progress import reporter
 from ...looking import default_sigma
@@ -33,7 +35,9 @@ class HSpaceIntoDomain(Node):
             search_aliases=["diffusionclip", "unseen domain", "stroke to image", "sdedit"],
             inputs=[
                 model_input(),
-                io.Image.Input("image", tooltip="Any picture of the model's size."),
+                io.Image.Input(
+                    "image", tooltip="Any picture. One that is far from the model's size is fitted first: see 'fit'."
+                ),
                 sigma_input(
                     "sigma",
                     0.0,
@@ -44,15 +48,17 @@ class HSpaceIntoDomain(Node):
                 seed_input(f"The seed of the noise. {EACH}"),
                 vae_input(),
                 io.Conditioning.Input("positive", optional=True, tooltip="Models that take prompts need it."),
+                fit_input(),
             ],
             outputs=[io.Image.Output(display_name="image")],
         )
 
     @classmethod
-    def execute(cls, model, image, sigma, steps, repeats, seed, vae=None, positive=None) -> io.NodeOutput:
+    def execute(cls, model, image, sigma, steps, repeats, seed, vae=None, positive=None, fit=CROP) -> io.NodeOutput:
         check_network(model)
         refuse_edits(model, "the walk into the domain is that of the original network")
         prompts = prompts_given(cls, model, positive, None, 1.0)
+        image, _ = fit_to_model(model, image, fit)
         x0 = encode(model, vae, image)
         level, report = sigma or default_sigma(model, max(x0.shape[-2:])), reporter(model, steps * repeats)
 

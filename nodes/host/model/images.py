@@ -59,12 +59,18 @@ def check_aspect(masks: Tensor, height: int, width: int, name: str, picture: str
     Raises:
         ValueError: they have another aspect.
     """
-    h, w = masks.shape[-2:]
-    if abs(h * width - w * height) > max(h * height, w * width) * 0.02:
+    if not has_aspect(masks, height, width):
+        h, w = masks.shape[-2:]
         raise ValueError(
             f"{name} must have the aspect of {picture} ({width}x{height}), got {w}x{h}; make the mask from the same"
             " picture"
         )
+
+
+def has_aspect(masks: Tensor, height: int, width: int) -> bool:
+    """Whether masks `[... h w]` have the aspect of a picture of this size, to 2 %."""
+    h, w = masks.shape[-2:]
+    return abs(h * width - w * height) <= max(h * height, w * width) * 0.02
 
 
 def encode(model, vae, image: Tensor, name: str = "image") -> Tensor:

@@ -33,6 +33,8 @@ QUANTISED = {
 }
 """The host's own: name in a checkpoint, layout, what it is quantised with, and what the checkpoint says of that."""
 PACKED = {"gguf Q8_0": "Q8_0", "gguf Q4_0": "Q4_0"}
+UNTOLD = (64, False)
+"""The side that these networks work at, guessed: without it they would take pictures of their families' full size."""
 _CONTEXT = {"sd15": 64, "sd2": 96, "sdxl": 128}
 
 
@@ -107,6 +109,7 @@ def unet(
     model = make(settings, model_type=types.V_PREDICTION if family == "sd2" else types.EPS, device=offload)
     if "inpaint" in kind:
         model.set_inpaint()
+    model.diffusion_model.trained_at = UNTOLD
     if quantised:
         model.diffusion_model.load_state_dict(quantised)
     else:
@@ -245,6 +248,7 @@ class TestDiT(io.ComfyNode):
         config.set_inference_dtype(torch.float32, None)
         model = config.get_model({}, "", device="cpu")
         fill(model.diffusion_model, 0)
+        model.diffusion_model.trained_at = UNTOLD
         cpu = torch.device("cpu")
         return io.NodeOutput(
             comfy.model_patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu),
