@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # By default a host forgets what the last prompt did not use, and each test would invert the same face once more.
-KEEP = ("--cache-lru", "500")
+KEEP = ("--cache-lru", "100")
 
 
 def pytest_addoption(parser):
