@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# By default a host forgets what the last prompt did not use, and each test would invert the same face once more.
-KEEP = ("--cache-lru", "100")
 
 
 def pytest_addoption(parser):
@@ -48,7 +46,7 @@ def server(request, tmp_path_factory):
     report = request.config.option.xmlpath
     name = Path(report).stem if report else f"tests-{request.session.items[0].path.parent.name}"
     with (
-        Server(name, fresh=True, arguments=["--extra-model-paths-config", str(more), *KEEP]) as process,
+        Server(name, fresh=True, arguments=["--extra-model-paths-config", str(more)]) as process,
         process.client() as client,
     ):
         yield client
