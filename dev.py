@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("demo", help="edit a portrait in a real ComfyUI and write the pictures to output/")
     )
     test = commands.add_parser(
-        "test", help="run every test, or with --changed those that differ from main; further arguments go to pytest"
+        "test",
+        help="run every test, of large tables a share (--all: every cell; --changed: the files of tests that a change"
+        " touches); further arguments go to pytest",
     )
     test.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...")
     serve = commands.add_parser("serve", help="start ComfyUI with the pack and open the graph editor")

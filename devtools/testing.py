@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,12 +20,55 @@ from .console import LOGS, ROOT, StepFailed, say
 FOLDERS = {"core": ".", "host": "", "browser": ""}
 # Tests of the host that hold a ComfyUI in their own process have their own lane; tests/host/conftest.py marks them.
 LANES = {"inside": "host", "host": "host", "browser": "browser", "core": "core"}
-"""Name of each lane and its folder of ``tests/``, the longest first: one starts as soon as an earlier one is over."""
+"""Name of each lane and its folder of ``tests/``, the longest first."""
+PARTS = {"inside": 3, "host": 3, "core": 2}
+"""How many processes run a lane one after the other, or side by side where there are cores: two cores end together."""
 MARKS = {"host": ["-m", "not inside"], "inside": ["-m", "inside"]}
 TITLES = {"inside": "tests/host, inside of its own process"}
 NOTHING_COLLECTED = 5  # pytest's exit status
 COUNTS = ("passed", "failed", "errors", "skipped")
 SLOWEST = "--durations=15"
+ALL, SHARE = "--all", "--share"  # what a person asks for, and what pytest is told without it
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tests that one process runs.
+
+    Attributes:
+        lane: of :data:`LANES`.
+        paths: files or folders of tests; none where the user's arguments name them.
+        number: which part of its lane, from 1; 0: all of it.
+    """
+
+    lane: str
+    paths: tuple[str, ...] = ()
+    number: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Of ``tests/``."""
+        return LANES[self.lane]
+
+    @property
+    def title(self) -> str:
+        """What the console calls it."""
+        title = TITLES.get(self.lane, f"tests/{self.folder}")
+        return f"{title}, part {self.number}" if self.number else title
+
+    @property
+    def report(self) -> Path:
+        """What pytest writes into."""
+        return LOGS / f"tests-{self._name}.xml"
+
+    @property
+    def log(self) -> Path:
+        """What it prints."""
+        return LOGS / f"tests-{self._name}.log"
+
+    @property
+    def _name(self) -> str:
+        return f"{self.lane}-{self.number}" if self.number else self.lane
 
 
 def prepare() -> None:
@@ -38,6 +83,7 @@ def run(arguments: Sequence[str], lanes: Sequence[str] = tuple(LANES)) -> int:
     Args:
         arguments: passed on to pytest. A path or ``path::test`` among them restricts the run to its folder of
             ``tests/``; ``--changed`` to the files of tests that the working copy's difference from ``main`` touches.
+            Of the tables that sweep all nodes a run without a selection takes a share, with ``--all`` every cell.
         lanes: of :data:`LANES`.
 
     Returns:
@@ -45,6 +91,9 @@ def run(arguments: Sequence[str], lanes: Sequence[str] = tuple(LANES)) -> int:
     """
     prepare()
     arguments = list(arguments)
+    every = ALL in arguments
+    if every:
+        arguments.remove(ALL)
     only: list[str] | None = None
     if changed.OPTION in arguments:
         arguments.remove(changed.OPTION)
@@ -53,32 +102,64 @@ def run(arguments: Sequence[str], lanes: Sequence[str] = tuple(LANES)) -> int:
         say("test", f"{len(only)} files of tests are touched: {' '.join(only) or 'none'}")
         if not lanes:
             return 0
-    chosen = [folder for folder in FOLDERS if any(_lies_in(argument, folder) for argument in arguments)]
-    order = chosen or sorted(lanes, key=list(LANES).index)
+    named = [folder for folder in FOLDERS if any(_lies_in(argument, folder) for argument in arguments)]
+    if named:
+        parts = [Part(folder) for folder in named]
+    else:
+        whole = not arguments and only is None
+        parts = _deal(sorted(lanes, key=list(LANES).index), only, PARTS if whole else {})
 
-    def command(lane: str) -> list[str]:
-        folder = LANES[lane]
+    def command(part: Part) -> list[str]:
+        folder = part.folder
         own = [
             argument
             for argument in arguments
             if not any(_lies_in(argument, other) for other in FOLDERS if other != folder)
         ]
-        paths = [f"tests/{folder}"] if only is None else [path for path in only if _lies_in(path, folder)]
         # -I: the current folder stays off sys.path.
-        how = ["-I", "-m", "pytest", "-o", f"pythonpath={FOLDERS[folder]}", f"--junit-xml={_report(lane)}", SLOWEST]
-        return [str(env.python()), *how, *([] if chosen else [*paths, *MARKS.get(lane, ())]), *own]
+        how = ["-I", "-m", "pytest", "-o", f"pythonpath={FOLDERS[folder]}", f"--junit-xml={part.report}", SLOWEST]
+        marks = [] if named else MARKS.get(part.lane, [])
+        # Who selects tests means all that they do.
+        share = [] if every or arguments else [SHARE]
+        return [str(env.python()), *how, *part.paths, *marks, *share, *own]
 
     total: dict[str, int] = dict.fromkeys(COUNTS, 0)
-    bad, started = [], time.monotonic()
-    for lane, code in _run_lanes(order, command, _environment(order)):
-        counts = _counts(_report(lane))
+    bad, empty, started = [], Counter(), time.monotonic()
+    for part, code in _run_parts(parts, command, _environment([part.lane for part in parts])):
+        counts = _counts(part.report)
         for name in COUNTS:
             total[name] += counts[name]
-        # A selection of the user's, such as -k, may leave a lane empty; the whole suite may not.
-        if code and not (code == NOTHING_COLLECTED and (arguments or only)):
-            reason = "no test was collected" if code == NOTHING_COLLECTED else f"pytest returned {code}"
-            bad.append(f"tests/{LANES[lane]} ({reason})")
+        if code == NOTHING_COLLECTED:
+            empty[part.lane] += 1
+        elif code:
+            bad.append(f"tests/{part.folder} (pytest returned {code})")
+    # A selection of the user's, such as -k, may leave a lane empty; the whole suite may not.
+    if not (arguments or only):
+        of = Counter(part.lane for part in parts)
+        bad += [f"tests/{LANES[lane]} (no test was collected)" for lane in of if empty[lane] == of[lane]]
     return _close(total, bad, time.monotonic() - started)
+
+
+def _deal(lanes: Sequence[str], only: Sequence[str] | None, numbers: Mapping[str, int]) -> list[Part]:
+    """Parts of these lanes, in the order in which they start.
+
+    Args:
+        lanes: of :data:`LANES`, the longest first.
+        only: files of tests to run; None: all.
+        numbers: of parts by lane; 1 where it is missing.
+    """
+    parts = []
+    for lane in lanes:
+        folder = ROOT / "tests" / LANES[lane]
+        files = sorted(path.relative_to(ROOT).as_posix() for path in folder.rglob("test_*.py"))
+        if only is not None:
+            files = [path for path in files if path in only]
+        number = min(numbers.get(lane, 1), len(files))
+        if number > 1:
+            parts += [Part(lane, tuple(files[i::number]), i + 1) for i in range(number)]
+        else:
+            parts.append(Part(lane, tuple(files) if only is not None else (f"tests/{LANES[lane]}",)))
+    return parts
 
 
 def _close(total: Mapping[str, int], bad: Sequence[str], seconds: float) -> int:
@@ -91,9 +172,9 @@ def _close(total: Mapping[str, int], bad: Sequence[str], seconds: float) -> int:
     return 1 if bad or failed or not total["passed"] else 0
 
 
-def _run_lanes(
-    order: Sequence[str], command: Callable[[str], list[str]], environment: Mapping[str, str]
-) -> Iterator[tuple[str, int]]:
+def _run_parts(
+    parts: Sequence[Part], command: Callable[[Part], list[str]], environment: Mapping[str, str]
+) -> Iterator[tuple[Part, int]]:
     """Run all of them; each with its exit status once it and those before it are over and its output is shown.
 
     The first one's output is shown as it comes, that of the others when it is complete.
@@ -101,33 +182,33 @@ def _run_lanes(
     LOGS.mkdir(parents=True, exist_ok=True)
     running: list[subprocess.Popen] = []
 
-    def work(lane: str) -> int:
-        _report(lane).unlink(missing_ok=True)
-        with _log(lane).open("w", encoding="utf-8") as log:
-            out = None if lane == order[0] else log
-            process = subprocess.Popen(command(lane), cwd=ROOT, env=environment, stdout=out, stderr=out)
+    def work(part: Part) -> int:
+        part.report.unlink(missing_ok=True)
+        with part.log.open("w", encoding="utf-8") as log:
+            out = None if part is parts[0] else log
+            process = subprocess.Popen(command(part), cwd=ROOT, env=environment, stdout=out, stderr=out)
             running.append(process)
             return process.wait()
 
-    pool = ThreadPoolExecutor(_side_by_side(order))
+    pool = ThreadPoolExecutor(_side_by_side(parts))
     try:
-        say("test", TITLES.get(order[0], f"tests/{LANES[order[0]]}"))
-        results = {lane: pool.submit(work, lane) for lane in order}
-        for lane in order:
-            code = results[lane].result()
-            if lane != order[0]:
-                say("test", TITLES.get(lane, f"tests/{LANES[lane]}"))
-                print(_log(lane).read_text(encoding="utf-8", errors="replace"), flush=True)
-            yield lane, code
-    finally:  # an interrupted run starts no further lane, and those that run stop their servers
+        say("test", parts[0].title)
+        results = [pool.submit(work, part) for part in parts]
+        for part, result in zip(parts, results, strict=True):
+            code = result.result()
+            if part is not parts[0]:
+                say("test", part.title)
+                print(part.log.read_text(encoding="utf-8", errors="replace"), flush=True)
+            yield part, code
+    finally:  # an interrupted run starts no further part, and those that run stop their servers
         for process in running:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGINT)
         pool.shutdown(cancel_futures=True)
 
 
-def _side_by_side(order: Sequence[str]) -> int:
-    """How many lanes run at once."""
+def _side_by_side(order: Sequence) -> int:
+    """How many of these run at once."""
     return min(len(order), max(2, os.cpu_count() or 2))
 
 
@@ -143,14 +224,6 @@ def _environment(order: Sequence[str]) -> dict[str, str]:
 
 def _lies_in(argument: str, folder: str) -> bool:
     return f"tests/{folder}" in argument.replace(os.sep, "/")
-
-
-def _report(lane: str) -> Path:
-    return LOGS / f"tests-{lane}.xml"
-
-
-def _log(lane: str) -> Path:
-    return LOGS / f"tests-{lane}.log"
 
 
 def _counts(report: Path) -> dict[str, int]:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="device of tests/core")
+    parser.addoption("--share", action="store_true", help="of each large table a share, see tests/host/sweeps.py")
 
 
 def _load(package: str) -> None:
@@ -41,7 +42,9 @@ def server(request, tmp_path_factory):
     more.write_text(
         f"tests:\n  custom_nodes: {json.dumps(str(ROOT / 'tests' / 'host' / 'custom_nodes'))}\n", encoding="utf-8"
     )
-    name = f"tests-{request.session.items[0].path.parent.name}"  # folders of tests run side by side
+    # Folders of tests run side by side, and parts of them; a part is called as its report is.
+    report = request.config.option.xmlpath
+    name = Path(report).stem if report else f"tests-{request.session.items[0].path.parent.name}"
     with (
         Server(name, fresh=True, arguments=["--extra-model-paths-config", str(more)]) as process,
         process.client() as client,

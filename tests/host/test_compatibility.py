@@ -1,5 +1,5 @@
 """Our nodes beside every mechanism of the host: each cell of the table is exact, refused by name, or acts as it says.
-Every cell is run."""
+Every cell is run where a change is merged, a share of each row by ``dev.py test``."""
 
 import pytest
 
@@ -9,7 +9,10 @@ from devtools.compatibility.elsewhere import ELSEWHERE
 from devtools.compatibility.measure import Bench
 from devtools.compatibility.mechanisms import MECHANISMS, MENU
 from devtools.compatibility.page import PAGE, page
+from devtools.compatibility.table import verdict_of
 from devtools.compatibility.verdicts import can_connect
+
+from .sweeps import share
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +20,24 @@ def bench(executor):
     return Bench(executor)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("edit", EDITS, ids=[e.name for e in EDITS])
-def test_every_cell_of_a_node_is_what_the_table_says(bench, edit):
+def test_every_cell_of_a_node_is_what_the_table_says(bench, edit, cells_of):
     """And after all of them the plain graph gives what it gave before, bit for bit."""
-    before = bench.measured
-    faults = {mechanism.name: fault(bench, edit, mechanism) for mechanism in MECHANISMS}
+    before, mechanisms = bench.measured, cells_of(MECHANISMS, EDITS.index(edit))
+    faults = {mechanism.name: fault(bench, edit, mechanism) for mechanism in mechanisms}
     assert {name: wrong for name, wrong in faults.items() if wrong} == {}
-    assert bench.measured - before == sum(can_connect(edit, mechanism) for mechanism in MECHANISMS)
+    assert bench.measured - before == sum(can_connect(edit, mechanism) for mechanism in mechanisms)
     assert bench.left_behind(edit) == 0
+
+
+def test_a_share_of_the_table_has_every_node_every_mechanism_and_every_verdict():
+    cells = [(edit, mechanism) for row, edit in enumerate(EDITS) for mechanism in share(MECHANISMS, row)]
+    assert len(cells) < len(CELLS) / 3
+    assert {edit.name for edit, _ in cells} == {e.name for e in EDITS}
+    connected = {mechanism.name for edit, mechanism in cells if can_connect(edit, mechanism)}
+    assert connected == {m.name for m in MECHANISMS}
+    assert {verdict_of(*cell).test for cell in cells} == {verdict_of(*cell).test for cell in CELLS}
 
 
 def test_the_table_has_every_pair():

@@ -31,6 +31,7 @@ def test_every_widget_of_every_node_is_in_the_table(executor):
         assert not set(dials.moves) & set(dials.elsewhere), kind
 
 
+@pytest.mark.sweep("kind")
 @pytest.mark.parametrize(("kind", "name"), MOVES, ids=[f"{kind.removeprefix('HSpace')}-{name}" for kind, name in MOVES])
 def test_a_dial_acts(bench, kind, name):
     dials, move = TABLE[kind], TABLE[kind].moves[name]
@@ -44,6 +45,7 @@ def test_a_dial_acts(bench, kind, name):
         assert not same, f"{name} {move.values[i - 1]!r} gives what {', '.join(same)} gives"
 
 
+@pytest.mark.sweep("kind")
 @pytest.mark.parametrize(
     ("kind", "i"),
     REFUSED,

@@ -1,6 +1,7 @@
 """Every input of every node against every odd value for its type: a right result, or an error that names the input."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from devtools.console import ROOT
 
 from . import odd_inputs, odd_objects
 from .good_inputs import Good
+from .sweeps import every
 
 LONGEST, SLOWEST, AT_ONCE = (
     1000,
@@ -29,6 +31,7 @@ _THOROUGH = {
     "HSPACE_PADA": "HSpacePadaAge",
 }
 """Every socket of the pack has one check: each field of what it carries is damaged at one node, a few at the others."""
+KINDS = sorted(path.stem for path in (ROOT / "web" / "docs").glob("HSpace*.md"))
 _UNABLE = {"HSpaceClipEmbedder": "a ViT-L/14"}
 """Nodes without a good value here, for want of what they need; their own tests have one."""
 
@@ -39,11 +42,11 @@ def good(executor):
     return Good(executor)
 
 
-def cases(good: Good, kind: str) -> list[tuple[str, str, Any, Any]]:
-    """Input, name of the case, value, and what the schema declares."""
+def cases(good: Good, kind: str, cells_of: Callable = every) -> list[tuple[str, str, Any, Any]]:
+    """Input, name of the case, value, and what the schema declares; a row of the table is one input."""
     values, schema = [], good.executor.classes[kind].define_schema()
-    for declared in schema.inputs:
-        for name, value in odd(good, kind, declared).items():
+    for number, declared in enumerate(schema.inputs, KINDS.index(kind)):
+        for name, value in cells_of(list(odd(good, kind, declared).items()), number):
             values.append((declared.id, name, value, declared))
     return values
 
@@ -141,18 +144,16 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
 
 
-KINDS = sorted(path.stem for path in (ROOT / "web" / "docs").glob("HSpace*.md"))
-
-
 def listed(good: Good, kind: str, inputs: dict[str, Any]) -> dict[str, Any]:
     """Inputs as the host gives them: lists, for a node that takes lists."""
     return {k: [v] for k, v in inputs.items()} if good.executor.classes[kind].define_schema().is_input_list else inputs
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", KINDS)
-def test_odd_inputs_are_right_or_refused_by_name(good, kind):
+def test_odd_inputs_are_right_or_refused_by_name(good, kind, cells_of):
     base, wrong = good.inputs(kind), []
-    for name, label, value, declared in cases(good, kind):
+    for name, label, value, declared in cases(good, kind, cells_of):
         trouble = attempt(good, kind, listed(good, kind, {**base, name: value}), name, label, declared)
         if trouble:
             wrong.append(f"{name} [{label}]: {trouble}")

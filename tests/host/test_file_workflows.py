@@ -61,17 +61,18 @@ def write_tuned(path) -> None:
 def test_they_run_on_other_files(server, portrait, name):
     prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     vision = {number for number, entry in prompt.items() if entry["class_type"] == "CLIPVisionLoader"}
+    steps, faces = (3, 1) if vision else (8, 2)  # each step asks a tower of full size, forwards and backwards
     for entry in prompt.values():
         inputs, kind = entry["inputs"], entry["class_type"]
         if kind in ("CLIPLoader", "CLIPVisionLoader"):
             entry |= {"class_type": "HSpaceTestClip", "inputs": {"case": "joint"}}  # its outputs are both towers
         elif kind == "LoadImageDataSetFromFolder":
-            entry |= {"class_type": "HSpaceDemoFace", "inputs": {"source": "random", "seed": 100, "count": 2}}
+            entry |= {"class_type": "HSpaceDemoFace", "inputs": {"source": "random", "seed": 100, "count": faces}}
         elif kind == "LoadImage":
             inputs["image"] = portrait
         inputs |= {key: [link[0], 1] for key, link in inputs.items() if isinstance(link, list) and link[0] in vision}
         inputs |= FILES.get(kind, {}) | (
-            {"steps": 8} if isinstance(inputs.get("steps"), int) and kind != "HSpaceLoadAsyrp" else {}
+            {"steps": steps} if isinstance(inputs.get("steps"), int) and kind != "HSpaceLoadAsyrp" else {}
         )
     if any(entry["class_type"] == "HSpaceTestClip" for entry in prompt.values()):
         for inputs in (entry["inputs"] for entry in prompt.values() if "target" in entry["inputs"]):

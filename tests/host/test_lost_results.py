@@ -115,6 +115,7 @@ def same(a, b) -> bool:
     return a == b
 
 
+@pytest.mark.sweep("kind")
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_disk_costs_a_training_nothing_but_the_file(executor, inputs, healthy, disk, kind):
     outputs = executor.call(kind, **inputs(kind))

@@ -18,6 +18,10 @@ def test_meets_the_other():
         assert time.monotonic() < end
         time.sleep(0.02)
 """
+CONFTEST = """
+def pytest_addoption(parser):
+    parser.addoption("--share", action="store_true")
+"""
 PASSES, FAILS = "def test_one(): pass", "def test_one(): assert 'said' == 'meant'"
 
 
@@ -27,12 +31,14 @@ def runner(tmp_path, monkeypatch):
     monkeypatch.setattr(testing, "ROOT", tmp_path)
     monkeypatch.setattr(testing, "LOGS", tmp_path / "logs")
     monkeypatch.setattr(testing, "prepare", lambda: None)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "conftest.py").write_text(CONFTEST)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     def run(core: str, host: str, arguments=(), lanes=("core", "host")) -> int:
         for folder, content in (("core", core), ("host", host)):
             file = tmp_path / "tests" / folder / f"test_{folder}.py"
-            file.parent.mkdir(parents=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
         return testing.run(arguments, lanes)
 
@@ -67,6 +73,51 @@ def test_a_third_lane_starts_when_one_of_two_is_over(runner, capfd, tmp_path, mo
     assert runner(last, waits, lanes=("core", "host", "browser")) == 1
     said = capfd.readouterr().out
     assert "'said' == 'meant'" in said and said.splitlines()[-1].startswith("2 passed, 1 failed in")
+
+
+def test_a_long_lane_is_several_processes_that_run_each_test_once(runner, capfd, tmp_path, monkeypatch):
+    """Where a lane is longer than all others together, a second core would wait for it."""
+    monkeypatch.setattr(testing, "PARTS", {"core": 3})
+    monkeypatch.setattr(testing.os, "cpu_count", lambda: 2)
+    more = tmp_path / "tests" / "core" / "deeper"
+    more.mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (more / f"test_{name}.py").write_text(
+            f"import os\nfrom pathlib import Path\ndef test_one(): Path(r'{tmp_path}', '{name}').write_text(str(os.getpid()))"
+        )
+    assert runner(PASSES, PASSES) == 0
+    assert capfd.readouterr().out.splitlines()[-1].startswith("5 passed, 0 failed in")
+    assert len({(tmp_path / name).read_text() for name in ("a", "b", "c")}) == 3
+    assert testing.run(["-k", "test_one"], ("core", "host")) == 0
+    assert len({(tmp_path / name).read_text() for name in ("a", "b", "c")}) == 1, "a selection is one process a lane"
+
+
+def test_a_failure_in_a_part_is_shown_and_returned(runner, capfd, tmp_path, monkeypatch):
+    monkeypatch.setattr(testing, "PARTS", {"core": 2})
+    more = tmp_path / "tests" / "core" / "deeper"
+    more.mkdir(parents=True)
+    (more / "test_empty.py").write_text("")
+    assert runner(PASSES, PASSES) == 0, "a part may be empty, the lane may not"
+    (more / "test_fails.py").write_text(FAILS)
+    assert testing.run((), ("core", "host")) == 1
+    said = capfd.readouterr().out
+    assert "'said' == 'meant'" in said and said.splitlines()[-1].startswith("2 passed, 1 failed in")
+
+
+SAYS = (
+    "from pathlib import Path\ndef test_one(request): Path(r'{}').write_text(str(request.config.getoption('--share')))"
+)
+
+
+def test_large_tables_are_shared_in_a_whole_run_alone(runner, tmp_path, monkeypatch):
+    said = tmp_path / "said"
+    assert runner(SAYS.format(said), PASSES) == 0 and said.read_text() == "True"
+    for selection in (["--all"], ["-k", "one"], ["tests/core"], ["tests/core/test_core.py::test_one"]):
+        said.unlink()
+        assert testing.run(selection, ("core", "host")) == 0 and said.read_text() == "False", selection
+    monkeypatch.setattr(testing.changed, "tests_touched", lambda root: ["tests/core/test_core.py"])
+    for selection, share in ((["--changed"], "True"), (["--changed", "--all"], "False")):
+        assert testing.run(selection, ("core", "host")) == 0 and said.read_text() == share
 
 
 def test_a_developer_runs_what_a_change_touches(runner, capfd, monkeypatch):

@@ -18,7 +18,10 @@ WEIGHTS = ROOT / "weights"
 
 def test_clip_guides_training(server):
     """Both towers of ViT-L/14 at their size; random weights, with a projection that makes three colours agree."""
-    prompt = {**faces(1, 4), "clip": node("HSpaceTestClip", case="joint")}
+    prompt = {
+        **faces(1, 2),
+        "clip": node("HSpaceTestClip", case="joint"),
+    }  # each step goes through both, forwards and back
     prompt["embedder"] = node("HSpaceClipEmbedder", clip=["clip", 0], clip_vision=["clip", 1])
     prompt["train"] = asyrp(batch=1, source="a red picture", target="a blue picture")
     prompt |= {"steer": node("HSpaceSteerTrained", model=["model", 0], trained=["train", 0], strength=1.0)}
