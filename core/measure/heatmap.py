@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .drawing import FINE, INK, PAPER, SOFT, Pen, to_image
+from .drawing import INK, SOFT, blank, finish
 from .sheet import strip
 
 LIMITS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -70,8 +69,7 @@ def scale_bar(height: int, limit: float) -> Tensor:
     """Draw the colours from no change (below) to ``limit`` (above), with their numbers, `[1 height 96 3]` in 0..1."""
     width = 96
     top, bottom = 0.14 * height, 0.92 * height
-    image = Image.new("RGB", (width * FINE, height * FINE), PAPER)
-    pen = Pen(ImageDraw.Draw(image))
+    image, pen = blank(width, height)
     rows = round(bottom - top)
     for row in range(rows):
         colour = (colorize(torch.tensor(1 - row / max(rows - 1, 1))) * 255).round().int().tolist()
@@ -81,7 +79,7 @@ def scale_bar(height: int, limit: float) -> Tensor:
         pen.line([(30, y), (35, y)], SOFT, 1)
         pen.text((39, y), f"{share * limit:.3g}", INK, 12, "lm")
     pen.text((10, 0.5 * top), "change", SOFT, 12, "lm")
-    return to_image(image.resize((width, height), Image.Resampling.BOX))
+    return finish(image)
 
 
 def change_sheet(before: Tensor, after: Tensor, limit: float) -> tuple[Tensor, Tensor]:
