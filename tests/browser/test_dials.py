@@ -179,6 +179,19 @@ def test_values_and_names_survive_saving_and_loading(dials):
     assert not [error for error in dials.editor.errors if "hspace" in error.lower()]
 
 
+def test_the_picture_is_there_again_after_another_tab(dials):
+    page = dials.page
+    run = "name => window.app.extensionManager.command.execute(name)"
+    picture, values = dials.pixels(), dials.values()
+    page.evaluate(run, "Comfy.NewBlankWorkflow")
+    page.wait_for_function(f"!({NODE})")
+    page.evaluate(run, "Workspace.PreviousOpenedWorkflow")
+    page.wait_for_function(f"Boolean({NODE})")
+    page.locator(".hspace-dials button").nth(1).wait_for(timeout=20_000)
+    page.wait_for_timeout(500)
+    assert dials.values() == values and dials.pixels() == picture
+
+
 def test_words_that_people_type_find_it(shared_editor):
     words = [" ".join(word.split()) for word in WORDS.split(",")]
     found = shared_editor.page.evaluate(
