@@ -155,7 +155,7 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
     ),
     "edit_directions_dials": (
         "edit_directions_dials",
-        [("Image", 0, "before"), ("Edit Image by Dials", 0, "dial 5 at 0.8")],
+        [("Image", 0, "before"), ("Edit Image by Dials", 0, "dial 5 at 1")],
     ),
     "edit_directions_asyrp_mean": (
         "edit_directions_asyrp_mean",

@@ -41,10 +41,9 @@ export class Mix {
     this.frames = strips.map((strip) => grid.map((_, i) => pixels(strip, width, height, grid.length, i)));
     this.total = new Float32Array(this.rest);
     this.values = strips.map(() => 0);
-    this.lead = null;
-    const final = pixels(pictures.final, width, height);
     this.move(exact);
-    this.lead = final.map === undefined ? null : Float32Array.from(final, (one, k) => one - this.total[k]);
+    const final = pixels(pictures.final, width, height);
+    this.lead = Float32Array.from(final, (one, k) => one - this.total[k]);
   }
 
   /** Pixels for a setting of all dials. */

@@ -28,6 +28,11 @@ function make(kind, style, parent, facts = {}) {
   return element;
 }
 
+/** The dial that is turned furthest; the first if none is. */
+function largest(values) {
+  return values.reduce((best, value, d) => (Math.abs(value) > Math.abs(values[best]) ? d : best), 0);
+}
+
 export class Panel {
   /**
    * @param {{values: () => number[], turn: (dial: number, value: number) => void, run: () => void,
@@ -55,6 +60,7 @@ export class Panel {
   /** Shows what a run gave. */
   take(facts, images) {
     const [width, height] = facts.size;
+    if (!this.exact) this.dial = largest(facts.values);
     this.names = facts.names;
     this.exact = facts.values;
     this.final = new ImageData(pixels(images.final, width, height), width, height);

@@ -22,6 +22,9 @@ def dials(needs: Needs, ran: Ran) -> Need:
     steps = [_steps(trajectory, schedule) for schedule in schedules]
     width, n = max(steps), len(trajectory.sigmas) - 1
     exact = trajectory.is_consistent  # where it is not, the steps above the window are sampled as well
+    together = needs.module("nodes.host.memory").rows_at_once(
+        ran.inputs["model"], trajectory.states.shape[2:], TOGETHER
+    )
     g, b = sides_of(trajectory), trajectory.states.shape[1]
 
     calls = rows = 0
@@ -32,7 +35,7 @@ def dials(needs: Needs, ran: Ran) -> Need:
         ):
             pictures = 2 * len(directions) + 1
             above = 0 if exact else n - own
-            calls += _ROUNDS * own * math.ceil(pictures / TOGETHER) + above
+            calls += _ROUNDS * own * math.ceil(pictures / together) + above
             rows += _ROUNDS * own * pictures + above
     if trajectory.reconstruction is None and not exact:
         calls, rows = calls + n, rows + b * n
@@ -41,12 +44,16 @@ def dials(needs: Needs, ran: Ran) -> Need:
         pictures = 1 + (frames - 1) * sum(map(len, found))
         levels = min(width, _LEVELS + len(found))
         above = 0 if exact else n - width
-        calls += levels * math.ceil(pictures / TOGETHER) + above
+        calls += levels * math.ceil(pictures / together) + above
         rows += levels * pictures + above
     if any(value for name, value in ran.inputs.items() if name.startswith("dial_")):
         back = width if exact else n
         calls, rows = calls + back, rows + b * back
-    return Need("W to turn; once 3 W to calibrate and 6 for the strips, each for 32 pictures", calls, rows * g)
+    return Need(
+        "W to turn; once 3 W to calibrate and 6 for the strips, each for 32 pictures, or as many as fit",
+        calls,
+        rows * g,
+    )
 
 
 def _window(needs: Needs, ran: Ran, directions):

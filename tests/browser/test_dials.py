@@ -93,12 +93,12 @@ def test_dragging_the_picture_asks_the_server_for_nothing_and_letting_go_runs_on
     page.mouse.move(x, y)
     page.mouse.down()
     for k in range(1, 9):
-        page.mouse.move(x + k * width / 40, y)
+        page.mouse.move(x - k * width / 40, y)
     page.wait_for_timeout(800)
     dragged, text = dials.pixels(), dials.status()
     page.remove_listener("request", hear)
     assert asked == [] and page.evaluate("window.__ran") == []
-    assert dials.values()[TURNED] == pytest.approx(start + 0.8, abs=0.06) and "preview" in text
+    assert dials.values()[TURNED] == pytest.approx(start - 0.8, abs=0.06) and "preview" in text
     page.mouse.up()
     ran = dials.after_run()
     exact = dials.pixels()
@@ -177,6 +177,19 @@ def test_values_and_names_survive_saving_and_loading(dials):
     page.locator(".hspace-dials button").nth(1).wait_for(timeout=30_000)
     assert page.locator(".hspace-dials").count() == 1
     assert not [error for error in dials.editor.errors if "hspace" in error.lower()]
+
+
+def test_the_picture_is_there_again_after_another_tab(dials):
+    page = dials.page
+    run = "name => window.app.extensionManager.command.execute(name)"
+    picture, values = dials.pixels(), dials.values()
+    page.evaluate(run, "Comfy.NewBlankWorkflow")
+    page.wait_for_function(f"!({NODE})")
+    page.evaluate(run, "Workspace.PreviousOpenedWorkflow")
+    page.wait_for_function(f"Boolean({NODE})")
+    page.locator(".hspace-dials button").nth(1).wait_for(timeout=20_000)
+    page.wait_for_timeout(500)
+    assert dials.values() == values and dials.pixels() == picture
 
 
 def test_words_that_people_type_find_it(shared_editor):

@@ -13,6 +13,7 @@ from devtools.evaluations.runs import run_counted
 from devtools.executor import NodeFailed
 
 from .graphs import base, discover, node, render, steer
+from .unet_graphs import latent_base, latent_discover
 
 WINDOW = {"sigma_start": 3.4, "sigma_end": 0.1}
 
@@ -196,6 +197,21 @@ def test_calibrated_directions_are_not_calibrated_again(executor, tmp_path):
         turning.calibrate = original
     prompt["face"]["inputs"]["seed"] = 35
     assert torch.equal(edited, executor.run(prompt, "turned")[0][0])
+
+
+def test_in_latents_pictures_come_through_the_vae(executor):
+    prompt = {**latent_base(), **latent_discover()}
+    prompt["turned"] = dials("discover", sigma_start=0.0, dial_1=1.0, vae=["vae", 0])
+    ((edited, reconstruction, *_),) = executor.run(prompt, "turned")
+    facts = told(executor)
+    assert edited.shape == reconstruction.shape and edited.shape[0] == 1 and edited.shape[-1] == 3
+    assert facts["size"] == [edited.shape[2], edited.shape[1]]
+    frames = [picture(executor, file) for file in facts["strips"]]
+    assert all(one.shape == (edited.shape[1], 3 * edited.shape[2], 3) for one in frames)
+    assert float((edited - reconstruction).abs().mean()) > 2 / 255
+    del prompt["turned"]["inputs"]["vae"]
+    with pytest.raises(NodeFailed, match="connect the VAE of its checkpoint to 'vae'"):
+        executor.run(prompt, "turned")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from ...host.dial_pictures import enlarged, for_preview, if_possible, save_pictu
 from ...host.kept import content_key
 from ...host.model.copies import directions_for
 from ...host.model.fingerprint import model_fingerprint
-from ...host.model.images import one_mask
+from ...host.model.images import check_vae, one_mask
 from ...host.model.traits import check_network
 from ...host.patches.model_edits import schedules_of
 from ...host.patches.sampler_only import refuse_sampler_only
@@ -160,6 +160,7 @@ class HSpaceDials(Node):
         trajectory.check_model(model_fingerprint(model))
         check_plain(trajectory)
         refuse_sampler_only(model, "connect the MODEL from before them")
+        check_vae(model, vae)
         found = [directions_from_payload(one) for one in (directions, directions_2, directions_3) if one is not None]
         sets = _with_dials([directions_for(model, one, check_network(model)) for one in found])
         windows = [(one, edit_schedule(one, 1.0, sigma_start, sigma_end)) for one in sets]

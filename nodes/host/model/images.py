@@ -120,6 +120,16 @@ def decode(model, vae, x: Tensor) -> Tensor:
     return picture.reshape(-1, *picture.shape[-3:]).float().clamp(0, 1).cpu()
 
 
+def check_vae(model, vae) -> None:
+    """Refuse a latent model without its VAE.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if is_latent(model):
+        _vae(vae)
+
+
 def _vae(vae):
     if vae is None:
         raise ValueError("this model works in latents; connect the VAE of its checkpoint to 'vae'")
