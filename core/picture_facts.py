@@ -100,7 +100,10 @@ def fit_from_dict(values: Mapping[str, Any]) -> PictureFit:
     Raises:
         ValueError: it is damaged.
     """
-    return PictureFit(*(_row(values, name, count) for name, count in (("source", 2), ("box", 4), ("size", 2))))
+    source = _row(values, "source", 2)
+    box = _row(values, "box", 4)
+    size = _row(values, "size", 2)
+    return PictureFit(source, box, size)
 
 
 def world_from_dict(values: Mapping[str, Any]) -> WorldFact:
@@ -109,7 +112,9 @@ def world_from_dict(values: Mapping[str, Any]) -> WorldFact:
     Raises:
         ValueError: it is damaged.
     """
-    sigma, usual, limit = (values.get(name) for name in ("sigma", "usual", "limit"))
+    sigma = values.get("sigma")
+    usual = values.get("usual")
+    limit = values.get("limit")
     if not is_number(sigma) or not is_number(usual) or not is_number(limit):
         raise ValueError(f"a fact about the model's world must hold sigma, usual and limit, got {shown(values)}")
     return WorldFact(sigma, _row(values, "ratios"), usual, limit)

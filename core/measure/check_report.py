@@ -15,6 +15,7 @@ _COLOURS = {GOOD: (15, 118, 110), FAIR: (180, 110, 10), BAD: (185, 28, 28)}
 _MARKS = {GOOD: "ok", FAIR: "note", BAD: "no"}
 _WIDTH, _PAD, _NAMES = 960, 28, 210  # pixels: of the card, around it, and of the column of names
 _LINE = 21
+_SMALL = 13  # pixels of a hint's letters
 
 
 @dataclass(frozen=True)
@@ -72,27 +73,31 @@ class CheckReport:
 
     def markdown(self) -> str:
         """Write the report as Markdown."""
-        rows = [
-            f"| {_cell(line.name)} | {_MARKS[line.state]} | {_cell(line.value)} | {_cell(line.remedy)} |"
-            for line in self.lines
-        ]
-        suits = [f"| {_cell(f.nodes)} | {'yes' if f.works else 'no'} | {_cell(f.why)} |" for f in self.fitness]
-        block = [f"{name}: {value}" for name, value in self.facts]
-        parts = [
-            f"**{self.verdict}**",
-            "\n".join(["| checked | | found | usual, or what to do |", "|---|---|---|---|", *rows]),
-            "\n".join(["| nodes | work | why |", "|---|---|---|", *suits]),
-            "\n".join(["For a bug report:", "", "```", *block, "```"]),
-        ]
-        return "\n\n".join(parts) + "\n"
+        found = ["| checked | | found | usual, or what to do |", "|---|---|---|---|"]
+        for line in self.lines:
+            found.append(_row(line.name, _MARKS[line.state], line.value, line.remedy))
+        suits = ["| nodes | work | why |", "|---|---|---|"]
+        for fitness in self.fitness:
+            suits.append(_row(fitness.nodes, "yes" if fitness.works else "no", fitness.why))
+        block = ["For a bug report:", "", "```"]
+        for name, value in self.facts:
+            block.append(f"{name}: {value}")
+        block.append("```")
+        tables = ["\n".join(part) for part in (found, suits, block)]
+        return "\n\n".join([f"**{self.verdict}**", *tables]) + "\n"
 
     def card(self) -> Tensor:
         """Draw the report, `[1 H 960 3]` in 0..1."""
         return _Card(self).drawn()
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def _row(*texts: str) -> str:
+    """Write a row of a table, each text on one line."""
+    cells = []
+    for text in texts:
+        line = " ".join(text.split())
+        cells.append(line.replace("|", "\\|"))
+    return f"| {' | '.join(cells)} |"
 
 
 class _Card:
@@ -126,22 +131,27 @@ class _Card:
         pen.line([(_PAD, y - 5), (_WIDTH - _PAD, y - 5)], GRID, 1)
         pen.dot((_PAD + 6, y + 9), 5, _COLOURS[line.state])
         pen.text((_PAD + 22, y), fit(line.name, font(15 * FINE), (_NAMES - 30) * FINE), INK, 15, "lt")
-        rows = [(text, INK) for text in _broken(line.value, 15, _WIDTH - _NAMES - 2 * _PAD)]
-        rows += [(text, SOFT) for text in _broken(line.remedy, 13, _WIDTH - _NAMES - 2 * _PAD)]
-        for text, colour in rows:
-            pen.text((_PAD + _NAMES, y), text, colour, 15 if colour == INK else 13, "lt")
-            y += _LINE
+        y = _paragraphs(pen, (_PAD + _NAMES, y), line.value, line.remedy, 15)
         return round(y + 10)
 
     def _suits(self, pen: Pen, y: float, fitness: Fitness) -> int:
         colour = _COLOURS[GOOD if fitness.works else BAD]
         pen.dot((_PAD + 6, y + 8), 5, colour, hollow=not fitness.works)
-        rows = [(text, INK) for text in _broken(fitness.nodes, 14, _WIDTH - 2 * _PAD - 22)]
-        rows += [(text, SOFT) for text in _broken(fitness.why, 13, _WIDTH - 2 * _PAD - 22)]
-        for text, ink in rows:
-            pen.text((_PAD + 22, y), text, ink, 14 if ink == INK else 13, "lt")
-            y += _LINE
+        y = _paragraphs(pen, (_PAD + 22, y), fitness.nodes, fitness.why, 14)
         return round(y + 4)
+
+
+def _paragraphs(pen: Pen, at: tuple[float, float], text: str, hint: str, size: int) -> float:
+    """Write a text and a smaller hint below it; returns where they end."""
+    x, y = at
+    width = _WIDTH - _PAD - x
+    for line in _broken(text, size, width):
+        pen.text((x, y), line, INK, size, "lt")
+        y += _LINE
+    for line in _broken(hint, _SMALL, width):
+        pen.text((x, y), line, SOFT, _SMALL, "lt")
+        y += _LINE
+    return y
 
 
 def _broken(text: str, size: int, width: float) -> list[str]:

@@ -169,14 +169,19 @@ def finish(image: Image.Image) -> Tensor:
 
 def with_notes(sheet: Tensor, notes: Sequence[str], size: int = 13) -> Tensor:
     """Write lines of text below a drawing `[1 H W 3]` in 0..1, broken where it ends; the drawing itself without any."""
-    lines = [line for note in notes for line in wrapped(note, font(size), sheet.shape[2] - 2 * size)]
+    face = font(size)
+    wide = sheet.shape[2]
+    lines: list[str] = []
+    for note in notes:
+        lines += wrapped(note, face, wide - 2 * size)
     if not lines:
         return sheet
     pitch = round(1.35 * size)
-    band = Image.new("RGB", (sheet.shape[2], pitch * len(lines) + size), PAPER)
+    high = pitch * len(lines) + size
+    band = Image.new("RGB", (wide, high), PAPER)
     draw = ImageDraw.Draw(band)
     for i, line in enumerate(lines):
-        draw.text((size, i * pitch), line, INK, font(size))
+        draw.text((size, i * pitch), line, INK, face)
     return torch.cat([sheet.cpu(), to_image(band)], 1)
 
 

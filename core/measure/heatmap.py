@@ -72,8 +72,11 @@ def scale_bar(height: int, limit: float) -> Tensor:
     image, pen = blank(width, height)
     rows = round(bottom - top)
     for row in range(rows):
-        colour = (colorize(torch.tensor(1 - row / max(rows - 1, 1))) * 255).round().int().tolist()
-        pen.bar((10, top + row, 30, top + row + 1), (colour[0], colour[1], colour[2]))
+        share = 1 - row / max(rows - 1, 1)
+        colour = colorize(torch.tensor(share)) * 255
+        red, green, blue = colour.round().int().tolist()
+        y = top + row
+        pen.bar((10, y, 30, y + 1), (red, green, blue))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = bottom - share * (bottom - top)
         pen.line([(30, y), (35, y)], SOFT, 1)

@@ -20,7 +20,8 @@ _COARSE = 64  # pixels: sides of a picture that a latent model was trained on ar
 
 def is_near(size: tuple[int, int], side: int) -> bool:
     """Say whether height and width of a picture lie within :data:`FACTOR` of the side that a model works at."""
-    return max(size) <= FACTOR * side and max(size) * FACTOR >= side
+    longer = max(size)
+    return longer <= FACTOR * side and longer * FACTOR >= side
 
 
 def plan_fit(size: tuple[int, int], side: int, unit: int, how: How, square: bool) -> PictureFit | None:
@@ -43,8 +44,11 @@ def plan_fit(size: tuple[int, int], side: int, unit: int, how: How, square: bool
         return None
     if near and not square:
         return _to_multiples(size, unit, how)
-    target = (side, side) if square else _sides(width / height, side, unit)
-    return PictureFit(size, _box(size, target, how), target)
+    target = (side, side)
+    if not square:
+        target = _sides(width / height, side, unit)
+    box = _box(size, target, how)
+    return PictureFit(size, box, target)
 
 
 def fit_picture(pictures: Tensor, fit: PictureFit) -> Tensor:
@@ -52,8 +56,16 @@ def fit_picture(pictures: Tensor, fit: PictureFit) -> Tensor:
     cut = cut_box(pictures, fit.box)
     if cut.shape[-2:] == fit.size:
         return cut
-    scaled = F.interpolate(cut, fit.size, mode="bicubic", antialias=True, align_corners=False)
-    return scaled.clamp(float(pictures.min()), float(pictures.max()))
+    scaled = F.interpolate(
+        cut,
+        fit.size,
+        mode="bicubic",
+        antialias=True,
+        align_corners=False,
+    )
+    darkest = float(pictures.min())
+    brightest = float(pictures.max())
+    return scaled.clamp(darkest, brightest)
 
 
 def fit_region(mask: Tensor, fit: PictureFit) -> Tensor:
@@ -62,40 +74,63 @@ def fit_region(mask: Tensor, fit: PictureFit) -> Tensor:
     It may have another resolution than the pictures, and their aspect.
     """
     height, width = fit.source
-    full = F.interpolate(mask[None, None].float(), (height, width), mode="nearest-exact")
-    if mask.shape == fit.source:
-        full = mask[None, None].float()
+    full = mask[None, None].float()
+    if mask.shape != fit.source:
+        full = F.interpolate(full, fit.source, mode="nearest-exact")
     left, top, right, bottom = fit.box
-    around = (max(-left, 0), max(right - width, 0), max(-top, 0), max(bottom - height, 0))
-    inside = full[..., max(top, 0) : bottom, max(left, 0) : right]
-    cut = F.pad(inside, around)
+    rows = slice(max(top, 0), bottom)
+    columns = slice(max(left, 0), right)
+    around = (
+        max(-left, 0),
+        max(right - width, 0),
+        max(-top, 0),
+        max(bottom - height, 0),
+    )
+    cut = F.pad(full[..., rows, columns], around)
     if cut.shape[-2:] == fit.size:
         return cut[0, 0]
-    return F.interpolate(cut, fit.size, mode="bilinear", antialias=True, align_corners=False)[0, 0].clamp(0, 1)
+    scaled = F.interpolate(
+        cut,
+        fit.size,
+        mode="bilinear",
+        antialias=True,
+        align_corners=False,
+    )
+    return scaled[0, 0].clamp(0, 1)
 
 
 def fit_text(fit: PictureFit) -> str:
     """Tell people what was done."""
     left, top, right, bottom = fit.box
     height, width = fit.source
-    cut = (right - left, bottom - top)
-    kept = "all of it" if left <= 0 and top <= 0 and right >= width and bottom >= height else "the middle"
-    filled = "" if cut[0] <= width and cut[1] <= height else f", filled up to {cut[0]}x{cut[1]},"
-    return f"{width}x{height}: {kept}{filled} taken at {fit.size[1]}x{fit.size[0]} (scaled by {fit.scale:.3g})"
+    across = right - left
+    down = bottom - top
+    whole = across >= width and down >= height
+    kept = "all of it" if whole else "the middle"
+    filled = ""
+    if across > width or down > height:
+        filled = f", filled up to {across}x{down},"
+    result = f"{fit.size[1]}x{fit.size[0]} (scaled by {fit.scale:.3g})"
+    return f"{width}x{height}: {kept}{filled} taken at {result}"
 
 
 def _to_multiples(size: tuple[int, int], unit: int, how: How) -> PictureFit:
     """Cut the middle at multiples of ``unit``, or fill up to them, without scaling."""
     turn = math.floor if how == "crop" else math.ceil
-    height, width = (max(1, turn(n / unit)) * unit for n in size)
-    return PictureFit(size, _middle(size, (height, width)), (height, width))
+    height = max(1, turn(size[0] / unit)) * unit
+    width = max(1, turn(size[1] / unit)) * unit
+    target = (height, width)
+    return PictureFit(size, _middle(size, target), target)
 
 
 def _sides(aspect: float, side: int, unit: int) -> tuple[int, int]:
     """Height and width of about ``side * side`` pixels and of an aspect (width over height) up to 2 to 1."""
     aspect = min(max(aspect, 1 / _LONGEST), _LONGEST)
-    step = math.lcm(unit, _COARSE) if side % _COARSE == 0 and side >= 4 * _COARSE else unit
-    height, width = (max(1, round(n / step)) * step for n in (side / aspect**0.5, side * aspect**0.5))
+    coarse = side % _COARSE == 0 and side >= 4 * _COARSE
+    step = math.lcm(unit, _COARSE) if coarse else unit
+    stretch = math.sqrt(aspect)
+    height = max(1, round(side / stretch / step)) * step
+    width = max(1, round(side * stretch / step)) * step
     return height, width
 
 
@@ -104,8 +139,9 @@ def _box(size: tuple[int, int], target: tuple[int, int], how: How) -> tuple[int,
     height, width = size
     choose = min if how == "crop" else max
     scale = choose(height / target[0], width / target[1])
-    box = (max(1, round(target[0] * scale)), max(1, round(target[1] * scale)))
-    return _middle(size, box)
+    tall = max(1, round(target[0] * scale))
+    wide = max(1, round(target[1] * scale))
+    return _middle(size, (tall, wide))
 
 
 def _middle(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int, int, int]:
