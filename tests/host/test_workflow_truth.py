@@ -75,7 +75,7 @@ CLAIMS = {
         Claim("Edited", 0.045, {"smile": 0.25}, RED, held={"bg_hue": 0.1, "skin": 0.1}),
         Claim("Rebuilt", 0.03, outside=("mouth", 0.001)),
     ],
-    "edit_noise_ledits": [Claim("Edited", 0.03, reads=RED | GLASSES, held={"skin": 0.1, "bg_hue": 0.1})],
+    "edit_noise_ledits": [Claim("Edited", 0.04, reads=RED | GLASSES, held={"skin": 0.12, "bg_hue": 0.1, "smile": 0.1})],
     "edit_noise_proximal": [Claim("Edited", 0.035, reads=RED, held={"smile": 0.1}, outside=("hair", 0.04))],
     "edit_noise_recolour": [Claim("Edited", 0.04, reads=RED, held={"hair_length": 0.1}, outside=("hair", 0.006))],
     "edit_noise_sdedit": [
