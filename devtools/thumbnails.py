@@ -42,19 +42,26 @@ def run_and_collect(client: Client, prompt: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def arrange(pictures: list[Image.Image]) -> Image.Image:
-    """All of them on one page, as large as they fit."""
+    """All of them on one page, as large as they fit, none squashed."""
     sheet = Image.new("RGB", SIZE, PAPER)
-    columns = min(range(1, len(pictures) + 1), key=lambda n: -_side(len(pictures), n))
-    rows, side = math.ceil(len(pictures) / columns), _side(len(pictures), columns)
-    left, top = ((SIZE[i] - n * (side + GAP) + GAP) // 2 for i, n in ((0, columns), (1, rows)))
-    for i, picture in enumerate(pictures):
+    columns = max(range(1, len(pictures) + 1), key=lambda n: sum(w * h for w, h in _fit_all(pictures, n)))
+    rows, sizes = math.ceil(len(pictures) / columns), _fit_all(pictures, columns)
+    cell = max(w for w, _ in sizes), max(h for _, h in sizes)
+    left, top = ((SIZE[i] - n * (cell[i] + GAP) + GAP) // 2 for i, n in ((0, columns), (1, rows)))
+    for i, (picture, size) in enumerate(zip(pictures, sizes, strict=True)):
         row, column = divmod(i, columns)
-        place = (left + column * (side + GAP), top + row * (side + GAP))
-        sheet.paste(picture.resize((side, side), Image.Resampling.BICUBIC), place)
+        x, y = left + column * (cell[0] + GAP), top + row * (cell[1] + GAP)
+        place = (x + (cell[0] - size[0]) // 2, y + (cell[1] - size[1]) // 2)
+        sheet.paste(picture.resize(size, Image.Resampling.BICUBIC), place)
     return sheet
 
 
-def _side(count: int, columns: int) -> int:
-    """Pixels of a square picture, if so many stand in so many columns."""
-    rows = math.ceil(count / columns)
-    return min((SIZE[0] - GAP) // columns, (SIZE[1] - GAP) // rows) - GAP
+def _fit_all(pictures: list[Image.Image], columns: int) -> list[tuple[int, int]]:
+    """Width and height that each picture gets, if so many stand in a row; its aspect stays."""
+    rows = math.ceil(len(pictures) / columns)
+    cell = (SIZE[0] - GAP) // columns - GAP, (SIZE[1] - GAP) // rows - GAP
+    scales = (min(cell[0] / picture.width, cell[1] / picture.height) for picture in pictures)
+    return [
+        (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
+        for picture, scale in zip(pictures, scales, strict=True)
+    ]

@@ -59,6 +59,16 @@ def test_no_file_is_left_behind():
     )
 
 
+def test_a_thumbnail_keeps_the_aspect_of_its_pictures():
+    square, wide = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (2400, 800), "blue")
+    sheet = thumbnails.arrange([square, wide])
+    assert sheet.size == thumbnails.SIZE
+    for channel, aspect in ((0, 1), (2, 3)):
+        dark_elsewhere = sheet.split()[2 - channel].point(lambda v: 255 if v < 128 else 0)
+        left, top, right, bottom = dark_elsewhere.getbbox()
+        assert (right - left) / (bottom - top) == pytest.approx(aspect, rel=0.02)
+
+
 FAULTS = {
     "knows no node HSpaceNothing": lambda p: numbered(p, "Steer").update(class_type="HSpaceNothing"),
     "directions is missing": lambda p: numbered(p, "Steer")["inputs"].pop("directions"),
