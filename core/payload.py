@@ -11,7 +11,8 @@
   of the host, and ``cfg``;
 * ``exact``, the coupled inversion that made it, or None: a dict of ``method`` ("edict" or "bdia") and ``parameter``
   (mixing or gamma); ``pair`` `[2 b ...]` float64, the two states that it needs on the way back, or None;
-* ``seed`` of a stochastic inversion, or None; ``moved``, whether the first state was edited.
+* ``seed`` of a stochastic inversion, or None; ``moved``, whether the first state was edited;
+* ``solver``, whose steps made the states and lead back: "euler" (also where it is missing), "midpoint" or "fireflow".
 
 Version 1 had a dict ``extra`` in place of ``noising`` (there ``flow``, true or false), ``prompts``, ``exact`` (with its
 parameter named ``mixing`` or ``gamma``), ``pair``, ``seed`` and ``moved``. It is still read.
@@ -66,6 +67,7 @@ _RULES: dict[str, dict[str, Field]] = {
         "pair": TENSOR.or_none(),
         "seed": Field("a whole number", lambda v: isinstance(v, int)).or_none(),
         "moved": flag(),
+        "solver": TEXT,
     },
     DIRECTIONS: {
         "vectors": TENSOR,

@@ -11,6 +11,7 @@ from torch import Tensor
 from .denoiser import Noising
 from .fingerprint import differences, without_patches
 from .foreign import is_dense, is_finite, shown
+from .solver import SOLVERS, Solver
 
 _SAME = 1e-3  # levels of two schedules that differ by less are one
 _CONSISTENT = 1e-2  # relative residual below which sampling back passes through the stored states, to 60 dB and more
@@ -57,6 +58,7 @@ class Trajectory:
         seed: of the noises of a stochastic inversion, or None.
         moved: whether the first state was edited (:func:`core.edit.directions.state.edit_state`), so that sampling back
             is an edit; the others are the picture's own.
+        solver: that made the states, and that sampling back has to follow.
     """
 
     sigmas: Tensor
@@ -72,6 +74,7 @@ class Trajectory:
     pair: Tensor | None = None
     seed: int | None = None
     moved: bool = False
+    solver: Solver = "euler"
 
     def __post_init__(self) -> None:
         s = self.sigmas
@@ -82,6 +85,8 @@ class Trajectory:
             raise ValueError(f"states must be [{len(s)} b ...] for {len(s)} sigmas, not empty, got {shown(x)}")
         if self.noising not in get_args(Noising):
             raise ValueError(f"noising must be {' or '.join(get_args(Noising))}, got {shown(self.noising)}")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver must be {' or '.join(SOLVERS)}, got {shown(self.solver)}")
         if not is_finite(x):
             raise ValueError(
                 "the trajectory holds NaN or infinite values; invert again with a finite image and fewer, larger steps"
@@ -215,6 +220,18 @@ class Trajectory:
             raise ValueError(
                 f"the trajectory holds pictures of {size}, the latent connected has {list(x.shape[1:])}; connect the"
                 " latent of the inversion, or one of that size"
+            )
+
+    def check_euler(self, what: str) -> None:
+        """Refuse states of a solver that ``what`` does not follow.
+
+        Raises:
+            ValueError: they are of second order.
+        """
+        if self.solver != "euler":
+            raise ValueError(
+                f"this trajectory was inverted by {self.solver}, whose steps {what} cannot follow; invert with method"
+                " fixed point or ddim B"
             )
 
     def check_base(self, fingerprint: str) -> None:
