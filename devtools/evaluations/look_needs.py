@@ -19,9 +19,12 @@ def invert(needs: Needs, ran: Ran) -> Need:
         "fixed point": (n * (1 + iterations) + 1, n, "N (1 + iterations) + 1"),
         "edict": (2 * n, 2 * n, "2 N"),
         "bdia": (n, n - 1, "N"),
+        "midpoint": (2 * n, 2 * n, "2 N"),
+        "fireflow": (n + 1, n + 1, "N + 1"),
     }.get(method, (n, n, "N"))
     calls = up + back * shown
-    also = {"edict": " + 2 N to show it", "bdia": " + N - 1 to show it"}.get(method, " + N to show it")
+    shows = {"edict": "2 N", "bdia": "N - 1", "midpoint": "2 N", "fireflow": "N + 1"}
+    also = f" + {shows.get(method, 'N')} to show it"
     return Need(formula + also * shown, calls, calls * b * g)
 
 

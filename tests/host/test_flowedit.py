@@ -11,6 +11,7 @@ from .pair_graphs import SOURCE, TARGET
 from .text_graphs import text_model
 
 SOURCE_DEFAULT, TARGET_DEFAULT = "a smiling person with red hair", "a smiling person with blond hair"
+DIALS = {"strength": 1.0, "sigma_start": 0.0, "source_cfg": 1.0}
 OTHER = "a smiling person with black hair"
 
 
@@ -25,7 +26,7 @@ def world(targets: str = TARGET, batch: int = 1, cfg: float = 3.0, steps: int = 
         "pair": node("HSpacePairConditioning", clip=["model", 1], source=SOURCE, targets=targets),
         "rows": node("HSpacePairLatent", latent=["latent", 0], rows=rows),
         "grid": node("BasicScheduler", model=["model", 0], scheduler="karras", steps=steps, denoise=1.0),
-        "flow": node("HSpaceFlowEdit", sigmas=["grid", 0], **{"strength": 1.0, **dials}),
+        "flow": node("HSpaceFlowEdit", sigmas=["grid", 0], **{**DIALS, **dials}),
         "noise": node("RandomNoise", noise_seed=7),
         "guider": node("CFGGuider", model=["model", 0], positive=["pair", 0], negative=["negative", 0], cfg=cfg),
         "run": custom_sampler("noise", "guider", "flow", "flow", "rows"),
