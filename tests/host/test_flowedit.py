@@ -75,9 +75,9 @@ def test_strength_0_and_the_source_row_are_the_picture_bit_for_bit(executor):
     assert float((moved[1:] - source).abs().mean()) > 0.02
 
 
-def test_the_dial_goes_on_from_the_source_through_plain_flowedit(executor):
+def test_the_dial_goes_from_the_source_to_plain_flowedit(executor):
     source = source_of(executor)
-    found = {s: edited(executor, strength=s)[1:] for s in (0.25, 0.5, 1.0, 1.5)}
+    found = {s: edited(executor, strength=s)[1:] for s in (0.25, 0.5, 1.0)}
     apart = [float((one - source).norm()) for one in found.values()]
     assert apart == sorted(apart) and apart[0] > 0
     near = edited(executor, strength=1.0001)[1:]
