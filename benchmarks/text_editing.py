@@ -219,20 +219,22 @@ def bars(rows: Sequence[dict]) -> list[dict]:
             )
     dial = sorted((row["PSNR outside"], row["target moved"]) for name, row in by.items() if name.startswith(DIAL))
     rivals = [row for name, row in by.items() if name not in (SOURCE, BEST) and not name.startswith(DIAL)]
-    if len(dial) > 1 and rivals:
-        ahead = [at(dial, row["PSNR outside"]) - row["target moved"] for row in rivals]
-        found.append(bar("target moved: FlowEdit's dial ahead of every other row at its PSNR", min(ahead), ">=", 0.0))
+    reached = [row for row in rivals if dial and row["PSNR outside"] <= dial[-1][0]]
+    if len(dial) > 1 and reached:
+        ahead = [round(moved_at(dial, row["PSNR outside"]) - row["target moved"], 3) for row in reached]
+        rows_told = f"{len(reached)} of {len(rivals)} rows, those up to {dial[-1][0]:g} dB"
+        found.append(bar(f"target moved: FlowEdit's dial ahead at the same PSNR ({rows_told})", min(ahead), ">=", 0.0))
     if BEST in by:
         found.append(bar("target moved by the renderer's own edit", by[BEST]["target moved"], ">=", 0.95))
         found.append(bar("PSNR outside of the renderer's own edit, dB", by[BEST]["PSNR outside"], ">=", 119))
     return found
 
 
-def at(dial: Sequence[tuple[float, float]], psnr: float) -> float:
-    """How far the target moves at a PSNR, between the rows (PSNR, moved) of a dial that rise in PSNR; the source itself
-    moves nothing at 120 dB."""
-    points = [*dial, (120.0, 0.0)]
-    return round(float(np.interp(psnr, *zip(*points, strict=True))), 3)
+def moved_at(dial: Sequence[tuple[float, float]], psnr: float) -> float:
+    """How far the target moves at a PSNR, between the rows (PSNR, moved) of a dial that rise in PSNR; below them as at
+    the lowest."""
+    found = np.interp(psnr, [row[0] for row in dial], [row[1] for row in dial])
+    return round(float(found), 3)
 
 
 def sheet(pictures: dict[str, Sequence[Tensor]], names: Sequence[str], most: int = 10) -> None:

@@ -44,14 +44,13 @@ class SecondOrder:
             The state at ``end``, and the prediction in the middle that it went by, both `[b ...]`.
         """
         width = end - start
-        slope = self._slope
-        if slope is None or not self._reuses:
-            slope = self._slope_at(x, start, end)
+        kept = self._slope if self._reuses else None
+        slope = self._slope_at(x, start, end) if kept is None else kept
         level = start + width / 2
         middle = x + width / 2 * slope
         denoised = self._predict(middle, level)
-        self._slope = to_eps(middle, level, denoised)
-        return x + width * self._slope, denoised
+        slope = self._slope = to_eps(middle, level, denoised)
+        return x + width * slope, denoised
 
     def _slope_at(self, x: Tensor, start: float, end: float) -> Tensor:
         """Ask at ``x``; from the clean end, where no model can be asked, at the other end of the step."""
