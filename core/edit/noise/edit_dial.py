@@ -3,6 +3,8 @@
 The velocity that leads straight back to the source z0 is (x - z0) / sigma. VeloEdit compares it with the predicted one,
 keeps it where the two agree, and mixes them elsewhere. In denoised form sigma cancels: where the prediction D is nearer
 to z0 than a share of the present distance |x - z0|, it becomes z0; elsewhere it becomes D + (1 - strength)(z0 - D).
+
+With nothing kept this is the controlled guidance of RF-Inversion (arXiv 2410.10792), whose eta is 1 - strength.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def _between_levels(model, trajectory: Trajectory, extra: dict) -> dict:
     """
     patcher = model.inner_model.model_patcher
     check_second_calls(patcher, f"a trajectory of {trajectory.solver}")
-    if names := sampler_only(patcher):
+    if names := [name for name in sampler_only(patcher) if name != "Edit Dial"]:
         trajectory.check_euler(", ".join(names))
     options = extra.get("model_options", {})
     inside = resting(options.get("transformer_options", {}))

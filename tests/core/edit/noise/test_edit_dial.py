@@ -24,6 +24,15 @@ def test_the_paper_in_velocities(device):
     assert float((found - expected).abs().max()) < 1e-12
 
 
+def test_with_nothing_kept_it_is_the_controlled_guidance_of_rf_inversion(device):
+    denoised, x, source = pictures(device, 2, 4, 8, 8)
+    sigma, eta = 0.7, 0.9
+    u = (x - denoised) / sigma
+    guided = u + eta * ((x - source) / sigma - u)
+    found, _ = dial_edit(denoised, x, source, 1 - eta, 0.0)
+    assert float(((x - found) / sigma - guided).abs().max()) < 1e-12
+
+
 @pytest.mark.parametrize("decided_per", DECIDED_PER)
 @pytest.mark.parametrize("shape", [(2, 4, 8, 8), (2, 4, 1, 8, 8)])
 def test_its_ends(device, shape, decided_per):
