@@ -223,6 +223,12 @@ def test_what_cannot_act_is_refused_by_name(executor, change, says):
         executor.run(prompt, "run")
 
 
+def test_repeats_that_would_change_nothing_are_refused(executor):
+    prompt = world() | {"again": node("HSpaceSDEditRepeat", sampler=["flow", 0], repeats=2, noise="new")}
+    with pytest.raises(NodeFailed, match="FlowEdit edits the latent that it was given"):
+        executor.run(prompt, "again")
+
+
 @pytest.mark.parametrize(
     ("dials", "says"),
     [

@@ -20,7 +20,7 @@ from ..patches.pairs import GUIDANCE, pair_rows
 from ..patches.sampler_only import sampler_only
 from ..patches.steering import edits_of
 from .noise_mask import check_options, region
-from .whole_run import whole
+from .whole_run import once, whole
 
 _NODE = "FlowEdit"
 
@@ -63,7 +63,7 @@ def flowedit_sampler(options: FlowEditOptions, source_cfg: float):
         )
         return rows.whole(latent, edited)
 
-    return whole(comfy.samplers.KSAMPLER(sample))
+    return once(whole(comfy.samplers.KSAMPLER(sample)), _NODE)
 
 
 @dataclass(frozen=True)
