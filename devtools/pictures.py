@@ -72,7 +72,7 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
     "train_asyrp": ("train_asyrp", [("Image", 0, "original"), ("Edited", 0, "smile"), ("Edited too", 0, "glasses")]),
     "edit_noise_flowedit": (
         "edit_noise_flowedit",
-        [("Source", 0, "original"), ("Half", 0, "dial 0.5"), ("Edited", 0, "dial 1")],
+        [("Image", 0, "original"), ("Half", 0, "dial 0.5"), ("Edited", 0, "dial 1")],
     ),
     "edit_noise_edit_dial": (
         "edit_noise_edit_dial",

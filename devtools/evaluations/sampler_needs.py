@@ -43,8 +43,9 @@ def _flowedit(ran: Ran, sampler: Ran, n: int, b: int, g: int) -> Need:
     dials = {name: sampler.inputs.get(name, usual) for name, usual in _FLOWEDIT.items()}
     if not dials["strength"]:
         return Need("none at strength 0", 0, 0)
-    rows = ran.upstream("HSpacePairLatent")[0].inputs["rows"]
-    pictures, targets = b // rows, b - b // rows
+    alone = sampler.inputs.get("source") is not None
+    pictures = b if alone else b // ran.upstream("HSpacePairLatent")[0].inputs["rows"]
+    targets = b if alone else b - pictures
     plain = dials["strength"] == 1
     source_g = 1 if dials["source_cfg"] == 1 else g
     draws = dials["average"] * (n - dials["refine"])

@@ -104,6 +104,48 @@ def test_each_side_has_its_own_prompt_and_guidance(executor, strength, source_cf
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_a_source_prompt_of_its_own_is_the_pair_without_its_rows(executor, strength):
+    prompt = _with_own_sigmas(world(batch=2, strength=strength, source_cfg=2.0))
+    prompt |= {
+        "a": node("CLIPTextEncode", clip=["model", 1], text=SOURCE),
+        "b": node("CLIPTextEncode", clip=["model", 1], text=TARGET),
+    }
+    pairs = result(executor, prompt)
+    prompt["flow"]["inputs"]["source"] = ["a", 0]
+    prompt["guider"]["inputs"]["positive"] = ["b", 0]
+    prompt["run"]["inputs"]["latent_image"] = ["latent", 0]
+    alone = result(executor, prompt)
+    assert len(alone) == 2 and float((alone - pairs[1::2]).abs().max()) < 1e-4
+    prompt["guider"]["inputs"]["positive"] = ["pair", 0]
+    with pytest.raises(NodeFailed, match="'source' of FlowEdit is connected, but the guider's positive is a pair"):
+        executor.run(prompt, "run")
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_prompts_of_different_length_on_a_flow_model(executor, strength):
+    """As the text encoders of Z-Image and Qwen-Image give them."""
+    call, g = executor.call, torch.Generator().manual_seed(3)
+    (model, _) = call("HSpaceTestDiT")
+    sides = [
+        [[torch.randn(1, n, 48, generator=g), {"pooled_output": torch.randn(1, 32, generator=g)}]] for n in (7, 11)
+    ]
+    latent = {"samples": torch.randn(2, 16, 8, 12, generator=g)}
+    (grid,) = call("BasicScheduler", model=model, scheduler="simple", steps=6, denoise=1.0)
+    sampler, cut = call("HSpaceFlowEdit", sigmas=grid, **{**DIALS, "strength": strength}, source=sides[0])
+    links = {
+        "noise": call("RandomNoise", noise_seed=7)[0],
+        "guider": call("BasicGuider", model=model, conditioning=sides[1])[0],
+    }
+    found = call("SamplerCustomAdvanced", **links, sampler=sampler, sigmas=cut, latent_image=latent)[0]["samples"]
+    latents = executor.module("nodes.host.model.latents")
+    asked = [asking(executor, model, side, 1.0) for side in sides]
+    x = latents.latents_in(model, latent["samples"])
+    expected = latents.latents_out(model, by_hand(executor, asked, x, cut, "flow", strength=strength))
+    assert float((expected - latent["samples"]).abs().mean()) > 0.02
+    assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_pictures_and_targets_do_not_know_of_each_other(executor, strength):
     many = edited(executor, batch=2, targets=f"{OTHER}\n{TARGET}", strength=strength, refine=1)
     one = edited(executor, strength=strength, refine=1)

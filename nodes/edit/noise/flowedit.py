@@ -68,18 +68,25 @@ class HSpaceFlowEdit(Node):
                     most=64,
                     advanced=True,
                 ),
+                io.Conditioning.Input(
+                    "source",
+                    optional=True,
+                    tooltip="What the picture shows, encoded. The guider then holds the target alone, and the latent comes straight from VAE Encode. Without it both prompts come from Pair Conditioning, on a latent from Pair Latent.",
+                ),
             ],
             outputs=[
                 io.Sampler.Output(
                     display_name="sampler",
-                    tooltip="It goes into SamplerCustomAdvanced, with Pair Conditioning in the guider and a latent from Pair Latent.",
+                    tooltip="It goes into SamplerCustomAdvanced, whose latent is the encoded picture.",
                 ),
                 io.Sigmas.Output(display_name="sigmas", tooltip="The sigmas come without the steps left out."),
             ],
         )
 
     @classmethod
-    def execute(cls, sigmas, strength, sigma_start=0.0, source_cfg=1.0, refine=0, average=1) -> io.NodeOutput:
+    def execute(
+        cls, sigmas, strength, sigma_start=0.0, source_cfg=1.0, refine=0, average=1, source=None
+    ) -> io.NodeOutput:
         options = FlowEditOptions(strength, refine, average)
         steps = len(sigmas) - 1
         skip = first_step(sigmas, sigma_start)
@@ -88,7 +95,9 @@ class HSpaceFlowEdit(Node):
         if refine == steps - skip:
             refuse_unused(cls, "averages the steps before those that refine, and all steps refine", average=average)
         shown = f"{steps - skip} of {steps} steps, from sigma {float(sigmas[skip]):.4g} (step {skip + 1})"
-        return io.NodeOutput(flowedit_sampler(options, source_cfg), sigmas[skip:].clone(), ui=ui.PreviewText(shown))
+        return io.NodeOutput(
+            flowedit_sampler(options, source_cfg, source), sigmas[skip:].clone(), ui=ui.PreviewText(shown)
+        )
 
 
 NODES = [HSpaceFlowEdit]

@@ -1,5 +1,5 @@
-"""FlowEdit as a SAMPLER of the host: source and target prompts are the rows of Pair Conditioning, asked one side at a
-time, so that each side has its own guidance and the host's own batching.
+"""FlowEdit as a SAMPLER of the host: source and target prompts are the rows of Pair Conditioning, or the source comes by
+itself. One side is asked at a time, so that each has its own guidance, its own number of tokens and the host's batching.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from comfy.conds import CONDConstant, CONDRegular
@@ -19,20 +20,24 @@ from ..patches.caches import check_second_calls, resting
 from ..patches.pairs import GUIDANCE, pair_rows
 from ..patches.sampler_only import sampler_only
 from ..patches.steering import edits_of
+from ..prompt_checks import check_prompt
 from .noise_mask import check_options, region
 from .whole_run import once, whole
 
 _NODE = "FlowEdit"
+_NOT_ALONE = ("control", "gligen", "hooks")
 
 
-def flowedit_sampler(options: FlowEditOptions, source_cfg: float):
-    """SAMPLER for SamplerCustomAdvanced on a latent from Pair Latent; the seed is that of the sampler's NOISE.
+def flowedit_sampler(options: FlowEditOptions, source_cfg: float, source: list | None = None):
+    """SAMPLER for SamplerCustomAdvanced; the seed is that of the sampler's NOISE.
 
     The source row of every pair comes out as it went in. A noise mask on the latent is the region that may change.
 
     Args:
         options: how far and how steadily; its seed is replaced.
         source_cfg: guidance of the source prompt; 0 is that of the GUIDER.
+        source: CONDITIONING of the source prompt; the GUIDER then holds the target alone, and no row of the latent is a
+            source. None: it is the first row of Pair Conditioning, on a latent from Pair Latent.
     """
 
     def sample(model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, **loop) -> Tensor:
@@ -42,11 +47,12 @@ def flowedit_sampler(options: FlowEditOptions, source_cfg: float):
         _check_levels(sigmas)
         _check_edits(guider.model_patcher)
         latent = model.latent_image
-        rows = _Rows.of(latent, pair_rows(guider))
+        rows = _Rows.of(latent, pair_rows(guider), source is not None)
         mask = extra.pop("denoise_mask", None)
         area = region(model, sigmas, mask, extra.get("model_options", {}))
         seeded = FlowEditOptions(options.strength, options.refine, options.average, int(extra.get("seed") or 0))
-        sides = _Sides(model, _without_caches(extra), rows, _source_guidance(guider, source_cfg))
+        given = None if source is None else _prepared(model, source, extra)
+        sides = _Sides(model, _without_caches(extra), rows, _source_guidance(guider, source_cfg), given)
 
         def report(state: dict) -> None:
             if callback is not None:
@@ -68,32 +74,44 @@ def flowedit_sampler(options: FlowEditOptions, source_cfg: float):
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows of a batch of pairs.
+    """The rows of a batch of pairs, or of edited pictures alone.
 
     Attributes:
         pictures: how many pairs there are.
         targets: of each of them.
+        leading: source rows of each of them, 1 or 0.
     """
 
     pictures: int
     targets: int
+    leading: int = 1
 
     @classmethod
-    def of(cls, latent: Tensor | None, pair: int) -> _Rows:
-        """Count them in a latent `[b ...]`; ``pair`` is the number of rows of a pair, 0 without Pair Conditioning.
+    def of(cls, latent: Tensor | None, pair: int, alone: bool) -> _Rows:
+        """Count them in a latent `[b ...]`.
+
+        Args:
+            latent: of the run.
+            pair: number of rows of a pair, 0 without Pair Conditioning.
+            alone: the source prompt comes by itself, and all rows are targets.
 
         Raises:
-            ValueError: there is no pair, or the latent is empty or not made of pairs.
+            ValueError: there is no pair or one too many, or the latent is empty or not made of pairs.
         """
-        if pair < 2:
+        if alone and pair:
             raise ValueError(
-                "FlowEdit compares a source prompt with targets; connect the 'positive' of Pair Conditioning to the"
-                " guider's positive"
+                "'source' of FlowEdit is connected, but the guider's positive is a pair, which brings a source too;"
+                " connect the target prompt alone to the guider, or disconnect 'source'"
+            )
+        if not alone and pair < 2:
+            raise ValueError(
+                "FlowEdit compares a source prompt with a target: connect the source prompt to its 'source', or the"
+                " 'positive' of Pair Conditioning to the guider"
             )
         if latent is None or not bool(latent.any()):
-            raise ValueError(
-                "FlowEdit edits a picture, but the latent is empty; connect VAE Encode through Pair Latent"
-            )
+            raise ValueError("FlowEdit edits a picture, but the latent is empty; connect VAE Encode")
+        if alone:
+            return cls(len(latent), 1, 0)
         if len(latent) % pair or not _are_pairs(latent, pair):
             raise ValueError(
                 f"the latent has {len(latent)} rows, which are not the same picture {pair} times each; put Pair Latent"
@@ -104,7 +122,7 @@ class _Rows:
     @property
     def pair(self) -> int:
         """Rows of a pair."""
-        return 1 + self.targets
+        return self.leading + self.targets
 
     @property
     def of_sources(self) -> list[int]:
@@ -114,7 +132,7 @@ class _Rows:
     @property
     def of_targets(self) -> list[int]:
         """Places of the target rows."""
-        return [i for i in range(self.pictures * self.pair) if i % self.pair]
+        return [i for i in range(self.pictures * self.pair) if i % self.pair >= self.leading]
 
     def of_source_call(self, count: int) -> list[int]:
         """Places whose prompts answer for so many states under the source prompt: pictures, edited ones, or both."""
@@ -138,43 +156,74 @@ class _Sides:
         extra: further arguments of its calls.
         rows: of the batch.
         source_cfg: guidance of the source side; None is the guider's own.
+        source: its prompt as the host prepares it for a run; None is that of the source rows.
     """
 
-    def __init__(self, model: Any, extra: dict[str, Any], rows: _Rows, source_cfg: float | None):
+    def __init__(self, model: Any, extra: dict[str, Any], rows: _Rows, source_cfg: float | None, source: list | None):
         self._model = model
         self._extra = extra
         self._rows = rows
         self._source_cfg = source_cfg
         self._sampling = model.inner_model.inner_model.model_sampling
-        self._twins: dict[tuple[int, ...], Any] = {}
+        self._prompt = source
+        self._twins: dict[tuple[bool, int], Any] = {}
 
     def source(self, z: Tensor, sigma: float) -> Tensor:
         """Denoised pictures under the source prompt."""
-        return self._ask(z, sigma, self._rows.of_source_call(len(z)), self._source_cfg)
+        return self._ask(z, sigma, True)
 
     def target(self, z: Tensor, sigma: float) -> Tensor:
         """Denoised pictures, each under its own target prompt."""
-        return self._ask(z, sigma, self._rows.of_targets, None)
+        return self._ask(z, sigma, False)
 
     def noised(self, x: Tensor, noise: Tensor, sigma: float) -> Tensor:
         """Pictures at a level, as the model's own sampling noises them."""
         return self._sampling.noise_scaling(x.new_tensor(sigma), noise.clone(), x)
 
-    def _ask(self, z: Tensor, sigma: float, places: list[int], cfg: float | None) -> Tensor:
-        key = tuple(places)
+    def _ask(self, z: Tensor, sigma: float, of_source: bool) -> Tensor:
+        key = (of_source, len(z))
         if key not in self._twins:
-            self._twins[key] = self._twin(places, cfg)
+            places = self._rows.of_source_call(len(z)) if of_source else self._rows.of_targets
+            self._twins[key] = self._twin(places, of_source)
         return self._twins[key](z, z.new_full((len(z),), sigma), denoise_mask=None, **self._extra)
 
-    def _twin(self, places: list[int], cfg: float | None) -> Any:
+    def _twin(self, places: list[int], of_source: bool) -> Any:
         """The model with a guider whose prompts are those of some rows; the user's own guider is left as it is."""
         twin = copy.copy(self._model)
         twin.inner_model = guider = copy.copy(self._model.inner_model)
         count = self._rows.pictures * self._rows.pair
-        guider.conds = {name: [_picked(one, places, count) for one in side] for name, side in guider.conds.items()}
-        if cfg is not None:
-            guider.cfg = cfg
+        sides = dict(guider.conds)
+        if of_source and self._prompt is not None:
+            sides["positive"] = self._prompt
+        guider.conds = {name: [_picked(one, places, count) for one in side] for name, side in sides.items()}
+        if of_source and self._source_cfg is not None:
+            guider.cfg = self._source_cfg
         return twin
+
+
+def _prepared(model: Any, source: list, extra: dict[str, Any]) -> list[dict[str, Any]]:
+    """The source prompt as the host prepares the guider's own for a run.
+
+    Raises:
+        ValueError: the network cannot take it, or it carries what the host loads before a run.
+    """
+    guider = model.inner_model
+    check_prompt(guider.model_patcher, source, "source")
+    if found := [name for name in _NOT_ALONE if any(facts.get(name) is not None for _, facts in source)]:
+        raise ValueError(
+            f"'source' of FlowEdit carries {', '.join(found)} (ControlNet, GLIGEN or a hook), which only the guider's"
+            " prompts can; connect the plain source prompt"
+        )
+    latent = model.latent_image
+    return comfy.samplers.process_conds(
+        guider.inner_model,
+        model.noise,
+        {"positive": comfy.sampler_helpers.convert_cond(source)},
+        latent.device,
+        latent,
+        seed=extra.get("seed"),
+        latent_shapes=[latent.shape],
+    )["positive"]
 
 
 def _picked(prompt: dict[str, Any], places: list[int], count: int) -> dict[str, Any]:
