@@ -82,3 +82,25 @@ def test_walks_outside_of_a_sampler_refuse_it_by_name(executor):
     latent = {"samples": torch.ones(1, 16, 8, 12)}
     (edited,) = executor.call("HSpaceEditDial", model=model, source=latent, strength=0.5, keep=0.25)
     assert names(model) == [] and names(edited) == ["Edit Dial"]
+
+
+def test_it_says_when_the_model_moves_the_whole_picture(executor, caplog):
+    """A network that draws its reference three cells to the right."""
+    call, g = executor.call, torch.Generator().manual_seed(3)
+    (model, prompt) = call("HSpaceTestDiT")
+    source = {"samples": torch.randn(1, 16, 24, 32, generator=g)}
+    for right, told in ((0, False), (3, True)):
+        moved = executor.module("nodes.host.model.latents").latents_in(model, source["samples"].roll(right, -1))
+        drawn = model.clone()
+        drawn.set_model_sampler_post_cfg_function(lambda args, moved=moved: moved)
+        (edited,) = call("HSpaceEditDial", model=drawn, source=source, strength=0.5, keep=0.25)
+        links = {
+            "noise": call("RandomNoise", noise_seed=7)[0],
+            "guider": call("BasicGuider", model=edited, conditioning=prompt)[0],
+            "sampler": call("KSamplerSelect", sampler_name="euler")[0],
+            "sigmas": call("BasicScheduler", model=edited, scheduler="simple", steps=6, denoise=1.0)[0],
+            "latent_image": {"samples": torch.zeros(1, 16, 24, 32)},
+        }
+        caplog.clear()
+        call("SamplerCustomAdvanced", **links)
+        assert ("moved the whole picture by 3 cells to the right" in caplog.text) == told

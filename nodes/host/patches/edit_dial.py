@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from ....core.edit.noise.edit_dial import dial_edit
+from ....core.measure.shift import find_shift
 from ..model.latents import latents_in
+from ..model.traits import is_flow
 from ..progress import say
 from ..types import Model
+from ..ui import say as warn
 from .steering import RAW
 
 _MARK = "hspace_edit_dial"
 _SAME = 1e-4
+_HALF = 0.5  # share of noise at and below which a prediction shows where things are
 
 
 def add_edit_dial(model, latent: Tensor, strength: float, keep: float, decided_per: str, sigma_end: float):
@@ -29,6 +33,7 @@ def add_edit_dial(model, latent: Tensor, strength: float, keep: float, decided_p
         sigma_end: acts at or above this level; 0 is in every step.
     """
     source = latents_in(model, latent.float())
+    half = _HALF if is_flow(model) else _HALF / (1 - _HALF)
     shares: list[float] = []
 
     def patch(args: dict[str, Any]) -> Tensor:
@@ -39,7 +44,10 @@ def add_edit_dial(model, latent: Tensor, strength: float, keep: float, decided_p
             return denoised
         held = _rows(source, denoised)
         out, kept = dial_edit(denoised, x, held, strength, keep, decided_per)
-        _tell(shares, float(kept.float().mean()), sigma, options.get("sample_sigmas"))
+        levels = options.get("sample_sigmas")
+        if _is_first_below(sigma, half, levels):
+            _tell_shift(denoised, held)
+        _tell(shares, float(kept.float().mean()), sigma, levels)
         return out
 
     clone = model.clone()
@@ -67,6 +75,24 @@ def _rows(source: Tensor, denoised: Tensor) -> Tensor:
             " latent of the very picture that the reference was made from (after its scaling), and sample in its size"
         )
     return source.to(denoised).repeat(len(denoised) // len(source), *(1,) * (source.dim() - 1))
+
+
+def _is_first_below(sigma: float, half: float, levels: Tensor | None) -> bool:
+    """Whether no earlier level of the run lies at or below ``half``."""
+    if levels is None or sigma > half:
+        return False
+    return not bool(((levels <= half) & (levels > sigma * (1 + _SAME))).any())
+
+
+def _tell_shift(denoised: Tensor, source: Tensor) -> None:
+    """Say if the model has moved the whole picture, so that hardly anything agrees with the source."""
+    down, right = find_shift(denoised[0], source[0])
+    if down or right:
+        warn(
+            f"Edit Dial: the model has moved the whole picture by {abs(right)} cells to the"
+            f" {'right' if right > 0 else 'left'} and {abs(down)} {'down' if down > 0 else 'up'}, so that little agrees"
+            " with the source; take sizes that are multiples of 32 pixels and make about a megapixel"
+        )
 
 
 def _tell(shares: list[float], share: float, sigma: float, levels: Tensor | None) -> None:
