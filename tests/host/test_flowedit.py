@@ -282,3 +282,22 @@ def test_repeats_that_would_change_nothing_are_refused(executor):
 def test_dials_that_leave_nothing_to_do(executor, dials, says):
     with pytest.raises(NodeFailed, match=says):
         executor.run(world(**dials), "flow")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "gguf Q8_0", "opaque"])
+def test_quantised_weights_are_taken_as_they_are(executor, dtype):
+    """FlowEdit and the Edit Dial need predictions alone."""
+    call = executor.call
+    model, one, other = call("HSpaceTestUNet", network="sd15", dtype=dtype, seed=0)
+    latent = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))}
+    (model,) = call("HSpaceEditDial", model=model, source=latent, strength=0.9, keep=0.0)
+    (grid,) = call("BasicScheduler", model=model, scheduler="karras", steps=3, denoise=1.0)
+    noise, (euler,) = call("RandomNoise", noise_seed=7)[0], call("KSamplerSelect", sampler_name="euler")
+    plain = {"guider": call("BasicGuider", model=model, conditioning=other)[0], "latent_image": latent}
+    dialled = call("SamplerCustomAdvanced", noise=noise, sampler=euler, sigmas=grid, **plain)[0]["samples"]
+    assert 0 < float((dialled - latent["samples"]).abs().mean()) < float("inf")
+    (model, *_) = call("HSpaceTestUNet", network="sd15", dtype=dtype, seed=0)
+    sampler, cut = call("HSpaceFlowEdit", sigmas=grid, **DIALS, source=one)
+    plain["guider"] = call("BasicGuider", model=model, conditioning=other)[0]
+    found = call("SamplerCustomAdvanced", noise=noise, sampler=sampler, sigmas=cut, **plain)[0]["samples"]
+    assert 0 < float((found - latent["samples"]).abs().mean()) < float("inf")
