@@ -127,6 +127,8 @@ def table(name: str) -> str:
     where = document["machine"]
     device = where.get("gpu") or f"{where['cpu']}, {where['cores']} cores"
     parts.append(f"`{document['command']}` at {document['commit']}, {device}, torch {where['torch']}")
+    if others := document["figures"].get("the other rows"):
+        parts.append(f"The other rows: `{others['command']}` at {others['commit']}")
     return "\n\n".join(parts)
 
 

@@ -267,6 +267,24 @@ def sdedit(t0: float, repeats: int = 1) -> Method:
     return graph
 
 
+def flowedit(strength: float) -> Method:
+    """The difference of the prompts without an inversion; a fifth of the steps is left out, cfg 1 for the source."""
+
+    def graph(item: PieItem, setup: Setup) -> Graph:
+        texts = {"source": item.source_prompt, "targets": item.target_prompt}
+        links = {"positive": ["pair", 0], "latent_image": ["rows", 0], "noise": ["fresh", 0]}
+        dials = {"strength": strength, "sigma_start": 1000.0, "source_cfg": 1.0}
+        return {
+            "pair": node("HSpacePairConditioning", clip=["model", 1], **texts),
+            "rows": node("HSpacePairLatent", latent=["latent", 0], rows=2),
+            "fresh": node("RandomNoise", noise_seed=setup.seed),
+            "cut": node("SplitSigmas", sigmas=["sigmas", 0], step=setup.share(0.2)),
+            **sampled(setup, node("HSpaceFlowEdit", sigmas=["cut", 1], **dials), **links),
+        }
+
+    return graph
+
+
 def on_base(method: Method) -> Method:
     """A method with all that it links to."""
     return lambda item, setup: {**base(item, setup), **method(item, setup)}
@@ -286,6 +304,10 @@ _PARTS: dict[str, Method] = {
     "MasaCtrl": features("MasaCtrl", 4 / 50),
     "EDICT": exact("edict"),
     "BDIA": exact("bdia"),
+    "FlowEdit, dial 0.25": flowedit(0.25),
+    "FlowEdit, dial 0.5": flowedit(0.5),
+    "FlowEdit, dial 0.75": flowedit(0.75),
+    "FlowEdit": flowedit(1.0),
     "SDEdit, t0 0.3": sdedit(0.3),
     "SDEdit, t0 0.3, K 3": sdedit(0.3, 3),
     "SDEdit, t0 0.5": sdedit(0.5),

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks._faces import WEIGHTS
-from benchmarks._report import bar, write
+from benchmarks._report import bar, read, write
 from benchmarks._text_methods import METHODS, SAVE, Method, Setup, node
 from core.faces.embedder import load_embedder
 from core.faces.factors import NAMES
@@ -39,6 +39,8 @@ from scripts.draw_pie import write as write_benchmark
 from scripts.pie_edits import BY_EDIT
 
 SOURCE, BEST = "source itself", "ideal (renderer)"
+DIAL = "FlowEdit"
+"""How the rows of the strength dial begin."""
 SHOWN = 128  # pixels of a picture on the sheet
 
 ORDERS = (
@@ -60,6 +62,7 @@ def main() -> None:
     p.add_argument(
         "--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="NAME", help=", ".join(METHODS)
     )
+    p.add_argument("--add", action="store_true", help="keep the stored rows of other methods, measured before")
     p.add_argument("--checkpoint", help="of models/checkpoints, for other pictures than the face world's")
     p.add_argument("--dino", type=Path, help="dino_vitbase8_pretrain.pth, for the structure distance of papers")
     p.add_argument("--lpips", type=Path, help="LPIPS on SqueezeNet, see the help of Edit Metrics")
@@ -83,7 +86,11 @@ def main() -> None:
     if judge.ideal:
         pictures[BEST] = judge.ideal
         rows.append(judge.row(BEST, judge.ideal, 0.0))
-    sheet(pictures, judge.names)
+    before = read("text_editing") if a.add else {}
+    if before:
+        rows = merged(before["figures"]["rows"], rows)
+    else:
+        sheet(pictures, judge.names)
     facts = {
         "rows": rows,
         "items": len(items),
@@ -91,7 +98,17 @@ def main() -> None:
         "cfg": a.cfg,
         "structure seen by": judge.features.name,
     }
+    if before:
+        added = before["figures"].get("the other rows", {key: before[key] for key in ("command", "commit")})
+        facts |= {"seed": a.seed, "the other rows": added}
     write("text_editing", facts, bars(rows))
+
+
+def merged(stored: Sequence[dict], measured: Sequence[dict]) -> list[dict]:
+    """Stored rows with those of the methods that were measured now, in the order of :data:`METHODS`."""
+    found = {row["method"]: row for row in [*stored, *measured]}
+    order = [SOURCE, *METHODS, BEST]
+    return [found[name] for name in order if name in found]
 
 
 def run(
@@ -200,10 +217,24 @@ def bars(rows: Sequence[dict]) -> list[dict]:
                     ahead,
                 )
             )
+    dial = sorted((row["PSNR outside"], row["target moved"]) for name, row in by.items() if name.startswith(DIAL))
+    rivals = [row for name, row in by.items() if name not in (SOURCE, BEST) and not name.startswith(DIAL)]
+    reached = [row for row in rivals if dial and row["PSNR outside"] <= dial[-1][0]]
+    if len(dial) > 1 and reached:
+        ahead = [round(moved_at(dial, row["PSNR outside"]) - row["target moved"], 3) for row in reached]
+        rows_told = f"{len(reached)} of {len(rivals)} rows, those up to {dial[-1][0]:g} dB"
+        found.append(bar(f"target moved: FlowEdit's dial ahead at the same PSNR ({rows_told})", min(ahead), ">=", 0.0))
     if BEST in by:
         found.append(bar("target moved by the renderer's own edit", by[BEST]["target moved"], ">=", 0.95))
         found.append(bar("PSNR outside of the renderer's own edit, dB", by[BEST]["PSNR outside"], ">=", 119))
     return found
+
+
+def moved_at(dial: Sequence[tuple[float, float]], psnr: float) -> float:
+    """How far the target moves at a PSNR, between the rows (PSNR, moved) of a dial that rise in PSNR; below them as at
+    the lowest."""
+    found = np.interp(psnr, [row[0] for row in dial], [row[1] for row in dial])
+    return round(float(found), 3)
 
 
 def sheet(pictures: dict[str, Sequence[Tensor]], names: Sequence[str], most: int = 10) -> None:

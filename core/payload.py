@@ -17,6 +17,7 @@
 * ``world``, how hard they are to denoise, or None: a dict of ``sigma``, ``ratios`` (one a picture, over the median of
   the model's own world), ``usual`` and ``limit`` (see :class:`core.picture_facts.WorldFact`). Trajectories of before
   lack these two.
+* ``solver``, whose steps made the states and lead back: "euler" (also where it is missing), "midpoint" or "fireflow".
 
 Version 1 had a dict ``extra`` in place of ``noising`` (there ``flow``, true or false), ``prompts``, ``exact`` (with its
 parameter named ``mixing`` or ``gamma``), ``pair``, ``seed`` and ``moved``. It is still read.
@@ -78,6 +79,7 @@ _RULES: dict[str, dict[str, Field]] = {
         "moved": flag(),
         "fit": mapping().or_none(),
         "world": mapping().or_none(),
+        "solver": TEXT,
     },
     DIRECTIONS: {
         "vectors": TENSOR,

@@ -16,6 +16,7 @@ from torch import Tensor
 from .denoiser import Callback, Denoiser, predict, report_step
 from .inputs import check_sigmas
 from .noise import drawn_rows
+from .solver import SecondOrder, Solver
 from .trajectory import Trajectory
 
 
@@ -113,6 +114,19 @@ def walk_down(model: Denoiser, x: Tensor, levels: Sequence[float], callback: Cal
     return x
 
 
+@torch.no_grad()
+def walk_second_order(
+    model: Denoiser, x: Tensor, levels: Sequence[float], solver: Solver, callback: Callback | None = None
+) -> Tensor:
+    """Walk a state `[b c h w]` down by a solver of second order, from the first level to the last; shape kept."""
+    n = len(levels) - 1
+    run = SecondOrder(solver, lambda z, s: predict(model, z, z.new_full((z.shape[0],), s)), model.noising)
+    for i, (sigma, nxt) in enumerate(pairwise(levels)):
+        x, denoised = run.step(x, sigma, nxt)
+        report_step(callback, i, n, x=x, sigma=sigma, denoised=denoised)
+    return x
+
+
 def reconstruct(model: Denoiser, trajectory: Trajectory, callback: Callback | None = None) -> Trajectory:
     """Add the ``reconstruction`` to a trajectory.
 
@@ -126,7 +140,12 @@ def reconstruct(model: Denoiser, trajectory: Trajectory, callback: Callback | No
     first = 1 if trajectory.moved else 0
     grid = trajectory.sigmas[first:]
     x = trajectory.states[first]
-    return replace(trajectory, reconstruction=sample_ddim(model, x, grid, callback=callback) if len(grid) > 1 else x)
+    if len(grid) == 1:
+        return replace(trajectory, reconstruction=x)
+    if trajectory.solver == "euler":
+        return replace(trajectory, reconstruction=sample_ddim(model, x, grid, callback=callback))
+    rebuilt = walk_second_order(model, x, grid.tolist(), trajectory.solver, callback)
+    return replace(trajectory, reconstruction=rebuilt)
 
 
 def known_reconstruction(trajectory: Trajectory) -> Tensor | None:

@@ -12,6 +12,7 @@ from .denoiser import Noising
 from .fingerprint import differences, without_patches
 from .foreign import is_dense, is_finite, shown
 from .picture_facts import PictureFit, WorldFact
+from .solver import SOLVERS, Solver
 
 _SAME = 1e-3  # levels of two schedules that differ by less are one
 _CONSISTENT = 1e-2  # relative residual below which sampling back passes through the stored states, to 60 dB and more
@@ -60,6 +61,7 @@ class Trajectory:
             is an edit; the others are the picture's own.
         fit: how the pictures were cut and scaled before they were inverted, or None.
         world: how much they are of the model's world, or None where nobody knows.
+        solver: that made the states, and that sampling back has to follow.
     """
 
     sigmas: Tensor
@@ -77,6 +79,7 @@ class Trajectory:
     moved: bool = False
     fit: PictureFit | None = None
     world: WorldFact | None = None
+    solver: Solver = "euler"
 
     def __post_init__(self) -> None:
         s = self.sigmas
@@ -89,6 +92,8 @@ class Trajectory:
             raise ValueError(f"noising must be {' or '.join(get_args(Noising))}, got {shown(self.noising)}")
         if self.world is not None and len(self.world.ratios) != x.shape[1]:
             raise ValueError(f"world must hold {x.shape[1]} ratios, one a picture, got {len(self.world.ratios)}")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver must be {' or '.join(SOLVERS)}, got {shown(self.solver)}")
         if not is_finite(x):
             raise ValueError(
                 "the trajectory holds NaN or infinite values; invert again with a finite image and fewer, larger steps"
@@ -224,6 +229,18 @@ class Trajectory:
             raise ValueError(
                 f"the trajectory holds pictures of {size}, the latent connected has {list(x.shape[1:])}; connect the"
                 " latent of the inversion, or one of that size"
+            )
+
+    def check_euler(self, what: str) -> None:
+        """Refuse states of a solver that ``what`` does not follow.
+
+        Raises:
+            ValueError: they are of second order.
+        """
+        if self.solver != "euler":
+            raise ValueError(
+                f"this trajectory was inverted by {self.solver}, whose steps {what} cannot follow; invert with method"
+                " fixed point or ddim B"
             )
 
     def check_base(self, fingerprint: str) -> None:

@@ -70,6 +70,14 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
         ],
     ),
     "train_asyrp": ("train_asyrp", [("Image", 0, "original"), ("Edited", 0, "smile"), ("Edited too", 0, "glasses")]),
+    "edit_noise_flowedit": (
+        "edit_noise_flowedit",
+        [("Image", 0, "original"), ("Half", 0, "dial 0.5"), ("Edited", 0, "dial 1")],
+    ),
+    "edit_noise_edit_dial": (
+        "edit_noise_edit_dial",
+        [("Image", 0, "original"), ("Plain edit", 0, "plain edit"), ("Edited", 0, "dial 0.6, rest kept")],
+    ),
     "edit_noise_edit_friendly": (
         "edit_noise_edit_friendly",
         [("Image", 0, "original"), ("Edited", 0, "red hair"), ("Edited inside", 0, "inside the mask")],

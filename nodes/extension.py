@@ -13,7 +13,7 @@ STAGES = {
     "discover": ("region", "atlas", "many", "baselines", "save"),
     "train": ("asyrp", "diffusionclip", "rectifier", "image_lora", "heads", "deltaedit", "pada", "save"),
     "edit.directions": ("steer", "dials", "trajectory", "sets", "state", "asyrp"),
-    "edit.noise": ("edit_friendly", "exact", "sdedit", "ledits", "proximal", "latent_svd"),
+    "edit.noise": ("edit_friendly", "exact", "flowedit", "edit_dial", "sdedit", "ledits", "proximal", "latent_svd"),
     "edit.attention": ("pairs", "prompt_to_prompt", "features"),
     "edit.codes": (
         "encode",

@@ -22,9 +22,10 @@ def drift(model: Denoiser, trajectory: Trajectory, callback: Callback | None = N
     """Subtract the plain step from the stored next state, `[n b c h w]` in the order of ``sigmas``.
 
     Raises:
-        ValueError: the model is not the one that was inverted.
+        ValueError: the model is not the one that was inverted, or its steps are no Euler's.
     """
     trajectory.check_model(model.fingerprint)
+    trajectory.check_euler("an anchor")
     s = trajectory.sigmas.tolist()
     states = trajectory.states
     offsets = []

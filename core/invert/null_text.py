@@ -209,6 +209,7 @@ def _check(model: TwoPrompts, trajectory: Trajectory, embedding: Tensor, cfg: fl
             "null-text optimisation is for models that were trained with dropped prompts and noised as x0 + sigma n,"
             " not flow models"
         )
+    trajectory.check_euler("null-text optimisation")
     if trajectory.exact is not None or trajectory.noises is not None:
         raise ValueError(
             f"null-text optimisation follows the steps of DDIM, this trajectory is of {trajectory.method}; invert with"

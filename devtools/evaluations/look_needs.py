@@ -20,10 +20,13 @@ def invert(needs: Needs, ran: Ran) -> Need:
         "fixed point": (n * (1 + iterations) + 1, n, "N (1 + iterations) + 1"),
         "edict": (2 * n, 2 * n, "2 N"),
         "bdia": (n, n - 1, "N"),
+        "midpoint": (2 * n, 2 * n, "2 N"),
+        "fireflow": (n + 1, n + 1, "N + 1"),
     }.get(method, (n, n, "N"))
     looks = 0 if ran.outputs[0]["world"] is None else NOISES
     calls = up + back * shown + looks
-    also = {"edict": " + 2 N to show it", "bdia": " + N - 1 to show it"}.get(method, " + N to show it")
+    shows = {"edict": "2 N", "bdia": "N - 1", "midpoint": "2 N", "fireflow": "N + 1"}
+    also = f" + {shows.get(method, 'N')} to show it"
     said = f" + {NOISES} to tell whether it is of the model's world" * bool(looks)
     return Need(formula + also * shown + said, calls, (calls - looks) * b * g + looks * b)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from .need import Need, Needs
 from .runs import Ran
 
+_FLOWEDIT = {"strength": 1.0, "source_cfg": 1.0, "refine": 0, "average": 1}
+
 
 def ksampler(needs: Needs, ran: Ran) -> Need:
     """KSampler."""
@@ -21,6 +23,8 @@ def sampler(needs: Needs, ran: Ran) -> Need:
     g = 2 if guider.kind == "CFGGuider" and guider.inputs["cfg"] != 1 else 1
     if guider.kind == "HSpaceConceptEditGuider":
         return _concepts(needs, ran, guider, sampler, n * b)
+    if sampler.kind == "HSpaceFlowEdit":
+        return _flowedit(ran, sampler, n, b, g)
     if sampler.kind == "HSpaceSDEditRepeat":
         n *= sampler.inputs["repeats"]
         return Need("N a repeat", n, n * b * g)
@@ -32,6 +36,22 @@ def sampler(needs: Needs, ran: Ran) -> Need:
         return _resume(needs, ran, guider, n, b, g)
     more = _step_before(needs, sampler) if sampler.kind == "HSpaceSampleEditFriendly" else 0
     return Need("N" + " + 1 for the step before" * more, n + more, (n + more) * b * g)
+
+
+def _flowedit(ran: Ran, sampler: Ran, n: int, b: int, g: int) -> Need:
+    """Each side is a call of its own; the source side also looks at the edited picture unless the dial stands at 1."""
+    dials = {name: sampler.inputs.get(name, usual) for name, usual in _FLOWEDIT.items()}
+    if not dials["strength"]:
+        return Need("none at strength 0", 0, 0)
+    alone = sampler.inputs.get("source") is not None
+    pictures = b if alone else b // ran.upstream("HSpacePairLatent")[0].inputs["rows"]
+    targets = b if alone else b - pictures
+    plain = dials["strength"] == 1
+    source_g = 1 if dials["source_cfg"] == 1 else g
+    draws = dials["average"] * (n - dials["refine"])
+    calls = 2 * draws + (1 if plain else 2) * dials["refine"]
+    looked = draws * (pictures + targets * (not plain)) + (0 if plain else dials["refine"] * targets)
+    return Need("2 N: source, targets", calls, looked * source_g + (draws + dials["refine"]) * targets * g)
 
 
 def _step_before(needs: Needs, sampler: Ran) -> int:

@@ -10,6 +10,7 @@ from ...core.invert.bdia import invert_bdia
 from ...core.invert.ddim import invert_ddim
 from ...core.invert.edict import invert_edict
 from ...core.invert.fixed_point import FixedPointOptions, count_calls, damping_for, invert_fixed_point
+from ...core.invert.second_order import invert_second_order
 from ...core.measure.domain import NOISES
 from ...core.sample import reconstruct
 from ..dials import cfg_input, count_input, fit_input, negative_input, prompts_given, sigmas_input, vae_input
@@ -25,6 +26,7 @@ from ..unused import only_with, refuse_unused
 from .reconstruction import PREVIEW, SHOWN, InvertedPicture, inversion_output, inversion_outputs
 
 FIXED_POINT, DDIM_B, DDIM_A, EDICT, BDIA = "fixed point", "ddim B", "ddim A", "edict", "bdia"
+_SECOND_ORDER = ("midpoint", "fireflow")
 _ANY = "The model is any diffusion or flow model with one-picture latents: Stable Diffusion 1.x, 2.x, SDXL, 3, Flux, or the pack's own. Without a bottleneck it can be inverted and resumed, but not steered."
 
 _GUIDANCE = (
@@ -126,11 +128,13 @@ class HSpaceInvertImage(Node):
                 sigmas_input("Set denoise below 1 to stop at less noise."),
                 io.Combo.Input(
                     "method",
-                    options=[FIXED_POINT, DDIM_B, DDIM_A, EDICT, BDIA],
+                    options=[FIXED_POINT, DDIM_B, DDIM_A, EDICT, BDIA, *_SECOND_ORDER],
                     tooltip="fixed point is nearly exact and costs 'iterations' more model calls a step. ddim B takes the noise "
                     "estimate of the next level (null-text, Plug-and-Play). ddim A takes that of the "
                     "current level (original DDIM; use it for autoencoders). edict (best to edit with) and "
-                    "bdia are exact, also with cfg, but they come back through Sample Exact Inversion only.",
+                    "bdia are exact, also with cfg, but they come back through Sample Exact Inversion only. midpoint "
+                    "(RF-Solver, two calls a step) and fireflow (one) find the noise that the model itself means, "
+                    "which is better under another prompt; the way back takes the same steps.",
                 ),
                 only_with(
                     count_input(
@@ -221,6 +225,8 @@ class HSpaceInvertImage(Node):
                 trajectory = invert_edict(denoiser, x0, sigmas, mixing, **options)
             elif method == BDIA:
                 trajectory = invert_bdia(denoiser, x0, sigmas, gamma, **options)
+            elif method in _SECOND_ORDER:
+                trajectory = invert_second_order(denoiser, x0, sigmas, method, **options)
             else:
                 trajectory = invert_ddim(denoiser, x0, sigmas, convention=method[-1], **options)
             trajectory = replace(trajectory, world=fact)

@@ -83,7 +83,10 @@ def inverted(method: str) -> Case:
 
 
 OTHERS = {
-    **{method: inverted(method) for method in ("fixed point", "ddim A", "ddim B", "edict", "bdia")},
+    **{
+        method: inverted(method)
+        for method in ("fixed point", "ddim A", "ddim B", "edict", "bdia", "midpoint", "fireflow")
+    },
     "sample edit-friendly": Case("HSpaceSampleEditFriendly", sampled_back),
     "sample exact": Case("HSpaceSampleExactInversion", exact),
     "concepts": Case("HSpaceConceptEditGuider", lambda: guide_batch(concepts)),

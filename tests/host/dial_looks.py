@@ -68,6 +68,13 @@ def pair_run(bench: Bench, outputs: tuple[Any, ...]) -> Any:
     return sampled(bench, at("euler"), at("tiny sigmas"), guider=guider, latent=at("rows"), noise=at("noise"))[1]
 
 
+def flow_run(bench: Bench, outputs: tuple[Any, ...]) -> Any:
+    """The target row of FlowEdit on the small U-Net."""
+    prompts = {"positive": at("pair"), "negative": at("tiny", 1), "cfg": 3.0}
+    guider = bench.call("CFGGuider", {"model": at("tiny"), **prompts})[0]
+    return sampled(bench, *outputs, guider=guider, latent=at("encoded rows"), noise=at("noise"))[1]
+
+
 def friendly_run(bench: Bench, outputs: tuple[Any, ...]) -> Any:
     """An edit-friendly SAMPLER."""
     return sampled(bench, outputs[0], outputs[1])

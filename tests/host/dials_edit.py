@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .dial_looks import rendered, repeated, resumed, resumed_pair, small_rendered
+from .dial_looks import flow_run, rendered, repeated, resumed, resumed_pair, small_rendered, tiny_run
 from .dial_world import at
 from .dials import SEEN, Dials, to
 
@@ -138,6 +138,33 @@ EDIT_DIALS: dict[str, Dials] = {
         {"model": at("model")},
         {"t0": to(0.3), "steps": to(10), "spacing": to("karras", "all steps")},
         refused=(({"spacing": "all steps", "steps": 3}, "steps"),),
+    ),
+    "HSpaceFlowEdit": Dials(
+        {"sigmas": at("tiny sigmas")},
+        {
+            "strength": to(0.0, 0.5),
+            "sigma_start": to(3.0),
+            "source_cfg": to(2.0, 0.0),
+            "refine": to(1, 2),
+            "average": to(2),
+        },
+        flow_run,
+        (
+            ({"refine": 4}, "refine"),
+            ({"refine": 3, "average": 2}, "average"),
+            ({"sigma_start": 0.001}, "sigma_start"),
+        ),
+    ),
+    "HSpaceEditDial": Dials(
+        {"model": at("tiny"), "source": at("tiny encoded")},
+        {
+            "strength": to(0.0, 1.0),
+            "keep": to(0.0, 1.0),
+            "decided_per": to("cell", "3x3"),
+            "sigma_end": to(1.0),
+        },
+        tiny_run,
+        (({"keep": 0.0, "decided_per": "cell"}, "decided_per"),),
     ),
     "HSpaceSDEditRepeat": Dials(
         {"sampler": at("ancestral")},

@@ -21,7 +21,7 @@ INVERT_DIALS: dict[str, Dials] = {
             "vae": at("tiny vae"),
         },
         {
-            "method": to("ddim B", "ddim A", "edict", "bdia"),
+            "method": to("ddim B", "ddim A", "edict", "bdia", "midpoint", "fireflow"),
             "iterations": to(0, 3),
             "damping": to(0.5),
             "tol": to(0.1),
@@ -31,8 +31,11 @@ INVERT_DIALS: dict[str, Dials] = {
             "fit": to("pad", **WIDE),
         },
         refused=(
-            *(({"method": m, "iterations": 5}, "iterations") for m in ("ddim B", "ddim A", "edict", "bdia")),
-            *(({"method": m, "damping": 0.3}, "damping") for m in ("ddim B", "edict", "bdia")),
+            *(
+                ({"method": m, "iterations": 5}, "iterations")
+                for m in ("ddim B", "ddim A", "edict", "bdia", "midpoint")
+            ),
+            *(({"method": m, "damping": 0.3}, "damping") for m in ("ddim B", "edict", "bdia", "fireflow")),
             *(({"method": m, "tol": 0.01}, "tol") for m in ("ddim A", "edict")),
             ({"iterations": 0, "damping": 0.3}, "damping"),
             ({"iterations": 0, "tol": 0.01}, "tol"),

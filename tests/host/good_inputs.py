@@ -107,6 +107,7 @@ _BY_NODE: dict[str, dict[str, Any]] = {
     "HSpaceTrainRectifierEdit": {"sigma_start": 1.0},
     "HSpaceEditMetrics": {"source_prompt": "", "target_prompt": "a face"},
     "HSpaceSDEditSigmas": {"steps": 4},
+    "HSpaceEditDial": {"source": "noise"},
     "HSpacePerceptualReschedule": {"frames": "two faces"},
     "HSpaceTransportDirections": {"directions": "directions"},
     "HSpaceRenderTrajectory": {"mask": None},

@@ -42,6 +42,7 @@ ELSEWHERE = {  # edits that Render Trajectory refuses or that act in a sampler a
     "HSpaceP2PLocalBlend",
     "HSpaceInjectFeatures",
     "HSpaceProximalCFG",
+    "HSpaceEditDial",
     "HSpaceRecolourEditFriendly",
 }
 
@@ -141,6 +142,7 @@ IN_A_SAMPLER = {
     "Prompt-to-Prompt": ("HSpacePromptToPrompt", {"tokens": at("pair", 1)}),
     "P2P Local Blend": ("HSpaceP2PLocalBlend", {"tokens": at("pair", 1), "words": "cat"}),
     "Proximal CFG": ("HSpaceProximalCFG", {}),
+    "Edit Dial": ("HSpaceEditDial", {"source": at("tiny encoded")}),
 }
 
 

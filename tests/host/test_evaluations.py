@@ -85,6 +85,8 @@ def test_a_patch_of_another_node_is_compared_again(executor):
         ("ddim B", STEPS, STEPS),
         ("edict", 2 * STEPS, 2 * STEPS),
         ("bdia", STEPS, STEPS - 1),
+        ("midpoint", 2 * STEPS, 2 * STEPS),
+        ("fireflow", STEPS + 1, STEPS + 1),
     ],
 )
 def test_an_inversion_without_a_picture_of_its_way_back(executor, method, up, back):

@@ -22,7 +22,7 @@ def flux(**options) -> dict[str, dict]:
     }
 
 
-@pytest.mark.parametrize("method", ["fixed point", "ddim B", "ddim A", "edict", "bdia"])
+@pytest.mark.parametrize("method", ["fixed point", "ddim B", "ddim A", "edict", "bdia", "midpoint", "fireflow"])
 def test_flow_models_are_inverted_up_to_sigma_one_and_resumed(server, method):
     """The schedule begins at 1, where the host divides by 1 - sigma and multiplies latents by 0."""
     prompt, exact = flux(method=method), method in ("edict", "bdia")

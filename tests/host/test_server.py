@@ -17,7 +17,8 @@ NODE_IDS = {
     for name in """
     ApplyRectifier AsyrpLevels BaselineDirections BasisDirections CheckModel ClipEmbedder CombineDirections
     ConceptEditGuider DeltaEdit DemoFace DemoPhoto Dials DiffAESteps DirectionAtlas DiscoverRegion EditConcept
-    EditFriendlyInversion EditMetrics EditState EncodeCode FitImageLora FitPhoto FitLatentSVD GlobalDirections
+    EditDial EditFriendlyInversion EditMetrics EditState EncodeCode FitImageLora FitLatentSVD FitPhoto FlowEdit
+    GlobalDirections
     InjectFeatures InterpolateCodes IntoDomain InvertImage LatentSVD LoadAsyrp LoadDeltaMapper LoadDiffAE
     LoadDiffusionCLIP LoadDirections LoadFaceDiffAE LoadFaceEmbedder LoadFaceModel LoadFaceTextModel
     LoadFineTuned LoadHeads LoadPada LoadPixelModel LoadRectifier LoadTrained ManipulateCode MeanDifference

@@ -23,7 +23,7 @@ CACHES = {
         {"reuse_threshold": 3.0, "start_percent": 0.0, "end_percent": 1.0, "verbose": False},
     ),
 }
-METHODS = ("fixed point", "ddim A", "ddim B", "edict", "bdia")
+METHODS = ("fixed point", "ddim A", "ddim B", "edict", "bdia", "midpoint", "fireflow")
 
 
 def inversion(model: str, method: str) -> dict:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...denoiser import Bottleneck, Callback, Denoiser, Noising, report_step
 from ...noise import fresh_noise
 from ...sample import check_eta, edited_step
+from ...solver import SecondOrder
 from ...trajectory import Trajectory
 from ..noise.exact import check_plain
 from ..protect import blend_weight
@@ -162,6 +163,7 @@ def steer_trajectory(
     options = options or SteerOptions()
     trajectory.check_model(model.fingerprint)
     check_plain(trajectory)
+    _check_solver(trajectory, options, anchor)
     edits = [edit.on(trajectory.sigmas, options.asymmetric) for edit in edits]
     steps = _Steps(model, edits, options.asymmetric)
     sigmas = trajectory.sigmas.tolist()
@@ -174,18 +176,40 @@ def steer_trajectory(
     generator = torch.Generator().manual_seed(options.seed)
     x = trajectory.states[first]
     n = len(sigmas) - 1
+    run = SecondOrder(trajectory.solver, lambda z, s: steps.predict(z, s)[0], model.noising)
     for i in range(first, n):
         sigma = sigmas[i]
         nxt = sigmas[i + 1]
-        denoised, plain = steps.predict(x, sigma)
-        noise = fresh_noise(x, generator) if shares[i] and nxt else None
-        x = edited_step(x, sigma, nxt, denoised, plain, eta=shares[i], noise=noise)
+        if trajectory.solver == "euler":
+            denoised, plain = steps.predict(x, sigma)
+            noise = fresh_noise(x, generator) if shares[i] and nxt else None
+            x = edited_step(x, sigma, nxt, denoised, plain, eta=shares[i], noise=noise)
+        else:
+            x, denoised = run.step(x, sigma, nxt)
         if anchor is not None:
             x = x + anchor[i].to(x)
         if protection is not None and i >= protection.first:
             x = torch.lerp(x, trajectory.states[i + 1], protection.weight)
         report_step(callback, i - first, n - first, x=x, sigma=sigma, denoised=denoised)
     return x
+
+
+def _check_solver(trajectory: Trajectory, options: SteerOptions, anchor: Tensor | None) -> None:
+    """Refuse what is defined on Euler's steps alone.
+
+    Raises:
+        ValueError: the trajectory is of second order, and an option asks for one of them.
+    """
+    given = {
+        "asymmetric": options.asymmetric,
+        "eta": options.eta,
+        "lagged": options.lagged,
+        "boost": options.boost,
+        "an anchor": anchor is not None,
+    }
+    for name, asked in given.items():
+        if asked:
+            trajectory.check_euler(name)
 
 
 class _Steps:

@@ -23,8 +23,10 @@ from ...seeds import EACH
 from ...unused import refuse_unused
 
 
-def _check_way_back(trajectory, fresh: float) -> None:
+def _check_way_back(trajectory, fresh: float, asymmetric: bool) -> None:
     check_plain(trajectory)
+    if fresh or asymmetric:
+        trajectory.check_euler("fresh noise (eta, boost)" if fresh else "asymmetric")
     if fresh and trajectory.noising == "flow":
         raise ValueError(
             "fresh noise (eta, boost) is drawn as x0 + sigma n, which a flow model does not know; set it to 0"
@@ -72,7 +74,7 @@ class HSpaceResumeTrajectory(Node):
     @classmethod
     def execute(cls, trajectory, asymmetric, eta=0.0, direct=True) -> io.NodeOutput:
         trajectory = trajectory_from_payload(trajectory)
-        _check_way_back(trajectory, eta)
+        _check_way_back(trajectory, eta, asymmetric)
         return io.NodeOutput(resume_sampler(trajectory, asymmetric, eta, direct), trajectory.sigmas.float())
 
 
@@ -136,7 +138,7 @@ class HSpaceRenderTrajectory(Node):
     ) -> io.NodeOutput:
         trajectory = trajectory_from_payload(trajectory).to(model.load_device)
         trajectory.check_model(model_fingerprint(model))
-        _check_way_back(trajectory, eta or boost)
+        _check_way_back(trajectory, eta or boost, asymmetric)
         edits, acts_at = edits_of(model), edited_at(model.model_options)
         _check_edits(cls, model, trajectory, asymmetric, lagged)
         if protect and mask is None:

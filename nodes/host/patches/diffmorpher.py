@@ -111,6 +111,7 @@ def morph(
     """
     for trajectory, lora, which in ((first, loras[0], "first"), (second, loras[1], "second")):
         check_plain(trajectory)
+        trajectory.check_euler("DiffMorpher")
         _check_inverted(model, trajectory, lora, which)
     steps = interpolated_steps(len(first.sigmas) - 1, share) if decoder_layers(model) else 0
     pairs = [

@@ -14,6 +14,7 @@ from ....core.edit.attention.tokens import Prompt
 from ..types import CLIP
 
 PAIR = "hspace_pair"  # in a CONDITIONING: how many of its rows, source first, belong together
+GUIDANCE = "hspace_pair_guidance"  # and the embedded guidance of each row, where FluxGuidance differs
 _TOWERS = {"l", "g", "h"}
 _END = "</w>"
 
@@ -104,7 +105,20 @@ def stacked(conditionings: list[list]) -> list:
     if all(isinstance(p, Tensor) for p in pooled):
         extra["pooled_output"] = torch.cat([p.expand(n, *p.shape[1:]) for p, n in zip(pooled, rows, strict=True)])
     extra[PAIR] = sum(rows)
+    guidance = [e.get("guidance") for e in extras]
+    if len(set(guidance)) > 1:
+        extra[GUIDANCE] = _guidance_of_rows(guidance, rows)
     return [[torch.cat(tensors), extra]]
+
+
+def _guidance_of_rows(guidance: list[float | None], rows: list[int]) -> list[float]:
+    values = [value for value in guidance if value is not None]
+    if len(values) < len(guidance):
+        raise ValueError(
+            "some of the prompts have an embedded guidance and some have none; put FluxGuidance behind each of them, or"
+            " behind none"
+        )
+    return [value for value, count in zip(values, rows, strict=True) for _ in range(count)]
 
 
 def pair_rows(guider) -> int:

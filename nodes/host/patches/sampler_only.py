@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from ..types import Model
 from .attention import ATTENTION_KEY
+from .edit_dial import carries_edit_dial
 from .proximal import carries_proximal
 
 
 def sampler_only(model: Model) -> list[str]:
     """Names of the nodes whose edits of attention or of guidance are on a MODEL."""
     edits = model.model_options.get("transformer_options", {}).get(ATTENTION_KEY, ())
-    return sorted({edit.node for edit in edits}) + ["Proximal CFG"] * carries_proximal(model)
+    names = sorted({edit.node for edit in edits})
+    return names + ["Proximal CFG"] * carries_proximal(model) + ["Edit Dial"] * carries_edit_dial(model)
 
 
 def refuse_sampler_only(model: Model, instead: str) -> None:

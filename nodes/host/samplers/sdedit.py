@@ -26,13 +26,18 @@ def repeat_sampler(inner, repeats: int, fresh: bool):
             first.
 
     Raises:
-        ValueError: a SAMPLER of a kind whose loop cannot be called.
+        ValueError: a SAMPLER of a kind whose loop cannot be called, or whose repeats would change nothing.
     """
     run = getattr(inner, "sampler_function", None)
     if run is None:
         raise ValueError(
             f"a {type(inner).__name__} cannot be repeated; connect the SAMPLER of KSamplerSelect or of another sampler"
             " node"
+        )
+    if repeats > 1 and (name := getattr(inner, "hspace_once", "")):
+        raise ValueError(
+            f"{name} edits the latent that it was given, so every repeat would be the first one again; set repeats to"
+            " 1, or sample the result once more"
         )
 
     def sample(model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, **options) -> Tensor:

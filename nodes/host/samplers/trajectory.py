@@ -12,12 +12,14 @@ from torch import Tensor
 from ....core.denoiser import check_finite
 from ....core.edit.directions.steer import edited_step, edited_steps, in_window, noise_shares
 from ....core.noise import fresh_noise
+from ....core.solver import SecondOrder
 from ....core.trajectory import Trajectory
 from ..model.fingerprint import model_fingerprint
-from ..patches.caches import check_second_calls, second_holder, with_holder
+from ..patches.caches import check_second_calls, resting, second_holder, with_holder
 from ..patches.local_blend import blend_state
 from ..patches.model_edits import edited_at, model_edits_of, schedules_of
 from ..patches.pairs import pair_rows
+from ..patches.sampler_only import sampler_only
 from ..patches.steering import EDITS, PLAIN
 from .fewer_rows import leave_sources_out
 from .noise_mask import check_options, region_of_edit
@@ -58,14 +60,21 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float, direct:
         shares = _shares(trajectory, edits, options, eta)
         if asymmetric:
             _check_asymmetric(model, edits)
+        euler = trajectory.solver == "euler"
+        if not euler:
+            extra = _between_levels(model, trajectory, extra)
         predict = _Prediction(model, leave_sources_out(model, extra, x, rows.pair if rows.pairs else 0), edits)
+        run = SecondOrder(trajectory.solver, predict, trajectory.noising)
         generator = torch.Generator("cpu").manual_seed(int(extra.get("seed") or 0))
 
         for i, (sigma, nxt) in enumerate(pairwise(trajectory.sigmas.tolist())):
-            denoised = predict(x, sigma)
-            plain = predict.plain(x, sigma) if asymmetric and in_window(edits, sigma) else denoised
-            noise = fresh_noise(x, generator) if shares[i] and nxt else None
-            x = edited_step(x, sigma, nxt, denoised, plain, eta=shares[i], noise=noise)
+            if euler:
+                denoised = predict(x, sigma)
+                plain = predict.plain(x, sigma) if asymmetric and in_window(edits, sigma) else denoised
+                noise = fresh_noise(x, generator) if shares[i] and nxt else None
+                x = edited_step(x, sigma, nxt, denoised, plain, eta=shares[i], noise=noise)
+            else:
+                x, denoised = run.step(x, sigma, nxt)
             if rows.pairs:
                 x = blend_state(rows.put_sources(x, trajectory.states[i + 1]), inside)
             if area is not None:
@@ -135,6 +144,21 @@ class _Prediction:
         options = {**self._options, "transformer_options": {**inside, **flags}}
         extra = {**self._extra, "model_options": options}
         return check_finite(x, sigma, self._model(x, sigma * x.new_ones(x.shape[0]), **extra))
+
+
+def _between_levels(model, trajectory: Trajectory, extra: dict) -> dict:
+    """Arguments of calls for a solver that asks between the levels of the run, without step caches.
+
+    Raises:
+        ValueError: the MODEL carries what goes by the levels alone.
+    """
+    patcher = model.inner_model.model_patcher
+    check_second_calls(patcher, f"a trajectory of {trajectory.solver}")
+    if names := [name for name in sampler_only(patcher) if name != "Edit Dial"]:
+        trajectory.check_euler(", ".join(names))
+    options = extra.get("model_options", {})
+    inside = resting(options.get("transformer_options", {}))
+    return {**extra, "model_options": {**options, "transformer_options": inside}}
 
 
 def _check_asymmetric(model, edits: list) -> None:

@@ -41,6 +41,12 @@ def whole(sampler):
     return sampler
 
 
+def once(sampler, node: str):
+    """Mark a SAMPLER of a node whose run would be the same one again, whatever it starts from."""
+    sampler.hspace_once = node
+    return sampler
+
+
 def levels_of(options: dict[str, Any]) -> Tensor | None:
     """Levels of the whole schedule, `[n+1]` descending to 0, from transformer options; None outside of a sampler."""
     return options.get(SCHEDULE, options.get("sample_sigmas"))

@@ -220,11 +220,14 @@ class TestDiT(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="HSpaceTestDiT", category="tests", inputs=[], outputs=[io.Model.Output(), io.Conditioning.Output()]
+            node_id="HSpaceTestDiT",
+            category="tests",
+            inputs=[io.Boolean.Input("guided", default=False, optional=True)],
+            outputs=[io.Model.Output(), io.Conditioning.Output()],
         )
 
     @classmethod
-    def execute(cls):
+    def execute(cls, guided=False):
         config = comfy.supported_models.Flux(
             dict(
                 image_model="flux",
@@ -241,7 +244,7 @@ class TestDiT(io.ComfyNode):
                 theta=10000,
                 patch_size=2,
                 qkv_bias=True,
-                guidance_embed=False,
+                guidance_embed=guided,
                 txt_ids_dims=[],
             )
         )
