@@ -18,10 +18,8 @@ WEIGHTS = ROOT / "weights"
 
 def test_clip_guides_training(server):
     """Both towers of ViT-L/14 at their size; random weights, with a projection that makes three colours agree."""
-    prompt = {
-        **faces(1, 2),
-        "clip": node("HSpaceTestClip", case="joint"),
-    }  # each step goes through both, forwards and back
+    # Each step goes through both, forwards and backwards.
+    prompt = {**faces(1, 3), "clip": node("HSpaceTestClip", case="joint")}
     prompt["embedder"] = node("HSpaceClipEmbedder", clip=["clip", 0], clip_vision=["clip", 1])
     prompt["train"] = asyrp(batch=1, source="a red picture", target="a blue picture")
     prompt |= {"steer": node("HSpaceSteerTrained", model=["model", 0], trained=["train", 0], strength=1.0)}
