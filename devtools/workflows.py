@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     laying = commands.add_parser("layout", help="measure the nodes in the editor and lay the graphs out anew")
     laying.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     taking = commands.add_parser("blueprint", help="check a graph of one subgraph and put it into subgraphs/")
-    taking.add_argument("file", type=Path, metavar="FILE.json", help="its name is what the editor shows")
+    taking.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="its name is what the editor shows")
     checking = commands.add_parser("check", help="check the workflows that are there")
     checking.add_argument("names", nargs="*", metavar="NAME", help="default: all")
 
@@ -85,23 +85,24 @@ def add(options: argparse.Namespace) -> None:
         say("workflow", f"wrote {path.relative_to(ROOT)}")
 
 
-def take_blueprint(file: Path) -> None:
-    """Check a saved subgraph and write it.
+def take_blueprints(files: Sequence[Path]) -> None:
+    """Check saved subgraphs and write them.
 
     Raises:
-        StepFailed: with all that is wrong with it; nothing is written then.
+        StepFailed: with all that is wrong with one; it is not written then, nor are those after it.
     """
-    graph = _read(file)
+    graphs = {file.stem: _read(file) for file in files}
     with _tools() as (client, editor):
-        editor.load(graph)
-        faults = [f"the editor knows no node {kind}" for kind in editor.unknown_nodes()]
-        faults += blueprints.find_blueprint_faults(graph, client.get("/object_info"))
-    if faults:
-        raise StepFailed("workflow", f"{file.name} is not taken:\n" + "\n".join(faults), REMEDY)
-    blueprints.FOLDER.mkdir(exist_ok=True)
-    target = blueprints.FOLDER / f"{file.stem}.json"
-    target.write_text(blueprints.write_blueprint(graph, file.stem), encoding="utf-8", newline="\n")
-    say("workflow", f"wrote {target.relative_to(ROOT)}")
+        facts = client.get("/object_info")
+        for name, graph in graphs.items():
+            editor.load(graph)
+            faults = list(blueprints.find_blueprint_faults(graph, facts))
+            if faults:
+                raise StepFailed("workflow", f"{name} is not taken:\n" + "\n".join(faults), REMEDY)
+            blueprints.FOLDER.mkdir(exist_ok=True)
+            target = blueprints.FOLDER / f"{name}.json"
+            target.write_text(blueprints.write_blueprint(graph, name), encoding="utf-8", newline="\n")
+            say("workflow", f"wrote {target.relative_to(ROOT)}")
 
 
 def check(chosen: Sequence[str]) -> None:
@@ -215,7 +216,7 @@ def main() -> int:
         if options.action == "add":
             add(options)
         elif options.action == "blueprint":
-            take_blueprint(options.file)
+            take_blueprints(options.files)
         else:
             (check if options.action == "check" else layout)(options.names)
     except StepFailed as failure:
