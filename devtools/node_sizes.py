@@ -28,6 +28,8 @@ CAPTION = 24
 TALLEST = 480
 SOURCES = {"HSpaceDemoFace", "LoadImage"}
 """Their pictures may stay small: they are the beginning of a graph."""
+RESULTS = {"PreviewImage", "SaveImage", "HSpacePasteBack"}
+"""They show the result of a graph, large."""
 _SIZES = (
     f"""() => {{ const room = {ROOM}; """
     + """
@@ -80,7 +82,7 @@ def measure(editor: Editor, graph: Graph, show: Show) -> dict[int, tuple[int, in
     folded = {node["id"] for node in graph["nodes"] if is_folded(node)}
     widths = {id: _plain_width(kinds[id], titles[id]) for id in kinds}
     seen = _seen(editor, graph, widths, show)
-    widths = {id: max(widths[id], _picture_width(seen[id])) for id in kinds}
+    widths = {id: max(widths[id], _picture_width(kinds[id], seen[id])) for id in kinds}
     needs = _seen(editor, graph, widths, show)
     editor.use_nodes_2(True)
     drawn = _seen(editor, graph, widths, show)
@@ -129,12 +131,11 @@ def _plain_width(kind: str, title: str) -> int:
     return NOTE if kind in NOTES else min(WIDEST, max(PLAIN, on_grid(LETTER * len(title) + MARGIN)))
 
 
-def _picture_width(need: Need) -> int:
-    """The wider a picture, the wider its node."""
+def _picture_width(kind: str, need: Need) -> int:
+    """The wider a picture, the wider its node; rows of results are the widest."""
     if not need.pictures:
         return 0
-    aspect = _grid_aspect(need.pictures)
-    return 340 if aspect < 1.3 else 440 if aspect < 2 else 540
+    return 340 if _grid_aspect(need.pictures) < 1.3 else 540 if kind in RESULTS else 440
 
 
 def _grid_aspect(pictures: tuple[tuple[int, int], ...]) -> float:

@@ -61,11 +61,13 @@ def placed(graph: Graph, sizes: Sizes) -> Graph:
     """A copy of the graph, laid out with these sizes."""
     laid = copy.deepcopy(graph)
     members = _members(laid)
-    order = depths([node["id"] for node in laid["nodes"]], [(link[1], link[3]) for link in laid["links"]])
-    blocks = [
-        Block(tuple(Box(id, *sizes[id]) for id in sorted(ids, key=lambda id: (order[id], id))), group is not None)
-        for group, ids in members
-    ]
+    links = [(link[1], link[3]) for link in laid["links"]]
+    order = depths([node["id"] for node in laid["nodes"]], links)
+    blocks = []
+    for group, ids in members:
+        boxes = tuple(Box(id, *sizes[id]) for id in sorted(ids, key=lambda id: (order[id], id)))
+        inside = tuple((source, target) for source, target in links if {source, target} <= set(ids))
+        blocks.append(Block(boxes, group is not None, inside))
     places = arrange(blocks)
     for node in laid["nodes"]:
         node["pos"] = list(places.nodes[node["id"]])

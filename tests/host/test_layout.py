@@ -63,9 +63,18 @@ def test_the_page_is_about_as_wide_as_a_screen():
 
 def test_more_columns_are_lower_and_wider():
     block = Block(tuple(Box(id, 300, 40 * id) for id in range(1, 8)), framed=True)
-    shapes = list(shapes_of(block))
-    assert [sum(shape.counts) for shape in shapes] == [7] * len(shapes)
+    shapes = shapes_of(block)
+    assert len(shapes) > 2 and all(len(shape.columns) == 7 for shape in shapes)
     assert all(a.height > b.height and a.width < b.width for a, b in itertools.pairwise(shapes))
+
+
+def test_no_link_leads_to_the_left_and_small_nodes_do_not_widen_a_column():
+    boxes = tuple(Box(id, 540 if id % 2 else 280, 300) for id in range(8))
+    for shape in shapes_of(Block(boxes, framed=False, links=((0, 3), (3, 4), (1, 6)))):
+        at = dict(enumerate(shape.columns))
+        assert at[0] <= at[3] <= at[4] and at[1] <= at[6]
+    two = min(shapes_of(Block(boxes, framed=False)), key=lambda shape: abs(max(shape.columns) - 1))
+    assert two.width == 540 + 40 + 280, "wide nodes and narrow ones have a column each"
 
 
 def test_zoom_is_what_fits_both_ways():
