@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from devtools import thumbnails
+from devtools import blueprints, thumbnails
 from devtools.console import ROOT
 from devtools.demo import names_of
 from devtools.workflow_form import find_faults, find_name_fault, read_graph, write_graph, write_prompt
@@ -121,3 +121,30 @@ def test_the_window_is_no_part_of_a_graph():
         "extra": {"ds": {"scale": 2}, "frontendVersion": "1", "reroutes": [1]},
     }
     assert read_graph(json.dumps(graph)) == {"nodes": [], "links": [], "extra": {"reroutes": [1]}}
+
+
+@pytest.fixture
+def blueprint():
+    return read(blueprints.FOLDER / f"{blueprints.names()[0]}.json")
+
+
+BLUEPRINT_FAULTS = {
+    "the graph has 2 nodes": lambda g: g["nodes"].append(g["nodes"][0]),
+    "and 0 subgraphs": lambda g: g["definitions"].update(subgraphs=[]),
+    "knows no node HSpaceNothing": lambda g: inner(g)["nodes"][0].update(type="HSpaceNothing"),
+    "call it": lambda g: inner(g)["nodes"][0].update(title="Something"),
+    "no description": lambda g: inner(g).pop("description"),
+    "the socket 'IMAGE' is no name": lambda g: inner(g)["outputs"][0].update(name="IMAGE", label="IMAGE"),
+    "no output leads out": lambda g: inner(g).update(outputs=[]),
+}
+
+
+def inner(graph: dict) -> dict:
+    return graph["definitions"]["subgraphs"][0]
+
+
+@pytest.mark.parametrize("said", BLUEPRINT_FAULTS)
+def test_a_fault_of_a_blueprint_is_found_and_named(facts, blueprint, said):
+    assert list(blueprints.find_blueprint_faults(blueprint, facts)) == []
+    BLUEPRINT_FAULTS[said](blueprint)
+    assert any(said in fault for fault in blueprints.find_blueprint_faults(blueprint, facts))
