@@ -12,7 +12,8 @@ from torch import Tensor
 from .drawing import FINE, INK, PAPER, SOFT, Pen, to_image
 
 Figures = Sequence[tuple[str, str]]
-_SIZE, _LINE, _EDGE = 20, 30, 16  # pixels: letters, from line to line, margin
+_SMALLEST = 12  # pixels of a letter
+_SHARE = 40  # letters of that height in the width of the picture
 
 
 def add_figures(picture: Tensor, columns: Sequence[Figures]) -> Tensor:
@@ -28,13 +29,16 @@ def add_figures(picture: Tensor, columns: Sequence[Figures]) -> Tensor:
     columns = [column for column in columns if column]
     if not columns:
         return picture
-    width, height = picture.shape[2], _LINE * max(len(column) for column in columns) + _EDGE
+    width = picture.shape[2]
+    letter = max(_SMALLEST, width // _SHARE)
+    line, edge = letter * 3 // 2, letter * 4 // 5
+    height = line * max(len(column) for column in columns) + edge
     drawing = Image.new("RGB", (width * FINE, height * FINE), PAPER)
     pen, share = Pen(ImageDraw.Draw(drawing)), width / len(columns)
     for place, column in enumerate(columns):
         for row, (name, value) in enumerate(column):
-            y = _LINE * (row + 0.5)
-            pen.text((place * share + _EDGE, y), name, SOFT, _SIZE, "lm")
-            pen.text(((place + 1) * share - _EDGE, y), value, INK, _SIZE, "rm")
+            y = line * (row + 0.5)
+            pen.text((place * share + edge, y), name, SOFT, letter, "lm")
+            pen.text(((place + 1) * share - edge, y), value, INK, letter, "rm")
     small = drawing.resize((width, height), Image.Resampling.BOX)
     return torch.cat([picture.cpu(), to_image(Image.fromarray(np.asarray(small)))], 1)
