@@ -91,7 +91,7 @@ def place_and_wire(editor, name: str) -> None:
                 if (from < 0 || to < 0) throw Error(`${socket}: ${node.inputs.map(slot => slot.label ?? slot.name)}; ${outer[key].outputs.map(slot => slot.name)}`);
                 outer[key].connect(from, node, to); }
             const show = window.LiteGraph.createNode('PreviewImage'); app.graph.add(show); show.pos = [1300, 0];
-            const result = node.outputs.findIndex(slot => ['edited', 'frames', 'image'].includes(slot.label ?? slot.name));
+            const result = node.outputs.findIndex(slot => ['edited', 'frames', 'photo'].includes(slot.label ?? slot.name));
             node.connect(result, show, 0); }""",
         [name, SOURCES[name.split(maxsplit=1)[0]]],
     )
