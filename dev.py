@@ -53,9 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser("lint", help="ruff and pyright")
     workflow = commands.add_parser(
-        "workflow", help="add a graph that the editor saved, or check those that are there", add_help=False
+        "workflow",
+        help="add a graph or a blueprint that the editor saved, lay graphs out, or check those that are there",
+        add_help=False,
     )
-    workflow.add_argument("arguments", nargs=argparse.REMAINDER, metavar="add FILE.json | check")
+    workflow.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="add FILE.json | blueprint FILE.json | layout | check"
+    )
     return parser
 
 

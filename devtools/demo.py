@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,23 @@ from .client import Client, ExecutionFailed, PromptRefused, Result
 from .console import ROOT, StepFailed, say
 from .progress import ProgressBar
 from .server import Server
+from .workflow_names import role_of
 
 WORKFLOW = ROOT / "workflows" / "api" / "discover_region.json"
 ASSETS = ROOT / "assets"
 
-# Option -> the inputs it sets in the workflow, as (node title, input name).
+# Option -> the inputs it sets in the workflow, as (title of the node or its role, input name).
 OPTIONS = {
     "steps": [("Sigmas", "steps")],
-    "k": [("Discover mouth", "k"), ("Discover eyes", "k")],
-    "seed": [("Discover mouth", "seed"), ("Discover eyes", "seed")],
-    "mode": [("Discover mouth", "mode"), ("Discover eyes", "mode")],
-    "strength": [("Atlas mouth", "strength"), ("Atlas eyes", "strength")],
+    "k": [("Discover Region Directions — mouth", "k"), ("Discover Region Directions — eyes", "k")],
+    "seed": [("Discover Region Directions — mouth", "seed"), ("Discover Region Directions — eyes", "seed")],
+    "mode": [("Discover Region Directions — mouth", "mode"), ("Discover Region Directions — eyes", "mode")],
+    "strength": [("Direction Atlas — mouth", "strength"), ("Direction Atlas — eyes", "strength")],
 }
-PICTURES = {"strip.png": "Strip", "spectrum.png": "Spectrum"}  # file -> title of the node that saves it
-FACE = "Image"  # title of the node whose outputs the real picture and its masks take the place of
+PICTURES = {"strip.png": "Strip", "spectrum.png": "Spectrum"}  # file -> role of the node that saves it
+FACE = "Image"  # role of the node whose outputs the real picture and its masks take the place of
 MASKS = ("mouth", "eyes")
-TABLE = "Table"  # title of the node whose text is the measurement, as JSON or Markdown
+MEASURE, TABLE = "Measure Edit", "Table"  # the node that measures, and what shows its table as text
 MODES = ("none", "single", "post", "constrained", "generalized")
 
 
@@ -92,7 +94,13 @@ def _workflow() -> dict[str, dict[str, Any]]:
 
 
 def _titled(prompt: dict[str, dict[str, Any]], title: str) -> list[str]:
-    return [node for node, entry in prompt.items() if (entry.get("_meta") or {}).get("title") == title]
+    return [node for node, entry in prompt.items() if title in names_of(entry)]
+
+
+def names_of(entry: Mapping[str, Any]) -> set[str]:
+    """What a node of a prompt goes by: its title, and the role in it."""
+    title = (entry.get("_meta") or {}).get("title", "")
+    return {title, role_of(title)}
 
 
 def _patch(prompt: dict[str, dict[str, Any]], options: argparse.Namespace, client: Client) -> None:
@@ -114,6 +122,8 @@ def _patch(prompt: dict[str, dict[str, Any]], options: argparse.Namespace, clien
     for name in MASKS:
         path = options.mask if options.mask and name == MASKS[0] else ASSETS / f"portrait_{name}.png"
         prompt[name] = {"class_type": "LoadImageMask", "inputs": {"image": client.upload(path), "channel": "red"}}
+    (measure,) = _titled(prompt, MEASURE)
+    prompt["table"] = {"class_type": "PreviewAny", "inputs": {"source": [measure, 0]}, "_meta": {"title": TABLE}}
     for entry in prompt.values():
         for name, value in entry["inputs"].items():
             if isinstance(value, list) and value[0] == face:
@@ -129,7 +139,7 @@ def _collect(prompt: dict[str, dict[str, Any]], result: Result, client: Client, 
         if not images:
             raise StepFailed(
                 "demo",
-                f"the node titled {title} of {WORKFLOW.name} left no picture",
+                f"the node with the role {title} of {WORKFLOW.name} left no picture",
                 "Restore the workflow from the repository.",
             )
         (folder / name).write_bytes(client.view(images[0]))
@@ -137,7 +147,7 @@ def _collect(prompt: dict[str, dict[str, Any]], result: Result, client: Client, 
     if not texts:
         raise StepFailed(
             "demo",
-            f"the node titled {TABLE} of {WORKFLOW.name} left no text",
+            f"the node titled {MEASURE} of {WORKFLOW.name} left no table",
             "Restore the workflow from the repository.",
         )
     tables, data = [], []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from .browser import ensure_chromium
 from .console import ROOT
@@ -28,8 +31,13 @@ FLAGS = [
     "--proxy-server=direct://",
     "--host-resolver-rules=MAP * ~NOTFOUND,EXCLUDE 127.0.0.1",
 ]
+QUIET = 8  # times in a row, a tenth of a second apart
 START = 180_000  # ms; generous, the page takes about ten seconds on one busy core
 _READY = "window.app?.graph && window.app.extensionManager && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100"
+# Width and height that a node takes below its title bar; one that is folded away has nothing below it.
+ROOM = """node => { const drawn = document.querySelector(`[data-node-id="${node.id}"]`);
+  if (!node.flags?.collapsed) return [node.size[0], node.size[1]];
+  return drawn ? [drawn.offsetWidth, Math.max(0, drawn.offsetHeight - window.LiteGraph.NODE_TITLE_HEIGHT)] : [node._collapsed_width ?? node.size[0], 0]; }"""
 _LISTEN = """() => {
   window.__events = [];
   for (const name of ['execution_start', 'execution_success', 'execution_error', 'execution_interrupted', 'executed', 'progress'])
@@ -39,6 +47,9 @@ _LOAD = "async graph => { await window.app.loadGraphData(graph); }"
 _LOAD_API = "async ([prompt, name]) => { await window.app.loadApiJson(prompt, name); }"
 _SHOWS = """nodes => JSON.stringify(nodes) ===
   JSON.stringify(window.app.graph.nodes.map(node => `${node.id} ${node.type}`).sort())"""
+_LOADED = """() => [...window.app.graph.nodes].every(node => node.flags?.collapsed || window.LiteGraph.vueNodesMode
+  || !window.app.nodeOutputs[node.id]?.images?.length || node.imgs?.length && node.imgs.every(image => image.complete && image.naturalWidth))
+  && [...document.querySelectorAll('[data-node-id] img')].every(image => image.complete)"""
 _FINISHED = "window.__events.some(event => ['execution_success', 'execution_error', 'execution_interrupted'].includes(event[0]))"
 
 
@@ -133,8 +144,9 @@ class Editor:
     def overlaps(self) -> list[str]:
         """Pairs of nodes that cover each other, and nodes that stick out of the group they begin in, with their boxes."""
         return self.page.evaluate(
-            """() => { const title = window.LiteGraph.NODE_TITLE_HEIGHT, found = [];
-                const box = n => [n.pos[0], n.pos[1] - title, n.pos[0] + n.size[0], n.pos[1] + n.size[1]];
+            f"""() => {{ const room = {ROOM}; """
+            """const title = window.LiteGraph.NODE_TITLE_HEIGHT, found = [];
+                const box = n => { const [w, h] = room(n); return [n.pos[0], n.pos[1] - title, n.pos[0] + w, n.pos[1] + h]; };
                 const say = n => `${n.title} ${box(n).map(Math.round)}`;
                 const nodes = window.app.graph.nodes;
                 nodes.forEach((a, i) => nodes.slice(i + 1).forEach(b => { const p = box(a), q = box(b);
@@ -145,6 +157,51 @@ class Editor:
                             found.push(`${say(n)} sticks out of ${g.title}`); } }
                 return found; }"""
         )
+
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """Width and height of every node, without the title bar, rounded up to a multiple of 20."""
+        found = self.settled(
+            f"() => {{ const room = {ROOM}; return Object.fromEntries(window.app.graph.nodes.map(node => [node.id, room(node)])); }}"
+        )
+        return {
+            int(id): (20 * math.ceil(width / 20), 20 * math.ceil(height / 20)) for id, (width, height) in found.items()
+        }
+
+    def settled(self, script: str) -> Any:
+        """What a script of the page gives once it gives the same for half a second: nodes grow while they are drawn."""
+        last, same = None, 0
+        for _ in range(80):
+            found = self.page.evaluate(script)
+            same, last = (same + 1 if found == last else 0), found
+            if same == QUIET:
+                return found
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"the page does not come to rest: {str(last)[:500]}")
+
+    def wait_for_pictures(self) -> None:
+        """Wait until the pictures of the last run have been loaded; they come after its end."""
+        with suppress(PlaywrightTimeout):  # what cannot be loaded stays away, and is seen to be missing
+            self.page.wait_for_function(_LOADED, timeout=15_000)
+
+    def use_nodes_2(self, on: bool) -> None:
+        """Choose the renderer: Nodes 2.0, or the classic canvas."""
+        self.page.evaluate("on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
+        self.page.wait_for_timeout(500)
+
+    def pretend(self, kinds: set[str], file: str) -> None:
+        """Let nodes of these kinds show a picture of the input folder, as if they had run."""
+        self.page.evaluate(
+            """([kinds, filename]) => { for (const node of window.app.graph.nodes) if (kinds.includes(node.type))
+                window.app.api.dispatchCustomEvent('executed', {node: String(node.id), display_node: String(node.id), prompt_id: 'pretended',
+                    output: {images: [{filename, subfolder: '', type: 'input'}]}}); }""",
+            [sorted(kinds), file],
+        )
+
+    def fit(self) -> float:
+        """Fit the graph into the window; the zoom, 1 where a unit of the canvas is a pixel."""
+        self.close_dialogs()
+        self.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        return self.settled("() => window.app.canvas.ds.scale")
 
     def template_names(self) -> str:
         """Open the template browser at the pack's entry; the text that it shows."""
@@ -190,9 +247,8 @@ class Editor:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.evaluate("() => { window.app.canvas.min_font_size_for_lod = 0; }")  # texts at any zoom
         if fit:
-            self.close_dialogs()
-            self.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-            self.page.wait_for_timeout(2000)
+            self.fit()
+            self.page.wait_for_timeout(1000)
         path = SCREENSHOTS / f"{name}.png"
         self.page.screenshot(path=path, timeout=120_000)
         return path

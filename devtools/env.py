@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .console import ROOT, StepFailed, ask, read_stamp, run, say, write_stamp
 
@@ -143,6 +144,11 @@ def requirement_lines(path: Path) -> list[str]:
 
 def extra_requirements(name: str) -> list[str]:
     """The requirements of one extra of pyproject.toml."""
+    return project()["optional-dependencies"][name]
+
+
+def project() -> dict[str, Any]:
+    """The section ``project`` of pyproject.toml."""
     try:
         import tomllib as toml
     except ModuleNotFoundError:  # Python 3.10: pip carries the same parser
@@ -153,4 +159,4 @@ def extra_requirements(name: str) -> list[str]:
                 "pyproject", "this Python cannot read TOML", "Run dev.py with Python 3.11 or newer."
             ) from error
     with (ROOT / "pyproject.toml").open("rb") as file:
-        return toml.load(file)["project"]["optional-dependencies"][name]
+        return toml.load(file)["project"]

@@ -18,6 +18,7 @@ from . import host
 from .client import Client
 from .console import ROOT, say
 from .server import Server
+from .workflow_names import role_of
 from .workflows import FOLDER
 
 PICTURES = ROOT / "web" / "docs" / "pictures"
@@ -26,19 +27,32 @@ GAP, WIDTH, LIMIT = 6, 800, 40_000  # pixels, pixels, bytes
 QUALITIES = (86, 80, 72, 64)
 SHOWN = {
     "HSpaceDemoFace": ("",),
+    "HSpaceIntoDomain": ("",),
     "HSpaceRenderTrajectory": (" edited", " reconstruction"),
-}  # first outputs that get a preview: title's ending
-Tile = tuple[str, int, str]  # title of a node, number of its picture, label
+    "ImageQuantize": ("",),
+    "ImageCompositeMasked": ("",),
+    "MaskToImage": ("",),
+    "VAEDecode": ("",),
+}  # first outputs that get a preview: ending of the role
+Tile = tuple[str, int, str]  # role of a node (its title if it has none), number of its picture, label
+
+RENDER = "Render Trajectory"
 
 # Name of the picture -> the workflow and its tiles. A label says what a reader sees. "system" is a pair of the README.
 ROWS: dict[str, tuple[str, list[Tile]]] = {
-    "hero_direction": ("discover_region", [("Reconstruction", 0, "before"), ("Edited", 0, "after")]),
+    "hero_direction": (
+        "discover_region",
+        [(f"{RENDER} reconstruction", 0, "before"), (f"{RENDER} edited", 0, "after")],
+    ),
     "hero_prompt": ("edit_noise_edit_friendly", [("Image", 0, "before"), ("Edited inside", 0, "after")]),
     "hero_code": ("edit_codes_diffae_manipulate", [("Image", 0, "before"), ("Glasses on", 0, "after")]),
-    "system_rbe": ("discover_region", [("Reconstruction", 0, "before"), ("Edited", 0, "mouth steered")]),
+    "system_rbe": (
+        "discover_region",
+        [(f"{RENDER} reconstruction", 0, "before"), (f"{RENDER} edited", 0, "mouth steered")],
+    ),
     "system_loco": (
         "discover_compare_methods",
-        [("Render: LOCO Edit reconstruction", 0, "before"), ("Render: LOCO Edit edited", 0, "mouth moved")],
+        [("LOCO Edit reconstruction", 0, "before"), ("LOCO Edit edited", 0, "mouth moved")],
     ),
     "system_asyrp": ("train_asyrp", [("Image", 0, "before"), ("Edited", 0, "smile")]),
     "system_diffusionclip": ("edit_weights_diffusionclip", [("Image", 0, "before"), ("Edited", 0, "red hair")]),
@@ -46,7 +60,7 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
     "system_edit_friendly": ("edit_noise_edit_friendly", [("Image", 0, "before"), ("Edited", 0, "red hair")]),
     "system_exact": ("edit_noise_exact_inversion", [("Image", 0, "before"), ("Edited", 0, "red hair, smile")]),
     "system_ledits": ("edit_noise_ledits", [("Image", 0, "before"), ("Edited", 0, "glasses, red hair")]),
-    "system_sdedit": ("edit_noise_sdedit", [("Painted", 0, "painted"), ("Edited", 0, "denoised")]),
+    "system_sdedit": ("edit_noise_sdedit", [("Strokes", 0, "painted"), ("Edited", 0, "denoised")]),
     "system_latent_svd": ("edit_noise_latent_svd", [("Source alone", 0, "before"), ("Mixed", 0, "mixed")]),
     "system_p2p": ("edit_attention_prompt_to_prompt", [("Image", 0, "brown hair"), ("Edited", 1, "blond hair")]),
     "system_pnp": ("edit_attention_plug_and_play", [("Image", 0, "before"), ("Edited", 0, "three words more")]),
@@ -89,7 +103,7 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
     "edit_noise_ledits": ("edit_noise_ledits", [("Image", 0, "original"), ("Edited", 0, "glasses, red hair")]),
     "edit_noise_sdedit": (
         "edit_noise_sdedit",
-        [("Image", 0, "original"), ("Painted", 0, "painted"), ("Edited", 0, "denoised")],
+        [("Image", 0, "original"), ("Strokes", 0, "painted"), ("Edited", 0, "denoised")],
     ),
     "edit_noise_proximal": (
         "edit_noise_proximal",
@@ -102,7 +116,12 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
     ),
     "edit_attention_prompt_to_prompt": (
         "edit_attention_prompt_to_prompt",
-        [("Image", 0, "original"), ("Edited", 0, "red hair"), ("Edited", 1, "blond hair"), ("Where", 1, "may change")],
+        [
+            ("Image", 0, "original"),
+            ("Edited", 0, "red hair"),
+            ("Edited", 1, "blond hair"),
+            ("As picture", 1, "may change"),
+        ],
     ),
     "edit_attention_plug_and_play": (
         "edit_attention_plug_and_play",
@@ -148,14 +167,14 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
         "edit_weights_rectifier",
         [
             ("Image", 0, "original"),
-            ("Plain DDIM", 0, "plain, 6 steps"),
-            ("Rectified", 0, "rectified"),
+            ("rebuilt reconstruction", 0, "plain, 6 steps"),
+            ("rebuilt edited", 0, "rectified"),
             ("Edited", 0, "smile"),
         ],
     ),
     "edit_weights_rectified_steering": (
         "edit_weights_rectified_steering",
-        [("Image", 0, "original"), ("Steered", 0, "steered"), ("Edited", 0, "and rectified")],
+        [("Image", 0, "original"), ("plain edited", 0, "steered"), ("Edited", 0, "and rectified")],
     ),
     "discover_transport": (
         "discover_transport",
@@ -167,11 +186,11 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
     ),
     "edit_directions_asyrp_mean": (
         "edit_directions_asyrp_mean",
-        [("In the domain", 0, "before"), ("Edited", 0, "mean smile")],
+        [("Into The Domain", 0, "before"), ("Edited", 0, "mean smile")],
     ),
     "edit_weights_domain": (
         "edit_directions_asyrp_mean",
-        [("Image", 0, "face"), ("Drawn", 0, "as a drawing"), ("In the domain", 0, "in the domain")],
+        [("Image", 0, "face"), ("Drawing", 0, "as a drawing"), ("Into The Domain", 0, "in the domain")],
     ),
     "edit_weights_diffmorpher": (
         "edit_weights_diffmorpher",
@@ -183,12 +202,12 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
 SHEETS: dict[str, tuple[str, str, float | None]] = {
     "photo_edit": ("photo_edit", "The photograph, before and after", None),
     "check_model": ("measure_check_model", "Check Model", 0.44),
-    "invert_image": ("discover_region", "Invert", None),
-    "discover_plot": ("discover_region", "Discover mouth", None),
-    "discover_region": ("discover_region", "Atlas mouth", 0.415),
-    "discover_global": ("discover_global", "Atlas", 0.67),
-    "edit_directions_steer_saved": ("edit_directions_steer_saved", "Measure", None),
-    "edit_noise_spectrum": ("edit_noise_latent_svd", "Scale", None),
+    "invert_image": ("discover_region", "Invert Image", None),
+    "discover_plot": ("discover_region", "Discover Region Directions — mouth", None),
+    "discover_region": ("discover_region", "Direction Atlas — mouth", 0.415),
+    "discover_global": ("discover_global", "Direction Atlas", 0.67),
+    "edit_directions_steer_saved": ("edit_directions_steer_saved", "Measure Edit", None),
+    "edit_noise_spectrum": ("edit_noise_latent_svd", "Latent SVD — Scale", None),
 }
 
 
@@ -228,7 +247,7 @@ def draw(name: str, shown: dict[str, list[Image.Image]]) -> Image.Image:
 
 
 def run_workflow(client: Client, prompt: dict) -> dict[str, list[Image.Image]]:
-    """Every picture that the nodes of a workflow show, by the title of the node.
+    """Every picture that the nodes of a workflow show, by the role of the node, and by its title.
 
     Drawn faces and rendered pictures come with them, although the workflow may show neither.
     """
@@ -242,13 +261,14 @@ def run_workflow(client: Client, prompt: dict) -> dict[str, list[Image.Image]]:
             }
     prompt = prompt | previews
     result = client.queue(prompt, timeout=1800)
-    return {
-        prompt[number]["_meta"]["title"]: [
-            Image.open(io.BytesIO(client.view(file))).convert("RGB") for file in outputs["images"]
-        ]
-        for number, outputs in result.outputs.items()
-        if outputs.get("images")
-    }
+    shown = {}
+    for number, entry in prompt.items():  # previews last: they are not enlarged
+        files = result.outputs.get(number, {}).get("images")
+        if files:
+            pictures = [Image.open(io.BytesIO(client.view(file))).convert("RGB") for file in files]
+            title = entry["_meta"]["title"]
+            shown |= {title: pictures, role_of(title): pictures}
+    return shown
 
 
 def draw_row(tiles: list[Tile], pictures: dict[str, list[Image.Image]]) -> Image.Image:

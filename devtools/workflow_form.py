@@ -61,6 +61,18 @@ def find_faults(prompt: Prompt, facts: Facts) -> list[str]:
     ]
 
 
+def find_missing_files(prompt: Prompt, facts: Facts) -> list[str]:
+    """List the files that a prompt names and this machine does not have; without them it does not run."""
+    missing = []
+    for entry in prompt.values():
+        known = _inputs_of(facts[entry["class_type"]])
+        for name, value in entry["inputs"].items():
+            choices = _choices(known[name]) if name in known and isinstance(value, str) else None
+            if choices is not None and value not in choices and PurePath(value).suffix in MODEL_FILES:
+                missing.append(value)
+    return missing
+
+
 def find_name_fault(name: str) -> str:
     """What is wrong with a workflow's name, empty if nothing."""
     if not name.replace("_", "a").isalnum() or name != name.lower() or not name.isascii():
@@ -75,7 +87,7 @@ def _node_faults(entry: Mapping[str, Any], prompt: Prompt, facts: Facts) -> Iter
     if fact is None:
         yield f"the host knows no node {entry['class_type']}"
         return
-    known = {name: spec for part in fact["input"].values() for name, spec in part.items()}
+    known = _inputs_of(fact)
     yield from (f"{name} is missing" for name in fact["input"].get("required", {}) if name not in entry["inputs"])
     for name, value in entry["inputs"].items():
         if name not in known:
@@ -84,6 +96,16 @@ def _node_faults(entry: Mapping[str, Any], prompt: Prompt, facts: Facts) -> Iter
             yield from _link_faults(name, value, known[name], prompt, facts)
         else:
             yield from _value_faults(name, value, known[name])
+
+
+def _inputs_of(fact: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {name: spec for part in fact["input"].values() for name, spec in part.items()}
+
+
+def _choices(spec: list[Any]) -> list[Any] | None:
+    """What a choice offers; None for inputs of other kinds."""
+    options = spec[1] if len(spec) > 1 else {}
+    return spec[0] if isinstance(spec[0], list) else options.get("options") if spec[0] == "COMBO" else None
 
 
 def _link_faults(name: str, link: list[Any], spec: list[Any], prompt: Prompt, facts: Facts) -> Iterator[str]:
@@ -99,7 +121,7 @@ def _link_faults(name: str, link: list[Any], spec: list[Any], prompt: Prompt, fa
 
 def _value_faults(name: str, value: Any, spec: list[Any]) -> Iterator[str]:
     kind, options = spec[0], spec[1] if len(spec) > 1 else {}
-    choices = kind if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
+    choices = _choices(spec)
     if choices is not None:
         if value not in choices and PurePath(str(value)).suffix not in MODEL_FILES:
             yield f"{name} is {value!r}, not one of {', '.join(map(str, choices))}"

@@ -17,15 +17,27 @@ from typing import Any
 
 from PIL import Image
 
-from . import thumbnails
+from . import blueprints, thumbnails
 from .client import Client, ExecutionFailed, PromptRefused
 from .console import ROOT, StepFailed, plain_output, say
 from .editor import Editor, open_editor
 from .server import Server
-from .workflow_form import Facts, Prompt, find_faults, find_name_fault, read_graph, write_graph, write_prompt
+from .workflow_form import (
+    Facts,
+    Prompt,
+    find_faults,
+    find_missing_files,
+    find_name_fault,
+    read_graph,
+    write_graph,
+    write_prompt,
+)
+from .workflow_layout import EXAMPLE, lay_out
+from .workflow_names import find_title_faults, stamp
 
 FOLDER = ROOT / "workflows"
 API = FOLDER / "api"
+PORTRAIT = ROOT / "assets" / "portrait.png"
 REMEDY = "Mend the graph in the editor (python dev.py serve), save it and run the same command again."
 
 
@@ -39,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--picture", type=Path, metavar="P", help="thumbnail (default: the one that is there, else drawn from a run)"
     )
     adding.add_argument("--redraw", action="store_true", help="run the workflow and draw its thumbnail anew")
+    laying = commands.add_parser("layout", help="measure the nodes in the editor and lay the graphs out anew")
+    laying.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    taking = commands.add_parser("blueprint", help="check a graph of one subgraph and put it into subgraphs/")
+    taking.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="its name is what the editor shows")
     checking = commands.add_parser("check", help="check the workflows that are there")
     checking.add_argument("names", nargs="*", metavar="NAME", help="default: all")
 
@@ -54,12 +70,9 @@ def add(options: argparse.Namespace) -> None:
     Raises:
         StepFailed: with all that is wrong with it; nothing is written then.
     """
-    name = options.name or options.file.stem
-    try:
-        graph = read_graph(options.file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StepFailed("workflow", f"{options.file}: {error}", "Name a file that the editor saved.") from error
+    name, graph = options.name or options.file.stem, _read(options.file)
     with _tools() as (client, editor):
+        graph = stamp(graph)
         prompt, faults = _examine(editor, graph, client.get("/object_info"))
         faults = [fault for fault in (find_name_fault(name), *faults) if fault]
         if faults:
@@ -70,6 +83,26 @@ def add(options: argparse.Namespace) -> None:
     for path, text in ((FOLDER / f"{name}.json", write_graph(graph)), (API / f"{name}.json", write_prompt(prompt))):
         path.write_text(text, encoding="utf-8", newline="\n")
         say("workflow", f"wrote {path.relative_to(ROOT)}")
+
+
+def take_blueprints(files: Sequence[Path]) -> None:
+    """Check saved subgraphs and write them.
+
+    Raises:
+        StepFailed: with all that is wrong with one; it is not written then, nor are those after it.
+    """
+    graphs = {file.stem: _read(file) for file in files}
+    with _tools() as (client, editor):
+        facts = client.get("/object_info")
+        for name, graph in graphs.items():
+            editor.load(graph)
+            faults = list(blueprints.find_blueprint_faults(graph, facts))
+            if faults:
+                raise StepFailed("workflow", f"{name} is not taken:\n" + "\n".join(faults), REMEDY)
+            blueprints.FOLDER.mkdir(exist_ok=True)
+            target = blueprints.FOLDER / f"{name}.json"
+            target.write_text(blueprints.write_blueprint(graph, name), encoding="utf-8", newline="\n")
+            say("workflow", f"wrote {target.relative_to(ROOT)}")
 
 
 def check(chosen: Sequence[str]) -> None:
@@ -89,18 +122,56 @@ def check(chosen: Sequence[str]) -> None:
         raise StepFailed("workflow", "\n".join(faults), REMEDY)
 
 
+def layout(chosen: Sequence[str]) -> None:
+    """Lay workflows out anew and write their graphs; prompts and thumbnails stay.
+
+    Raises:
+        StepFailed: with all that could not be laid out; the others are written.
+    """
+    faults = []
+    with _tools() as (client, editor):
+        client.upload(PORTRAIT, EXAMPLE)
+        facts = client.get("/object_info")
+        for name in chosen or names():
+            path = FOLDER / f"{name}.json"
+            try:
+                laid = _laid_out(name, editor, read_graph(path.read_text(encoding="utf-8")), facts)
+                path.write_text(write_graph(laid), encoding="utf-8", newline="\n")
+            except (StepFailed, AssertionError) as error:
+                faults.append(f"{name}: {error}")
+                say("workflow", faults[-1])
+    if faults:
+        raise StepFailed("workflow", "\n".join(faults), REMEDY)
+
+
+def _laid_out(name: str, editor: Editor, graph: dict[str, Any], facts: Facts) -> dict[str, Any]:
+    graph = stamp(graph)
+    editor.load(graph)
+    laid = lay_out(editor, graph, not find_missing_files(editor.to_prompt(), facts))
+    editor.load(laid)
+    say("workflow", f"{name}: {len(laid['nodes'])} nodes fit the screen at {100 * editor.fit():.0f} %")
+    return laid
+
+
 def find_file_faults(name: str, editor: Editor, facts: Facts) -> Iterator[str]:
     """What is wrong with the files of a shipped workflow, by the editor and by what the host says of its nodes."""
     text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
     graph, api, picture = read_graph(text), API / f"{name}.json", FOLDER / f"{name}.jpg"
     prompt, faults = _examine(editor, graph, facts)
     yield from faults
-    if text != write_graph(graph):
-        yield f"the file is not written one line a node; run python dev.py workflow add workflows/{name}.json"
+    if text != write_graph(stamp(graph)):
+        yield f"the file is not as the command writes it; run python dev.py workflow add workflows/{name}.json"
     if not api.exists() or json.loads(api.read_text(encoding="utf-8")) != prompt:
         yield f"workflows/api/{name}.json is not what the editor sends; run dev.py workflow add workflows/{name}.json"
     if not picture.exists() or Image.open(picture).size != thumbnails.SIZE:
         yield f"workflows/{name}.jpg is no picture of {thumbnails.SIZE[0]} x {thumbnails.SIZE[1]} pixels"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return read_graph(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StepFailed("workflow", f"{file}: {error}", "Name a file that the editor saved.") from error
 
 
 def _examine(editor: Editor, graph: dict[str, Any], facts: Facts) -> tuple[dict[str, Any], list[str]]:
@@ -111,7 +182,8 @@ def _examine(editor: Editor, graph: dict[str, Any], facts: Facts) -> tuple[dict[
     faults += [
         f"node {node['id']} ({node['type']}) is muted or bypassed" for node in graph["nodes"] if node.get("mode")
     ]
-    return prompt, faults + find_faults(prompt, facts) + editor.overlaps()
+    faults += [*find_title_faults(graph, facts), *find_faults(prompt, facts), *editor.overlaps()]
+    return prompt, faults
 
 
 def _thumbnail(name: str, options: argparse.Namespace, prompt: Prompt, client: Client) -> Image.Image:
@@ -141,7 +213,12 @@ def main() -> int:
     add_arguments(parser)
     options = parser.parse_args()
     try:
-        add(options) if options.action == "add" else check(options.names)
+        if options.action == "add":
+            add(options)
+        elif options.action == "blueprint":
+            take_blueprints(options.files)
+        else:
+            (check if options.action == "check" else layout)(options.names)
     except StepFailed as failure:
         print(failure.report(), file=sys.stderr)
         return 1

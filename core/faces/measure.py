@@ -67,6 +67,13 @@ class EditReport:
         """Write the report as JSON."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
+    def figures(self, factors: int = 4) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Choose what fits under a picture: (name, value) of the pixels, and of the factors that changed most."""
+        pixels = [("change inside", self.inside), ("change outside", self.outside), ("leak ratio", self.leak_ratio)]
+        known = [(name, _number(value)) for name, value in pixels if value is not None]
+        most = sorted(self.sizes, key=lambda name: -self.sizes[name])[:factors]
+        return [*known, ("PSNR", f"{self.psnr:.1f} dB")], [(name, f"{self.factors[name]:+.3f}") for name in most]
+
     def table(self) -> str:
         """Write the report as Markdown: pixels, then factors, the largest change first."""
         rows = [

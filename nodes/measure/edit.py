@@ -5,6 +5,7 @@ import json
 from ...core.faces.measure import measure_edit
 from ...core.faces.regressor import SIZE, regressor_for
 from ...core.masks import fit_mask
+from ...core.measure.figures import add_figures
 from ...core.measure.heatmap import change_sheet, heat_limit
 from ...core.measure.pair import crop_alike
 from ..host import paths
@@ -83,7 +84,7 @@ class HSpaceMeasureEdit(Node):
             json.dumps(facts, indent=1),
             to_image(heat),
             float(facts["leak_ratio"] or 0.0),
-            ui=ui.PreviewImage(picture, cls=cls),
+            ui=ui.PreviewImage(add_figures(picture, report.figures()), cls=cls),
         )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from devtools.workflow_names import role_of
+
 from .graphs import ksampler, node, refused, render, steer
 from .unet_graphs import latent_base, latent_discover, lora, picture, resampled, unet
 
@@ -94,15 +96,15 @@ def test_shipped_workflows_for_checkpoints_run(server, name, network):
     """The shipped graph, its loader exchanged for a small network of the same family, its picture for one with a
     painted half."""
     prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
-    number = {entry["_meta"]["title"]: key for key, entry in prompt.items()}
-    assert prompt[number["Checkpoint"]]["class_type"] == "CheckpointLoaderSimple"
+    number = {role_of(entry["_meta"]["title"]): key for key, entry in prompt.items()}
+    assert prompt[number["Load Checkpoint"]]["class_type"] == "CheckpointLoaderSimple"
     moved = {
-        (number["Checkpoint"], 2): ["vae", 0],
-        (number["Prompt"], 0): [number["Checkpoint"], 1],
+        (number["Load Checkpoint"], 2): ["vae", 0],
+        (number["CLIP Text Encode (Prompt)"], 0): [number["Load Checkpoint"], 1],
         (number["Picture"], 1): ["region", 0],
     }
-    del prompt[number["Prompt"]]
-    prompt |= unet(network) | {number["Checkpoint"]: unet(network)["model"], "vae": node("HSpaceTestVAE")}
+    del prompt[number["CLIP Text Encode (Prompt)"]]
+    prompt |= unet(network) | {number["Load Checkpoint"]: unet(network)["model"], "vae": node("HSpaceTestVAE")}
     prompt[number["Picture"]] = node("HSpaceTestPicture", case="noise", width=128, height=128)
     prompt |= {key: entry for key, entry in latent_discover().items() if key != "discover"}
     for entry in prompt.values():

@@ -6,9 +6,11 @@ import json
 import pytest
 from PIL import Image
 
-from devtools import thumbnails
+from devtools import blueprints, thumbnails
 from devtools.console import ROOT
+from devtools.demo import names_of
 from devtools.workflow_form import find_faults, find_name_fault, read_graph, write_graph, write_prompt
+from devtools.workflow_names import PACK_ID, find_title_faults, stamp, version
 
 FOLDER = ROOT / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -30,7 +32,7 @@ def prompt():
 
 
 def numbered(prompt: dict, title: str) -> dict:
-    (entry,) = [entry for entry in prompt.values() if entry["_meta"]["title"] == title]
+    (entry,) = [entry for entry in prompt.values() if title in names_of(entry)]
     return entry
 
 
@@ -75,8 +77,8 @@ FAULTS = {
     "it has no input volume": lambda p: numbered(p, "Steer")["inputs"].update(volume=1),
     "steps is 0, outside of 1": lambda p: numbered(p, "Sigmas")["inputs"].update(steps=0),
     "steps is 2.5, not a number": lambda p: numbered(p, "Sigmas")["inputs"].update(steps=2.5),
-    "not one of generalized": lambda p: numbered(p, "Discover mouth")["inputs"].update(mode="best"),
-    "title is 3, not string": lambda p: numbered(p, "Atlas mouth")["inputs"].update(title=3),
+    "not one of generalized": lambda p: numbered(p, "Discover Region Directions — mouth")["inputs"].update(mode="best"),
+    "title is 3, not string": lambda p: numbered(p, "Direction Atlas — mouth")["inputs"].update(title=3),
     "takes MODEL and is linked to VAE": lambda p: numbered(p, "Steer")["inputs"].update(model=["1", 1]),
     "output 7 of node 1, which is not there": lambda p: numbered(p, "Steer")["inputs"].update(model=["1", 7]),
     "output 0 of node 99, which is not there": lambda p: numbered(p, "Steer")["inputs"].update(model=["99", 0]),
@@ -97,6 +99,24 @@ def test_names_begin_with_a_stage(name):
     assert find_name_fault(name)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_titles_keep_the_name_of_the_node_and_nodes_name_their_pack(facts, name):
+    graph = read_graph((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    assert list(find_title_faults(graph, facts)) == []
+    assert stamp(graph) == graph, "run python dev.py workflow layout"
+    ours = [node["properties"] for node in graph["nodes"] if node["type"].startswith("HSpace")]
+    assert ours and all(facts["cnr_id"] == PACK_ID and facts["ver"] == version() for facts in ours)
+
+
+@pytest.mark.parametrize(
+    ("title", "faulty"),
+    [("Steer", False), ("Steer — a smile", False), ("A smile", True), ("Steering", True), ("Invert Image — it", True)],
+)
+def test_a_title_without_the_node_s_name_is_a_fault(facts, title, faulty):
+    graph = {"nodes": [{"id": 3, "type": "HSpaceSteer", "title": title}]}
+    assert bool(list(find_title_faults(graph, facts))) == faulty
+
+
 def test_a_prompt_is_no_graph():
     with pytest.raises(ValueError, match="no graph of the editor"):
         read_graph((FOLDER / "api" / "discover_region.json").read_text(encoding="utf-8"))
@@ -111,3 +131,30 @@ def test_the_window_is_no_part_of_a_graph():
         "extra": {"ds": {"scale": 2}, "frontendVersion": "1", "reroutes": [1]},
     }
     assert read_graph(json.dumps(graph)) == {"nodes": [], "links": [], "extra": {"reroutes": [1]}}
+
+
+@pytest.fixture
+def blueprint():
+    return read(blueprints.FOLDER / f"{blueprints.names()[0]}.json")
+
+
+BLUEPRINT_FAULTS = {
+    "the graph has 2 nodes": lambda g: g["nodes"].append(g["nodes"][0]),
+    "and 0 subgraphs": lambda g: g["definitions"].update(subgraphs=[]),
+    "knows no node HSpaceNothing": lambda g: inner(g)["nodes"][0].update(type="HSpaceNothing"),
+    "call it": lambda g: inner(g)["nodes"][0].update(title="Something"),
+    "no description": lambda g: inner(g).pop("description"),
+    "the socket 'IMAGE' is no name": lambda g: inner(g)["outputs"][0].update(name="IMAGE", label="IMAGE"),
+    "no output leads out": lambda g: inner(g).update(outputs=[]),
+}
+
+
+def inner(graph: dict) -> dict:
+    return graph["definitions"]["subgraphs"][0]
+
+
+@pytest.mark.parametrize("said", BLUEPRINT_FAULTS)
+def test_a_fault_of_a_blueprint_is_found_and_named(facts, blueprint, said):
+    assert list(blueprints.find_blueprint_faults(blueprint, facts)) == []
+    BLUEPRINT_FAULTS[said](blueprint)
+    assert any(said in fault for fault in blueprints.find_blueprint_faults(blueprint, facts))
