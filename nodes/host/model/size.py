@@ -28,4 +28,9 @@ def working_size(model: Model) -> int | None:
 
 def size_unit(model: Model) -> int:
     """What width and height of a picture must be multiples of."""
-    return 8 if is_latent(model) else unet_of(model).multiple
+    return pixels_per_cell(model) if is_latent(model) else unet_of(model).multiple
+
+
+def pixels_per_cell(model: Model) -> int:
+    """Width in pixels of what one number of a state stands for: 1 of pixel models, 8 of most latents, 16 of Flux.2."""
+    return int(model.get_model_object("latent_format").spacial_downscale_ratio) if is_latent(model) else 1
