@@ -21,8 +21,8 @@ def check_image(x0: Tensor, limit: float | None = IMAGE_LIMIT) -> Tensor:
     """
     if x0.dim() == 5:
         raise ValueError(
-            f"latents with a frame axis (Qwen-Image, Wan and other video models: {list(x0.shape)}) are not supported"
-            " yet; connect a model of single pictures, such as Stable Diffusion, SDXL or Flux"
+            f"the image to invert must be one picture [b c h w], got states with a frame axis, {list(x0.shape)}; hand"
+            " over a single frame without that axis"
         )
     if x0.dim() != 4 or 0 in x0.shape:
         raise ValueError(f"the image to invert must be [b c h w] and not empty, got {list(x0.shape)}")

@@ -12,7 +12,7 @@ from benchmarks import _report
 from . import env, testing
 from .console import ROOT, StepFailed, say
 
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "transformers.md")
 _BLOCK = re.compile(r"(<!-- bench:([\w-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all), or to check")
     parser.add_argument("--check", action="store_true", help="run nothing; print the bars that stored figures miss")
     parser.add_argument(
-        "--tables", action="store_true", help="run nothing; write stored figures into docs/benchmarks.md"
+        "--tables", action="store_true", help="run nothing; write stored figures into the documentation"
     )
 
 
@@ -57,15 +57,16 @@ def run(options: argparse.Namespace) -> int:
 
 def write_tables() -> int:
     """Replace what stands between ``<!-- bench:name -->`` and ``<!-- /bench -->`` by the table of that benchmark."""
-    text = PAGE.read_text(encoding="utf-8")
-    wanted = [match[1] for match in _BLOCK.findall(text)]
-    missing = [name for name in wanted if not _report.path_of(name).exists()]
-    if missing:
-        cause = f"{PAGE.name} wants figures that are not there: {', '.join(missing)}"
-        raise StepFailed("bench", cause, f"Run: python dev.py bench {' '.join(missing)}")
-    text = _BLOCK.sub(lambda match: f"{match[1]}{_report.table(match[2])}\n{match[3]}", text)
-    PAGE.write_text(text, encoding="utf-8")
-    say("bench", f"{PAGE.name}: {len(wanted)} tables written")
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        wanted = [match[1] for match in _BLOCK.findall(text)]
+        missing = [name for name in wanted if not _report.path_of(name).exists()]
+        if missing:
+            cause = f"{page.name} wants figures that are not there: {', '.join(missing)}"
+            raise StepFailed("bench", cause, f"Run: python dev.py bench {' '.join(missing)}")
+        text = _BLOCK.sub(lambda match: f"{match[1]}{_report.table(match[2])}\n{match[3]}", text)
+        page.write_text(text, encoding="utf-8")
+        say("bench", f"{page.name}: {len(wanted)} tables written")
     return 0
 
 

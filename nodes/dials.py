@@ -26,6 +26,7 @@ WINDOW_END = (
 
 
 MODEL = "The model needs a bottleneck: Stable Diffusion 1.x, 2.x, SDXL, Load Face Model, Load Pixel Diffusion Model, or any of them after Steer."
+CUT_MODEL = "The model is a U-Net or a known transformer: Stable Diffusion 1.x, 2.x, SDXL, Flux, Z-Image, Qwen-Image and others (see help), Load Face Model, Load Pixel Diffusion Model, or any of them after Steer."
 
 
 VAE = "Models that work in latents (Stable Diffusion) need it. Pixel models ignore it."
@@ -118,6 +119,11 @@ def seed_input(tooltip: str, *, default: int = 0, advanced: bool = False):
 def model_input():
     """Declare a MODEL with a bottleneck."""
     return io.Model.Input("model", tooltip=MODEL)
+
+
+def cut_model_input():
+    """Declare a MODEL whose network can be cut: a U-Net, or a transformer of a known class."""
+    return io.Model.Input("model", tooltip=CUT_MODEL)
 
 
 def trajectory_input():
@@ -249,8 +255,11 @@ def refuse_edits(model, why: str) -> None:
         )
 
 
+_MOST_BLOCKS = 64  # of the transformers that the host loads
+
+
 LOOK = (
-    model_input(),
+    cut_model_input(),
     trajectory_input(),
     io.Mask.Input("mask", optional=True, tooltip="The region to change. Without a mask it is the whole picture."),
 )
@@ -272,8 +281,8 @@ SIGMA = sigma_input(
 
 LAYER = io.Combo.Input(
     "layer",
-    options=["middle", *(f"up.{k}" for k in range(12))],
-    tooltip="middle is the h-space; up.n, the output of the n-th decoder block, is finer.",
+    options=["middle", *(f"up.{k}" for k in range(12)), *(f"block.{k}" for k in range(_MOST_BLOCKS))],
+    tooltip="middle is the h-space of a U-Net, and the block at a third of the depth of a transformer. up.n is the output of the n-th decoder block of a U-Net, block.n that of the n-th block of a transformer.",
     **_ADVANCED,
 )
 

@@ -16,17 +16,20 @@ from ..core.photo.whole import fit_region
 from ..core.schedule import Schedule, rescale_sigma
 from ..core.trajectory import Trajectory
 from .host.api import Node, io, ui
+from .host.model.blocks import usual_layer
 from .host.model.fingerprint import model_fingerprint
 from .host.model.images import has_aspect, one_mask
 from .host.model.prompts import Prompts
 from .host.model.run import with_denoiser
-from .host.model.traits import is_latent
+from .host.model.size import pixels_per_cell
+from .host.model.traits import check_network, is_latent
 from .host.progress import reporter, say
 
 T = TypeVar("T")
 _SAME = 0.01  # relative; a level that is shown with two digits is still the one that was typed
 RBE_SIGMA = 3.4  # t0 = 500 of the paper's 256-pixel models
 RBE_PIXELS = 256
+_CHAIN = 1000
 LATENT_T = 700
 """Of 1000: where Park et al. 2023 (arXiv 2307.12868) and LOCO Edit (arXiv 2409.02374) look at Stable Diffusion."""
 
@@ -43,13 +46,16 @@ def sigma_at(model, t: float, pixels: int) -> float:
     rescaled.
     """
     if is_latent(model):
-        return float(model.get_model_object("model_sampling").sigma(torch.tensor([float(t)])))
+        sampling = model.get_model_object("model_sampling")
+        level = float(sampling.sigma(torch.tensor([float(t)])))
+        # Flow models count their steps up to 1 or to 1000, which the host does not tell.
+        return level if level <= float(sampling.sigma_max) else float(sampling.percent_to_sigma(1 - t / _CHAIN))
     return rescale_sigma(float(Schedule("linear").sigma(t)), RBE_PIXELS, pixels)
 
 
 def pixels(model, trajectory: Trajectory) -> tuple[int, int]:
-    """Height and width of a trajectory's picture (eight pixels a latent), which masks are held against."""
-    unit = 8 if is_latent(model) else 1
+    """Height and width of a trajectory's picture, which masks are held against."""
+    unit = pixels_per_cell(model)
     height, width = trajectory.states.shape[-2:]
     return height * unit, width * unit
 
@@ -90,6 +96,19 @@ def region_of(model, trajectory: Trajectory, mask, k: int = 0, vae=None) -> Tens
     seen = (3, *pixels(model, trajectory)) if vae is not None and is_latent(model) else (channels, height, width)
     refuse_few_rows(output_weights(region, seen), k)
     return region
+
+
+def layer_in(model, layer: str) -> str:
+    """The layer of a MODEL that a choice means: ``middle`` is a block at a third of a transformer's depth.
+
+    Raises:
+        ValueError: the network cannot be cut, or not there.
+    """
+    layers = check_network(model)
+    found = usual_layer(layers, layer)
+    if found not in layers:
+        raise ValueError(f"this model has no layer {layer!r}; choose one of {', '.join(layers)}")
+    return found
 
 
 def stored_level(trajectory: Trajectory, wanted: float) -> tuple[int, str]:

@@ -11,9 +11,9 @@ from ..dials import (
     WINDOW_END,
     WINDOW_START,
     count_input,
+    cut_model_input,
     directions_input,
     edit_schedule,
-    model_input,
     sigma_input,
     text_input,
     trajectory_input,
@@ -51,7 +51,7 @@ class HSpaceDirectionAtlas(Node):
             search_aliases=["grid", "contact sheet", "traversal", "directions preview"],
             is_output_node=True,
             inputs=[
-                model_input(),
+                cut_model_input(),
                 trajectory_input(),
                 directions_input(),
                 io.Float.Input(

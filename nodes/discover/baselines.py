@@ -7,12 +7,12 @@ from ...core.discover.loco import PRESETS, loco
 from ...core.discover.pca import BATCH, h_of, pca
 from ...core.discover.pullback import pullback
 from ...core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload
-from ..dials import HOW, LAYER, LOOK, SIGMA, SPECTRUM, THROUGH, count_input, model_input
+from ..dials import HOW, LAYER, LOOK, SIGMA, SPECTRUM, THROUGH, count_input, cut_model_input
 from ..host.api import Directions, Node, Trajectory, io
 from ..host.model.fingerprint import model_fingerprint
 from ..host.model.prompts import Prompts
 from ..host.model.run import with_denoiser
-from ..looking import Place, default_sigma, directions_output, place_in, sigma_at, stored_level
+from ..looking import Place, default_sigma, directions_output, layer_in, place_in, sigma_at, stored_level
 from ..unused import only_with, refuse_unused
 
 OWN = "values above"
@@ -130,12 +130,12 @@ class HSpaceBaselineDirections(Node):
             work = partial(loco, k=k, rank=rank, iterations=2 * iterations, seed=seed)
             directions = place.look(work, vae)
         elif method == PULLBACK:
-            work = partial(pullback, k=k, layer=layer, iterations=2 * iterations, seed=seed)
+            work = partial(pullback, k=k, layer=layer_in(model, layer), iterations=2 * iterations, seed=seed)
             directions, _ = place.look(
                 lambda denoiser, x, level, _, callback: work(denoiser, x, level, callback=callback)
             )
         else:
-            directions = _components(place, trajectory, k, layer)
+            directions = _components(place, trajectory, k, layer_in(model, layer))
         return directions_output(cls, directions, strength, note=place.note)
 
 
@@ -159,7 +159,7 @@ class HSpaceMeanDifference(Node):
             description="Computes the direction of h from one set of pictures to another (smiling and not, say), with other directions kept out if you like.",
             search_aliases=["supervised direction", "labels", "contrast", "haas", "vector arithmetic"],
             inputs=[
-                model_input(),
+                cut_model_input(),
                 Trajectory.Input(
                     "positive",
                     tooltip="Trajectories of pictures that have the attribute, from Invert Image (100 in the paper).",
@@ -182,6 +182,7 @@ class HSpaceMeanDifference(Node):
     @classmethod
     def execute(cls, model, positive, negative, sigma, layer="middle", without=None) -> io.NodeOutput:
         trajectories = [trajectory_from_payload(p) for p in (positive, negative)]
+        layer = layer_in(model, layer)
         for one in trajectories:
             one.check_model(model_fingerprint(model))
         level = sigma or default_sigma(model, max(trajectories[0].states.shape[-2:]))

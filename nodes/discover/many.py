@@ -17,7 +17,7 @@ from ..dials import (
     SPECTRUM,
     THROUGH,
     count_input,
-    model_input,
+    cut_model_input,
     refuse_unused_mode,
     sigma_input,
 )
@@ -26,7 +26,7 @@ from ..host.model.fingerprint import model_fingerprint
 from ..host.model.prompts import Prompts
 from ..host.model.run import with_denoiser
 from ..host.progress import reporter
-from ..looking import default_sigma, directions_output, place_in, region_of, stored_levels
+from ..looking import default_sigma, directions_output, layer_in, place_in, region_of, stored_levels
 from ..unused import refuse_unused
 
 _LEVELS = 4.0  # how far above and below the automatic level the steps reach, as a factor
@@ -65,7 +65,7 @@ class HSpaceTrackDirections(Node):
     def execute(
         cls, model, trajectory, sigma_start, sigma_end, levels, image_index=0, mask=None, vae=None, **dials
     ) -> io.NodeOutput:
-        search = RegionSearch(**dials)
+        search = RegionSearch(**{**dials, "layer": layer_in(model, dials.get("layer", "middle"))})
         refuse_unused_mode(cls, search, mask is not None)
         if levels == 1:
             refuse_unused(cls, "is the last of several levels, and 'levels' is 1", sigma_end=sigma_end)
@@ -99,7 +99,7 @@ class HSpaceGlobalDirections(Node):
             search_aliases=["average directions", "frechet mean", "procrustes", "batch", "folder"],
             is_input_list=True,
             inputs=[
-                model_input(),
+                cut_model_input(),
                 Trajectory.Input(
                     "trajectory", tooltip="A batch of pictures from Invert Image, or a list of trajectories."
                 ),
@@ -125,7 +125,8 @@ class HSpaceGlobalDirections(Node):
     def execute(cls, model, trajectory, how, sigma, mask=None, vae=(None,), **dials) -> io.NodeOutput:
         model, how = model[0], how[0]
         mask = [part for part in mask or () if part is not None]
-        search = RegionSearch(**{name: values[0] for name, values in dials.items()})
+        chosen = {name: values[0] for name, values in dials.items()}
+        search = RegionSearch(**{**chosen, "layer": layer_in(model, chosen.get("layer", "middle"))})
         refuse_unused_mode(cls, search, bool(mask))
         trajectories = [
             one.image(i) for one in map(trajectory_from_payload, trajectory) for i in range(one.states.shape[1])

@@ -10,7 +10,7 @@ from ...core.payload import trajectory_from_payload
 from ..dials import HOW, LOOK, MODE, REPORT, SIGMA, SPECTRUM, THROUGH, count_input, refuse_unused_mode
 from ..host.api import Basis, Directions, Node, io, ui
 from ..host.model.images import one_mask
-from ..looking import directions_output, place_in
+from ..looking import directions_output, layer_in, place_in
 
 
 class HSpaceDiscoverRegion(Node):
@@ -23,8 +23,8 @@ class HSpaceDiscoverRegion(Node):
             display_name="Discover Region Directions",
             category="HSpace/discover",
             description=(
-                "Finds, without labels and without training, the directions of the U-Net's bottleneck that change the masked region most "
-                "and the rest least: singular vectors of the masked Jacobian of the decoder."
+                "Finds, without labels and without training, the directions of a U-Net's bottleneck, or of a transformer's tokens, that change the masked region most "
+                "and the rest least: singular vectors of the masked Jacobian of what lies behind."
             ),
             search_aliases=[
                 "jacobian",
@@ -46,7 +46,7 @@ class HSpaceDiscoverRegion(Node):
 
     @classmethod
     def execute(cls, model, trajectory, sigma, image_index=0, mask=None, vae=None, **dials) -> io.NodeOutput:
-        search = RegionSearch(**dials)
+        search = RegionSearch(**{**dials, "layer": layer_in(model, dials.get("layer", "middle"))})
         refuse_unused_mode(cls, search, mask is not None)
         place = place_in(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma, search.k, vae)
         directions, facts = place.look(search.at, vae)
@@ -91,7 +91,8 @@ class HSpaceRegionBasis(Node):
         cls, model, trajectory, max_k, max_rank, sigma, image_index=0, mask=None, vae=None, **how
     ) -> io.NodeOutput:
         place = place_in(model, trajectory_from_payload(trajectory).image(image_index), mask, sigma, max_k, vae)
-        search, size = RegionSearch(**how), 2 * max_rank + max_k if max_rank else 0
+        search = RegionSearch(**{**how, "layer": layer_in(model, how.get("layer", "middle"))})
+        size = 2 * max_rank + max_k if max_rank else 0
         settings = SolverSettings(k=max_k, size=size, outside_k=max_k, iterations=search.iterations, seed=search.seed)
         basis = place.look(partial(krylov_basis, settings=settings, layer=search.layer), vae)
         text = (

@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 import comfy.model_management
 from torch import nn
 
+from .model.blocks import beside_blocks, blocks_of, together
+
 _FORWARDS = 5  # passes of the network whose memory a product of one vector takes beside the weights of a part of it
 _FLOAT32 = 4  # bytes
 _SHARE = 0.7  # of the free memory that a batch may take: the host's figure is an estimate
@@ -63,7 +65,12 @@ def product_passes(patcher, shape) -> int:
 
 
 def _largest_part(net: nn.Module) -> int:
-    """Numbers in the weights of the largest block of the decoder, or of a network that has no such list."""
+    """Numbers in the weights of the largest block of the decoder, of as many blocks of a transformer as go together, or
+    of a network that has no such list.
+    """
+    sizes = sorted(_numbers(block.module) for block in blocks_of(net))
+    if sizes:
+        return sum(sizes[-together(len(sizes)) :]) + sum(map(_numbers, beside_blocks(net)))
     blocks = getattr(net, "output_blocks", None)
     parts: Iterable[nn.Module] = net.children() if blocks is None else blocks
     return max(map(_held_at_once, parts), default=0)

@@ -12,6 +12,7 @@ import latent_preview
 from PIL import Image
 
 from ...core.measure.plots import loss_plot
+from .model.frames import with_frame
 from .types import Model
 from .ui import show_on_node
 
@@ -77,7 +78,9 @@ def reporter(model: Model | None, total: int | None, preview: bool = True) -> Ca
     def report(state: dict) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         picture = state.get("denoised")
-        shown = previewer.decode_latent_to_preview_image("JPEG", picture) if previewer and picture is not None else None
+        shown = None
+        if previewer and model is not None and picture is not None:
+            shown = previewer.decode_latent_to_preview_image("JPEG", with_frame(model, picture))
         if total is None:
             bar.update_absolute(min(state["i"], state["n"]), state["n"], shown)
         else:

@@ -32,7 +32,7 @@ from .model.clip import HostEmbedder
 from .model.fingerprint import model_fingerprint
 from .model.prompts import Prompts
 from .model.run import with_denoiser
-from .model.traits import check_trainable
+from .model.traits import check_trainable, check_unet
 from .progress import training_reporter
 from .ui import say
 
@@ -101,6 +101,7 @@ def with_training(model, shape: torch.Size | tuple[int, ...], prompts: Prompts, 
                 f" {rows} as {name}; invert them with one, or train on one picture"
             )
 
+    check_unet(model)
     check_trainable(model)
 
     def inside(denoiser):

@@ -27,7 +27,7 @@ from .reconstruction import PREVIEW, SHOWN, InvertedPicture, inversion_output, i
 
 FIXED_POINT, DDIM_B, DDIM_A, EDICT, BDIA = "fixed point", "ddim B", "ddim A", "edict", "bdia"
 _SECOND_ORDER = ("midpoint", "fireflow")
-_ANY = "The model is any diffusion or flow model with one-picture latents: Stable Diffusion 1.x, 2.x, SDXL, 3, Flux, or the pack's own. Without a bottleneck it can be inverted and resumed, but not steered."
+_ANY = "The model is any diffusion or flow model of pictures: Stable Diffusion 1.x, 2.x, SDXL, 3, Flux, Qwen-Image, Wan with one frame, or the pack's own. A network that cannot be cut can be inverted and resumed, but not steered."
 
 _GUIDANCE = (
     io.Conditioning.Input(

@@ -8,7 +8,7 @@ from ..dials import TRAINED_SIGMA, count_input, sigma_input
 from ..host import paths
 from ..host.api import Asyrp, LoraModel, io
 from ..host.model.fingerprint import model_fingerprint
-from ..host.model.traits import check_network
+from ..host.model.traits import check_unet
 from ..host.patches.model_edits import check_pixels
 from ..looking import default_sigma
 from .files import CheckpointFile
@@ -61,7 +61,7 @@ class HSpaceLoadAsyrp(CheckpointFile):
     @classmethod
     def execute(cls, model, checkpoint, index, sigma_edit=0.0, steps=40, sigma_boost=0.0) -> io.NodeOutput:
         """Read it for this model."""
-        check_network(model)
+        check_unet(model)
         net = getattr(model.model.diffusion_model, "net", None)
         if net is None:
             raise ValueError("Asyrp's checkpoints belong to pixel models; connect Load Pixel Diffusion Model")

@@ -11,7 +11,7 @@ from ..host.api import Node, io, ui
 from ..host.model.coded_model import CodedUNet, encode_pictures
 from ..host.model.codes import codes_to_conditioning
 from ..host.model.first_look import parts_of, versions
-from ..host.model.images import check_one_frame, decode, encode, from_image, pixels
+from ..host.model.images import check_pictures, decode, encode, from_image, pixels
 from ..host.model.pixel_model import PixelUNet
 from ..host.model.prompts import Prompts
 from ..host.model.run import with_denoiser
@@ -69,7 +69,7 @@ class HSpaceCheckModel(Node):
 
     @classmethod
     def execute(cls, model, depth, vae=None, clip=None, positive=None, image=None) -> io.NodeOutput:
-        check_one_frame(model)
+        check_pictures(model)
         _refuse_idle(cls, model, clip, positive)
         parts = parts_of(model)
         note = _missing(model, parts, clip, positive, image)

@@ -14,7 +14,7 @@ from ...core.train.directional import PromptPair
 from ..dials import count_input
 from ..host import paths
 from ..host.api import LoraModel, Node, io
-from ..host.model.traits import check_network
+from ..host.model.traits import check_unet
 from ..host.patches.model_edits import check_pixels
 from ..host.training import NodeSession, facts_of, gradients
 from ..unused import refuse_unused
@@ -102,7 +102,7 @@ class HSpaceTrainDiffusionCLIP(Node):
         growth=1.3,
         seed=0,
     ) -> io.NodeOutput:
-        check_network(model)
+        check_unet(model)
         if epochs == 1:
             refuse_unused(cls, "changes the learning rate from one epoch to the next, and there is one", growth=growth)
         network = check_pixels(model, "DiffusionCLIP")

@@ -15,7 +15,7 @@ from ..host.model.lora import lora_model, posterior, with_fused_attention
 from ..host.model.pixel_model import is_velocity
 from ..host.model.prompts import Prompts
 from ..host.model.size import CROP, fit_to_model
-from ..host.model.traits import check_network
+from ..host.model.traits import check_unet
 from ..host.prompt_checks import check_prompt
 from ..host.training import NodeSession, ordinary, with_training
 from . import schema
@@ -62,7 +62,7 @@ class HSpaceFitImageLora(Node):
 
     @classmethod
     def execute(cls, model, image, positive, steps, rank, lr, seed, vae=None, fit=CROP) -> io.NodeOutput:
-        check_network(model)
+        check_unet(model)
         check_prompt(model, positive, "positive")
         layers = attention_layers(model.model.diffusion_model)
         if len(image) != 1:

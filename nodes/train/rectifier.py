@@ -13,7 +13,7 @@ from ..dials import AUTOMATIC, count_input, model_input, rectifier_input, vae_in
 from ..host import paths
 from ..host.api import Node, Rectifier, io
 from ..host.model.fingerprint import model_fingerprint
-from ..host.model.traits import check_network
+from ..host.model.traits import check_unet
 from ..host.patches.model_edits import cast_weight
 from ..host.training import NodeSession, facts_of, gradients
 from ..looking import default_sigma
@@ -53,7 +53,7 @@ class HSpaceTrainRectifier(Node):
 
     @classmethod
     def execute(cls, model, trajectory, steps, batch, lr, code=32, seed=0) -> io.NodeOutput:
-        check_network(model)
+        check_unet(model)
         pictures = TrainingPictures.of(model, trajectory, batch)
         settings = RectifierSettings(steps, batch, lr, seed)
         facts = {"method": "rectifier", "code": code, **facts_of(settings)}
@@ -128,7 +128,7 @@ class HSpaceTrainRectifierEdit(Node):
         seed=0,
         vae=None,
     ) -> io.NodeOutput:
-        check_network(model)
+        check_unet(model)
         pictures, first = TrainingPictures.of(model, trajectory, batch), rectifier_from_payload(rectifier)
         first.check_model(model_fingerprint(model))
         if first.edit:

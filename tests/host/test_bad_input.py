@@ -66,7 +66,7 @@ def test_pictures_that_no_loader_gives(server, kind, words):
 def test_a_model_without_a_bottleneck(server):
     prompt = {**base(), "dit": node("HSpaceTestDiT"), "discover": discover()}
     prompt["steer"] = steer(1.0, model=("dit", 0))
-    refused(server, {**prompt, "render": render("steer"), "save": save(["render", 0])}, "bottleneck of a U-Net", "Flux")
+    refused(server, {**prompt, "render": render("steer"), "save": save(["render", 0])}, "layer 'middle'", "block.0")
 
 
 def test_sigmas_without_steps(server):

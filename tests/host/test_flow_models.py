@@ -43,8 +43,8 @@ def test_flow_models_are_inverted_up_to_sigma_one_and_resumed(server, method):
 
 
 def test_what_a_flow_model_has_not(server):
-    prompt = {**flux(), "discover": discover(None), "end": save(["discover", 1])}
-    refused(server, prompt, "bottleneck of a U-Net", "Flux")
+    prompt = {**flux(), "discover": discover(None, layer="up.0"), "end": save(["discover", 1])}
+    refused(server, prompt, "no layer 'up.0'", "block.0")
     prompt = {
         **flux(),
         "resume": node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=False, eta=0.5),

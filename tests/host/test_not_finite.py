@@ -1,7 +1,6 @@
 """NaN of a network or of a VAE is one error that names it, in every node that asks one: never a picture, a PSNR or
 another's fault."""
 
-import copy
 import re
 
 import pytest
@@ -161,14 +160,3 @@ def test_a_vae_that_decodes_nan_is_named(executor, small, name):
     with pytest.raises(ValueError, match=r"the VAE gave NaN or infinite values when it decoded this picture.*fp32"):
         DECODE[name](executor.call, small, SickVAE(small["vae"], "decode"))
     DECODE[name](executor.call, small, small["vae"])  # and the plain one is fine
-
-
-def test_latents_with_a_frame_axis_are_refused_by_name(executor, small):
-    class Framed:
-        latent_dimensions = 3
-
-    model = small["model"].clone()
-    model.model = copy.copy(model.model)
-    model.model.latent_format = Framed()
-    with pytest.raises(ValueError, match=r"latents with a frame axis \(Qwen-Image, Wan.*not supported yet"):
-        executor.call("HSpaceInvertImage", **{**small, "model": model}, method="ddim B")

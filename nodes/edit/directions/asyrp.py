@@ -9,7 +9,7 @@ from ...host.api import Asyrp, Node, Trajectory, io
 from ...host.model.fingerprint import model_fingerprint
 from ...host.model.prompts import Prompts
 from ...host.model.run import with_denoiser
-from ...host.model.traits import check_network
+from ...host.model.traits import check_unet
 from ...host.patches.steering import add_steering
 
 _STRENGTH = "1 is what was trained, 0 is off, negative goes the other way. Several are simply added. The released code divides them by the square root of their number: for that, give each of two 0.71 and each of three 0.58."
@@ -49,7 +49,7 @@ class HSpaceSteerTrained(Node):
     @classmethod
     def execute(cls, model, trained, strength, sigma_end=0.0) -> io.NodeOutput:
         trained = asyrp_from_payload(trained)
-        trained.check_model(model_fingerprint(model), check_network(model))
+        trained.check_model(model_fingerprint(model), check_unet(model))
         return io.NodeOutput(add_steering(model, AsyrpEdit(trained, trained.schedule(strength, sigma_end))))
 
 

@@ -2,7 +2,7 @@
 
 from ....core.edit.directions.state import WAYS, edit_state
 from ....core.payload import directions_from_payload, trajectory_from_payload, trajectory_to_payload
-from ...dials import count_input, direction_input, model_input, signed_input, trajectory_input
+from ...dials import count_input, cut_model_input, direction_input, signed_input, trajectory_input
 from ...host.api import Directions, Node, Trajectory, io
 from ...host.model.copies import directions_for
 from ...host.model.fingerprint import model_fingerprint
@@ -24,7 +24,7 @@ class HSpaceEditState(Node):
             description="Moves the noisy picture of a trajectory along a direction of x (LOCO Edit, pullback). Render Trajectory then gives the edited picture.",
             search_aliases=["loco edit", "pullback", "x-space guidance", "latent edit"],
             inputs=[
-                model_input(),
+                cut_model_input(),
                 trajectory_input(),
                 Directions.Input(
                     "directions", tooltip="The directions come from Baseline Directions, with method LOCO or pullback."

@@ -6,10 +6,10 @@ from ....core.payload import directions_from_payload
 from ...dials import (
     WINDOW_END,
     WINDOW_START,
+    cut_model_input,
     direction_input,
     directions_input,
     edit_schedule,
-    model_input,
     sigma_input,
     signed_input,
 )
@@ -32,10 +32,10 @@ class HSpaceSteer(Node):
             node_id="HSpaceSteer",
             display_name="Steer",
             category="HSpace/edit/directions",
-            description="Adds a direction to the bottleneck while sampling. The result is a stock MODEL: chain several, mix with LoRA, use any sampler.",
+            description="Adds a direction to the bottleneck of a U-Net, or to the tokens of a transformer, while sampling. The result is a stock MODEL: chain several, mix with LoRA, use any sampler.",
             search_aliases=["apply direction", "h-space edit", "semantic slider", "dial"],
             inputs=[
-                model_input(),
+                cut_model_input(),
                 directions_input(),
                 signed_input("strength", 15.0, 1000.0, _STRENGTH, step=0.5),
                 direction_input("The number of the direction, counted from 1 as on the atlas."),

@@ -16,7 +16,7 @@ from ...host.api import Node, io, ui
 from ...host.model.images import decode, encode
 from ...host.model.run import with_denoiser
 from ...host.model.size import CROP, fit_to_model
-from ...host.model.traits import check_network
+from ...host.model.traits import check_unet
 from ...host.progress import reporter
 from ...looking import default_sigma
 from ...seeds import EACH
@@ -55,7 +55,7 @@ class HSpaceIntoDomain(Node):
 
     @classmethod
     def execute(cls, model, image, sigma, steps, repeats, seed, vae=None, positive=None, fit=CROP) -> io.NodeOutput:
-        check_network(model)
+        check_unet(model)
         refuse_edits(model, "the walk into the domain is that of the original network")
         prompts = prompts_given(cls, model, positive, None, 1.0)
         image, _ = fit_to_model(model, image, fit)

@@ -5,7 +5,7 @@ from ....core.payload import trajectory_from_payload
 from ...dials import model_input, rectifier_input, signed_input
 from ...host.api import Node, Rectifier, Trajectory, io
 from ...host.model.fingerprint import model_fingerprint
-from ...host.model.traits import check_network
+from ...host.model.traits import check_unet
 from ...host.patches.model_edits import RectifierEdit, add_model_edit
 from ...unused import refuse_unused
 
@@ -52,7 +52,7 @@ class HSpaceApplyRectifier(Node):
 
     @classmethod
     def execute(cls, model, trajectory, rectifier, strength, edit=None, amount=1.0) -> io.NodeOutput:
-        check_network(model)
+        check_unet(model)
         if edit is None:
             refuse_unused(
                 cls, "goes from reconstruction to the edit, and no edit is connected", strength=strength or None

@@ -15,9 +15,12 @@ from ....core.denoiser import Bottleneck, NotFinite, check_finite
 from ....core.discover.precision import Widened
 from ..memory import Room
 from ..patches.bystanders import among
+from .block_cut import cut_blocks
+from .blocks import block_layers, block_number
+from .half import Half
 from .own_attention import Attention, fused_attention, plain_attention
 from .sampler_call import SamplerCall
-from .unet import STATE, Half, cut
+from .unet import STATE, cut
 
 _TOLERANCE = 1e-3
 _HALF_TOLERANCE = 3e-2  # of half-precision networks, whose kernels depend on the size of the batch
@@ -60,7 +63,8 @@ class CutCall:
         if any("mask" in prompt or "area" in prompt for prompt in prompts):
             raise ValueError(_PARTIAL_PROMPTS)
         halves: list[Half] = []
-        call.ask(x, sigma, cut(layer, halves), smooth)  # what comes out of a cut network says nothing: it may be 0/0
+        make = cut_blocks if block_layers(call.patcher.model.diffusion_model) else cut
+        call.ask(x, sigma, make(layer, halves), smooth)  # what comes out of a cut network says nothing: it may be 0/0
         positive = next((half for half in halves if half.kind == 0), None)
         if positive is None:
             raise ValueError(_PARTIAL_PROMPTS)
@@ -82,15 +86,23 @@ class CutCall:
         """
         if self.layer == STATE:
             return Chain([partial(self._decode_state, attention=attention)])
-        stages = [partial(self._run_stage, n, attention) for n in range(len(self.positive.stages))]
+        stages = [partial(self._run_stage, n, attention) for n in range(len(self.positive.ways(attention)))]
         return Chain([self._moved, *stages, self._guided])
 
     def _moved(self, h: Tensor) -> tuple[Tensor, ...]:
-        """H of every prompt."""
-        return tuple(h if half is self.positive else half.h + (h - self.positive.h) for half in self.halves)
+        """H of every prompt. In a transformer that of the negative prompt stays, as it does under Steer."""
+        still = block_number(self.layer) is not None
+        return tuple(
+            h
+            if half is self.positive
+            else half.h.expand_as(h)
+            if still and half.kind
+            else half.h + (h - self.positive.h)
+            for half in self.halves
+        )
 
     def _run_stage(self, n: int, attention: Attention | None, hs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(half.stages[n](h, attention) for half, h in zip(self.halves, hs, strict=True))
+        return tuple(half.ways(attention)[n](h, attention) for half, h in zip(self.halves, hs, strict=True))
 
     def _guided(self, outputs: tuple[Tensor, ...]) -> Tensor:
         combined = self.call.combine(self.x, self.sigma, list(zip(self.halves, outputs, strict=True)))
@@ -129,6 +141,6 @@ class CutCall:
         if not error <= (_TOLERANCE if exact else _HALF_TOLERANCE):
             raise RuntimeError(
                 f"the network cut at {self.layer!r} differs from the whole by {error:.1e} of its range; a model patch of"
-                f" another node acts outside the U-Net's own patch points{among(patcher)}. Bypass model patches"
+                f" another node acts outside the network's own patch points{among(patcher)}. Bypass model patches"
                 " upstream until this passes"
             )

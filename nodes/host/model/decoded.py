@@ -44,6 +44,11 @@ class Decoder:
         if vae is None:
             raise ValueError("this model works in latents; connect the VAE of its checkpoint to 'vae'")
         vae.throw_exception_if_invalid()
+        if vae.latent_dim == 3:
+            raise ValueError(
+                "this VAE is one of video models (Qwen-Image, Wan), and derivatives do not run through it; leave 'vae'"
+                " unconnected: directions are then found in latents"
+            )
         if vae.latent_dim != 2 or vae.latent_channels != shape[1]:
             raise ValueError(
                 f"this model needs a VAE of pictures with {shape[1]} latent channels, the one connected has"

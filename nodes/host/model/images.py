@@ -82,10 +82,10 @@ def encode(model, vae, image: Tensor, name: str = "image") -> Tensor:
     """
     if is_latent(model):
         from_image(image, name)
-        check_one_frame(model)
+        check_pictures(model)
         coder = _vae(vae)
         _tell_crop(coder, image, name)
-        latent = coder.encode(image[..., :3])
+        latent = _encoded(coder, image[..., :3])
         if not bool(torch.isfinite(latent).all()):
             raise ValueError(f"the VAE gave NaN or infinite values for '{name}'; {_FP32}")
         x = latents_in(model, latent)
@@ -130,6 +130,13 @@ def check_vae(model, vae) -> None:
         _vae(vae)
 
 
+def _encoded(vae, image: Tensor) -> Tensor:
+    """Latents of pictures `[b h w 3]`; a VAE of videos would make one video of them all."""
+    if getattr(vae, "latent_dim", 2) != 3:
+        return vae.encode(image)
+    return torch.cat([vae.encode(one) for one in image.split(1)])
+
+
 def _vae(vae):
     if vae is None:
         raise ValueError("this model works in latents; connect the VAE of its checkpoint to 'vae'")
@@ -171,18 +178,16 @@ def check_size(model, image: Tensor, name: str = "image") -> None:
         )
 
 
-def check_one_frame(model) -> None:
-    """Refuse a MODEL whose latents are not those of single pictures.
+def check_pictures(model) -> None:
+    """Refuse a MODEL whose latents are no pictures.
 
     Raises:
-        ValueError: they have a frame axis, or are no pictures.
+        ValueError: they are sound, or shapes.
     """
-    kinds = {3: "latents with a frame axis (Qwen-Image, Wan and other video models)", 1: "latents of sound"}
-    dimensions = getattr(model.model.latent_format, "latent_dimensions", 2)
-    if dimensions in kinds:
+    if getattr(model.get_model_object("latent_format"), "latent_dimensions", 2) == 1:
         raise ValueError(
-            f"{kinds[dimensions]} are not supported yet: this MODEL is a {type(model.model).__name__}; connect a model of"
-            " single pictures, such as Stable Diffusion, SDXL or Flux"
+            f"this MODEL is a {type(model.model).__name__}, whose latents are no pictures; connect a model of pictures,"
+            " such as Stable Diffusion, SDXL, Flux or Qwen-Image"
         )
 
 

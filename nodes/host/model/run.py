@@ -23,6 +23,7 @@ from ..threads import working_threads
 from .decoded import DecodedDenoiser, Decoder
 from .denoiser import HostDenoiser
 from .fingerprint import model_fingerprint
+from .frames import counts_frames
 from .prompts import Prompts
 from .sampler_call import SamplerCall
 from .traits import check_ends, check_network, check_weights, is_latent
@@ -67,7 +68,7 @@ def with_denoiser(
     if gradients:
         check_network(model)
         check_weights(model)
-    check_windows(model.model_options, shape, "this node")
+    check_windows(model.model_options, _host_shape(model, shape), "this node")
     check_ends(model)
 
     fingerprint = model_fingerprint(model)
@@ -109,11 +110,16 @@ class _SamplerRun:
         guider = comfy.samplers.CFGGuider(self.model)
         guider.set_conds(self.prompts.positive, self.prompts.negative or self.prompts.positive)
         guider.set_cfg(self.prompts.cfg)
-        empty = torch.zeros(tuple(self.shape))
+        empty = torch.zeros(_host_shape(self.model, self.shape))
         sigmas = torch.tensor([1.0, 0.0])
         with naming_bystanders(self.model, self.shape[0]), working_threads(self.model) as pace:
             guider.sample(empty, empty, comfy.samplers.KSAMPLER(sampler), sigmas, disable_pbar=True, seed=0)
         return results[0]
+
+
+def _host_shape(model, shape: torch.Size | tuple[int, ...]) -> tuple[int, ...]:
+    """The shape `(b, c, h, w)` of states as the host has it."""
+    return (*shape[:2], 1, *shape[2:]) if counts_frames(model) else tuple(shape)
 
 
 def _runs_other_weights(model) -> bool:

@@ -19,8 +19,11 @@ from ....core.discover.precision import Widened
 from ....core.discover.quantised import dequantised
 from ..patches.steering import PLAIN, RAW
 from ..threads import Pace
-from .own_attention import OVERRIDE, chained
-from .unet import Half
+from .block_kernels import differentiable_kernels
+from .blocks import block_layers
+from .frames import with_frame, without_frame
+from .half import Half
+from .own_attention import OVERRIDE, chained, plain_attention
 
 _KEY = "hspace"
 _CONTEXT = "c_crossattn"
@@ -62,14 +65,15 @@ class SamplerCall:
         Args:
             x: state, `[b c h w]`.
             sigma: `[b]`.
-            wrapper: what stands directly around the network.
+            wrapper: what stands directly around the network (of a transformer, around its scaling too).
             smooth: with kernels that have derivatives of every kind.
         """
         options = {**self._extra, "model_options": self._options(wrapper, smooth)}
+        state = with_frame(self.patcher, x)
         with self._kernels(smooth):
             if self._pace is None or wrapper is not None:
-                return self._call(x, sigma, **options)
-            return self._pace.run((x.shape, smooth), lambda: self._call(x, sigma, **options))
+                return without_frame(self._call(state, sigma, **options))
+            return without_frame(self._pace.run((x.shape, smooth), lambda: self._call(state, sigma, **options)))
 
     def ask_side(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None, smooth: bool) -> Tensor:
         """Denoised image `[b c h w]` for one side of the guidance, see :meth:`.denoiser.HostDenoiser.alone`."""
@@ -81,19 +85,26 @@ class SamplerCall:
         # Patches of other packs know the place in the list: 0 is the prompt, 1 the negative one.
         places = [None, conds] if kind == "negative" else [conds]
         with self._kernels(smooth):
-            answers = comfy.samplers.calc_cond_batch(guider.inner_model, places, x, sigma, self._options(smooth=smooth))
-        return answers[-1]
+            state = with_frame(self.patcher, x)
+            answers = comfy.samplers.calc_cond_batch(
+                guider.inner_model, places, state, sigma, self._options(smooth=smooth)
+            )
+        return without_frame(answers[-1])
 
     def _kernels(self, smooth: bool) -> AbstractContextManager:
         if not smooth:
             return nullcontext()
         both = ExitStack()
         both.enter_context(Widened())
-        both.enter_context(dequantised(self.patcher.model.diffusion_model))
+        net = self.patcher.model.diffusion_model
+        both.enter_context(dequantised(net))
+        if block_layers(net):
+            both.enter_context(differentiable_kernels(net, plain_attention))
         return both
 
     def combine(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]]) -> Tensor:
         """What the host makes of the network's outputs: denoised pictures, averaged over prompts, guided."""
+        x = with_frame(self.patcher, x)  # patches of other packs get what a sampler gives them
         positive, negative = (self._mean_denoised(x, sigma, outputs, kind) for kind in (0, 1))
         guided = negative is not None
         sides = [torch.zeros_like(x) if side is None else side for side in (positive, negative)]
@@ -113,14 +124,17 @@ class SamplerCall:
                 }
             )
         if not guided and not options.get("sampler_cfg_function") and not options.get("sampler_post_cfg_function"):
-            return sides[0]
-        return comfy.samplers.cfg_function(model, sides[0], sides[1], self.cfg, x, sigma, model_options=options)
+            return without_frame(sides[0])
+        guided_picture = comfy.samplers.cfg_function(
+            model, sides[0], sides[1], self.cfg, x, sigma, model_options=options
+        )
+        return without_frame(guided_picture)
 
     def _mean_denoised(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]], kind: int) -> Tensor | None:
         """Mean of the denoised pictures of one side's prompts; None if it has none."""
         sampling = self.patcher.get_model_object("model_sampling")
         wide = [out if out.dtype == torch.float64 else out.float() for half, out in outputs if half.kind == kind]
-        pictures = [sampling.calculate_denoised(sigma, out, x) for out in wide]
+        pictures = [sampling.calculate_denoised(sigma, with_frame(self.patcher, out), x) for out in wide]
         if len(pictures) > 1:
             return torch.stack(pictures).mean(0)
         return pictures[0] if pictures else None
@@ -134,8 +148,11 @@ class SamplerCall:
         inside = {**options.get("transformer_options", {}), PLAIN: True, RAW: True}
         if wrapper is not None:
             wrappers = {**inside.get("wrappers", {})}
+            # Not every transformer of the host asks for wrappers of its network, but all are asked for theirs.
+            net = self.patcher.model.diffusion_model
+            kind = WrappersMP.APPLY_MODEL if block_layers(net) else WrappersMP.DIFFUSION_MODEL
             # The last key is the innermost: other packs' wrappers run around it.
-            wrappers[WrappersMP.DIFFUSION_MODEL] = {**wrappers.get(WrappersMP.DIFFUSION_MODEL, {}), _KEY: [wrapper]}
+            wrappers[kind] = {**wrappers.get(kind, {}), _KEY: [wrapper]}
             inside["wrappers"] = wrappers
         if smooth:
             inside[OVERRIDE] = chained(inside.get(OVERRIDE))

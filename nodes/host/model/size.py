@@ -35,7 +35,7 @@ def working_size(model: Model) -> int | None:
 
 def size_unit(model: Model) -> int:
     """What width and height of a picture must be multiples of."""
-    return 8 if is_latent(model) else unet_of(model).multiple
+    return pixels_per_cell(model) if is_latent(model) else unet_of(model).multiple
 
 
 def fit_to_model(model: Model, image: Tensor, how: str, name: str = "image") -> tuple[Tensor, PictureFit | None]:
@@ -85,3 +85,8 @@ def _misfit(size: tuple[int, int], side: int, unit: int, name: str) -> str:
         f" times that or its part, and both must be multiples of {unit}; put Fit Photo (or Upscale Image) before this"
         f" node, or set 'fit' to '{CROP}'"
     )
+
+
+def pixels_per_cell(model: Model) -> int:
+    """Width in pixels of what one number of a state stands for: 1 of pixel models, 8 of most latents, 16 of Flux.2."""
+    return int(model.get_model_object("latent_format").spacial_downscale_ratio) if is_latent(model) else 1

@@ -28,16 +28,33 @@ def check_ends(model) -> None:
 
 
 def check_network(model) -> tuple[str, ...]:
-    """Layers of a MODEL that has a bottleneck.
+    """Layers of a MODEL whose network can be cut: a U-Net, or a transformer of a class that is known.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it is neither; the class is named.
     """
     net = model.model.diffusion_model
     layers = layers_of(net)
     if layers is None:
         raise ValueError(
-            f"this node reads the bottleneck of a U-Net, but the MODEL connected is a {type(net).__name__}, which has"
+            "this node reads the bottleneck of a U-Net or the blocks of a transformer, but the MODEL connected is a"
+            f" {type(net).__name__}, which is no U-Net and has no table of blocks; connect a Stable Diffusion, SDXL,"
+            " Flux, Z-Image or Qwen-Image checkpoint, or the MODEL of Load Face Model or Load Pixel Diffusion Model"
+        )
+    return layers
+
+
+def check_unet(model) -> tuple[str, ...]:
+    """Layers of a MODEL whose network is a U-Net.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    layers = check_network(model)
+    if layers[0] != "middle":
+        net = type(model.model.diffusion_model).__name__
+        raise ValueError(
+            f"this node needs the bottleneck of a U-Net, but the MODEL connected is a {net}, a transformer, which has"
             " none; connect a Stable Diffusion 1.x, 2.x or SDXL checkpoint, or the MODEL of Load Face Model or Load"
             " Pixel Diffusion Model"
         )

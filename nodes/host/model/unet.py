@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
+from .blocks import block_layers
+from .half import Half
 from .own_attention import Attention
 from .pixel_model import PixelUNet
 from .unet_decoder import Decoder, Stage, differentiable, expanded, with_attention
@@ -25,36 +26,13 @@ MIDDLE = "middle_block_after_patch"
 SKIPS = "input_block_patch"
 
 
-@dataclass(frozen=True, eq=False)
-class Half:
-    """The decoder half for one prompt of one call.
-
-    Attributes:
-        h: activations at the layer, `[b c h w]`.
-        stages: from h to the network's output.
-        kind: 0 for the positive prompt, 1 for the negative.
-        shape: height and width of the state that it was asked for.
-    """
-
-    h: Tensor
-    stages: tuple[Stage, ...]
-    kind: int
-    shape: torch.Size
-
-    def __call__(self, h: Tensor, attention: Attention | None = None) -> Tensor:
-        """Network output for another h; an attention of ours makes it differentiable."""
-        for stage in self.stages:
-            h = stage(h, attention)
-        return h
-
-
 def layers_of(net: Any) -> tuple[str, ...] | None:
-    """Names of the layers where the network can be cut, or None if it has no bottleneck."""
+    """Names of the layers where the network can be cut, or None if it is neither a U-Net nor a known transformer."""
     if isinstance(net, PixelUNet):
         return net.layers
     if isinstance(net, UNetModel) and net.middle_block is not None:
         return ("middle", *(f"up.{i}" for i in range(len(net.output_blocks) - 1)))
-    return None
+    return block_layers(net) or None
 
 
 def first_block(layer: str) -> int:

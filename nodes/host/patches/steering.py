@@ -10,9 +10,11 @@ from torch import Tensor
 
 from ....core.edit.directions.steer import Shift, h_shift
 from ....core.edit_schedule import EditSchedule
+from ..model.blocks import block_layers
 from ..model.fingerprint import model_fingerprint
 from ..model.unet import layers_of
 from .compiled import check_uncompiled
+from .token_steering import POSITIVE, WrongShape, steered
 
 EDITS = "hspace_edits"
 PLAIN = "hspace_plain"
@@ -20,6 +22,7 @@ RAW = "hspace_raw"
 MODELS = "hspace_models"  # edits that make one denoiser of another
 _KEY = "hspace_steering"
 _SAME = 1e-4
+_LAST = 2  # number of the positive prompt in DualCFGGuider
 
 
 def edits_of(model) -> list:
@@ -105,6 +108,8 @@ def _checked(executor, x: Tensor, sigma: Tensor, model_options: dict[str, Any], 
                 edit.check_model(fingerprint, layers)
 
         check_first((edit.schedule for edit in edits), check, "Steer", sigma, options, patcher)
+        if "middle" in executor.class_obj.conds:  # DualCFGGuider asks for the negative prompt first
+            model_options = {**model_options, "transformer_options": {**options, POSITIVE: _LAST}}
     return executor(x, sigma, model_options, seed)
 
 
@@ -119,6 +124,16 @@ def _shifted(layer: str, h: Tensor, options: dict) -> Tensor:
     except ValueError as error:
         raise ValueError(f"{error}{_resizing(options)}") from error
     return h if shift is None else h + shift
+
+
+def _tokens(executor, x: Tensor, t: Tensor, concat, context, control, options: dict[str, Any], **kwargs) -> Tensor:
+    """A call of a transformer."""
+    edits = () if options.get(PLAIN) else options.get(EDITS, ())
+    try:
+        with steered(executor.class_obj.diffusion_model, x, edits, options):
+            return executor(x, t, concat, context, control, options, **kwargs)
+    except WrongShape as error:
+        raise ValueError(f"{error}{_resizing(options)}") from error
 
 
 def _resizing(options: dict) -> str:
@@ -157,8 +172,11 @@ def add_steering(model, edit: Shift):
     options = clone.model_options["transformer_options"]
     edits = list(options.get(EDITS, ()))
     if not edits:
-        clone.set_model_middle_block_after_patch(_middle)
-        clone.set_model_output_block_patch(_output)
+        if block_layers(model.model.diffusion_model):
+            clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, _tokens)
+        else:
+            clone.set_model_middle_block_after_patch(_middle)
+            clone.set_model_output_block_patch(_output)
         clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, _KEY, _checked)
     options[EDITS] = [*edits, edit]
     return clone

@@ -14,6 +14,7 @@ from ....core.edit.noise.edit_friendly import (
 )
 from ....core.trajectory import Trajectory
 from ..model.fingerprint import model_fingerprint
+from ..model.frames import on_pictures
 from ..model.prompts import Prompts
 from ..patches.caches import resting
 from ..patches.local_blend import blend_state
@@ -90,4 +91,4 @@ def edit_friendly_sampler(
             callback=callback,
         )
 
-    return whole(comfy.samplers.KSAMPLER(sample)), grid.float()
+    return whole(comfy.samplers.KSAMPLER(on_pictures(sample))), grid.float()

@@ -12,6 +12,7 @@ from ....core.edit.noise.edit_friendly import holding
 from ....core.edit.noise.exact import sample_exact
 from ....core.trajectory import Trajectory
 from ..model.fingerprint import model_fingerprint
+from ..model.frames import on_pictures
 from ..model.traits import noising_of
 from ..patches.caches import check_second_calls, resting
 from ..patches.steering import EDITS
@@ -56,7 +57,7 @@ def exact_sampler(trajectory: Trajectory):
 
         return sample_exact(call, current, hold=holding(current, area), callback=report)
 
-    return whole(comfy.samplers.KSAMPLER(sample))
+    return whole(comfy.samplers.KSAMPLER(on_pictures(sample)))
 
 
 class _Call:

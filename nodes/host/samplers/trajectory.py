@@ -15,6 +15,7 @@ from ....core.noise import fresh_noise
 from ....core.solver import SecondOrder
 from ....core.trajectory import Trajectory
 from ..model.fingerprint import model_fingerprint
+from ..model.frames import on_pictures
 from ..patches.caches import check_second_calls, resting, second_holder, with_holder
 from ..patches.local_blend import blend_state
 from ..patches.model_edits import edited_at, model_edits_of, schedules_of
@@ -84,7 +85,7 @@ def resume_sampler(trajectory: Trajectory, asymmetric: bool, eta: float, direct:
                 callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
         return x
 
-    return whole(comfy.samplers.KSAMPLER(sample))
+    return whole(comfy.samplers.KSAMPLER(on_pictures(sample)))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from .clips import TestClip
 from .copies import TestCopies
 from .networks import TestDiT, TestUNet, TestVAE
 from .splits import TestSplit
+from .transformers import TestTransformer
 
 
 class TestPicture(io.ComfyNode):
@@ -101,6 +102,7 @@ class TestExtension(ComfyExtension):
             TestVAE,
             TestCheckpoint,
             TestDiT,
+            TestTransformer,
             TestPicture,
             TestClip,
             TestFreeMemory,

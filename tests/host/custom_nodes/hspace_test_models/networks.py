@@ -3,6 +3,7 @@
 import json
 
 import comfy.ldm.models.autoencoder
+import comfy.ldm.wan.vae
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -174,11 +175,11 @@ class TestUNet(io.ComfyNode):
 
 class TestVAE(io.ComfyNode):
     """Autoencoders of the host with random weights: 8 pixels a latent, four channels. ``kl`` is Stable Diffusion's at
-    full size."""
+    full size, ``frames`` a narrow one of Wan, which counts frames and has 16 channels."""
 
     @classmethod
     def define_schema(cls):
-        kinds = ["tiny", "kl", "wide"]
+        kinds = ["tiny", "kl", "wide", "frames"]
         return io.Schema(
             node_id="HSpaceTestVAE",
             category="tests",
@@ -204,6 +205,10 @@ class TestVAE(io.ComfyNode):
             network = comfy.ldm.models.autoencoder.AutoencoderKL(ddconfig=config, embed_dim=4)
             fill(network, 7)
             return io.NodeOutput(comfy.sd.VAE(sd=network.state_dict()))
+        if network == "frames":
+            network = comfy.ldm.wan.vae.WanVAE(dim=8, z_dim=16, temperal_downsample=[False, True, True])
+            fill(network, 7)
+            return io.NodeOutput(comfy.sd.VAE(sd=network.state_dict(), dtype=torch.float32))
         if network == "wide":
             network = comfy.taesd.taesd.TAESD(latent_channels=16)
             fill(network, 7)
