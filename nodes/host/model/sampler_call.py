@@ -19,8 +19,9 @@ from ....core.discover.precision import Widened
 from ....core.discover.quantised import dequantised
 from ..patches.steering import PLAIN, RAW
 from ..threads import Pace
-from .own_attention import OVERRIDE, chained
+from .own_attention import Attention
 from .unet import Half
+from .unet_decoder import with_attention
 
 _KEY = "hspace"
 _CONTEXT = "c_crossattn"
@@ -56,22 +57,26 @@ class SamplerCall:
         beside, _ = comfy.sampler_helpers.get_additional_models(conds, self.patcher.model_dtype())
         return [self.patcher, *beside]
 
-    def ask(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, smooth: bool = False) -> Tensor:
+    def ask(
+        self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, attention: Attention | None = None
+    ) -> Tensor:
         """Guided denoised image `[b c h w]`.
 
         Args:
             x: state, `[b c h w]`.
             sigma: `[b]`.
             wrapper: what stands directly around the network.
-            smooth: with kernels that have derivatives of every kind.
+            attention: one of ours, through which derivatives pass; None for the host's.
         """
-        options = {**self._extra, "model_options": self._options(wrapper, smooth)}
-        with self._kernels(smooth):
+        options = {**self._extra, "model_options": self._options(wrapper, attention)}
+        with self._kernels(attention):
             if self._pace is None or wrapper is not None:
                 return self._call(x, sigma, **options)
-            return self._pace.run((x.shape, smooth), lambda: self._call(x, sigma, **options))
+            return self._pace.run((x.shape, attention), lambda: self._call(x, sigma, **options))
 
-    def ask_side(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None, smooth: bool) -> Tensor:
+    def ask_side(
+        self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None, attention: Attention | None
+    ) -> Tensor:
         """Denoised image `[b c h w]` for one side of the guidance, see :meth:`.denoiser.HostDenoiser.alone`."""
         guider = self._call.inner_model
         conds = [{**cond, "model_conds": dict(cond["model_conds"])} for cond in guider.conds[kind]]
@@ -80,12 +85,13 @@ class SamplerCall:
                 cond["model_conds"][_CONTEXT] = comfy.conds.CONDCrossAttn(embedding)
         # Patches of other packs know the place in the list: 0 is the prompt, 1 the negative one.
         places = [None, conds] if kind == "negative" else [conds]
-        with self._kernels(smooth):
-            answers = comfy.samplers.calc_cond_batch(guider.inner_model, places, x, sigma, self._options(smooth=smooth))
+        options = self._options(attention=attention)
+        with self._kernels(attention):
+            answers = comfy.samplers.calc_cond_batch(guider.inner_model, places, x, sigma, options)
         return answers[-1]
 
-    def _kernels(self, smooth: bool) -> AbstractContextManager:
-        if not smooth:
+    def _kernels(self, attention: Attention | None) -> AbstractContextManager:
+        if attention is None:
             return nullcontext()
         both = ExitStack()
         both.enter_context(Widened())
@@ -129,7 +135,7 @@ class SamplerCall:
         """The prompts as a sampler has them: patches of the guidance look whether there is a negative one."""
         return [self.conds["positive"], self.conds["negative"] if guided else None]
 
-    def _options(self, wrapper: Callable | None = None, smooth: bool = False) -> dict:
+    def _options(self, wrapper: Callable | None = None, attention: Attention | None = None) -> dict:
         options = self._extra.get("model_options", {})
         inside = {**options.get("transformer_options", {}), PLAIN: True, RAW: True}
         if wrapper is not None:
@@ -137,6 +143,4 @@ class SamplerCall:
             # The last key is the innermost: other packs' wrappers run around it.
             wrappers[WrappersMP.DIFFUSION_MODEL] = {**wrappers.get(WrappersMP.DIFFUSION_MODEL, {}), _KEY: [wrapper]}
             inside["wrappers"] = wrappers
-        if smooth:
-            inside[OVERRIDE] = chained(inside.get(OVERRIDE))
-        return {**options, "transformer_options": inside}
+        return {**options, "transformer_options": with_attention(inside, attention)}
