@@ -34,7 +34,7 @@ def test_every_family(server, network, layer):
     figures = split(server, unet(network), layer=layer)
     assert figures["layers"] == ["middle", "up.0", "up.1", "up.2", "up.3", "up.4"]
     assert figures["h"][:2] == ([1, 4] if layer == "x" else [1, 128])
-    assert figures["stages"] == {"middle": 9, "up.2": 6, "x": 19}[layer]
+    assert figures["stages"] == {"middle": 9, "up.2": 6, "x": 17}[layer]
     exact(figures)
 
 
