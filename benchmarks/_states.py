@@ -29,7 +29,7 @@ def each_state(name: str, device: torch.device, side: int, work: Work) -> None:
     elif name == "celebahq":
         _celebahq(device, side, work)
     else:
-        box = _mouth_box(side // 8)
+        box = mouth_box(side // 8)
         sd15(device, side // 8, lambda model, x: work(0, model, x, _LEVEL, box))
 
 
@@ -54,10 +54,10 @@ def _celebahq(device: torch.device, side: int, work: Work) -> None:
     config = DDPMConfig(3, 3, (128, 128, 256, 256, 512, 512), 2, (False, False, False, False, True, False))
     net = DDPMUNet(config).to(device).eval().requires_grad_(False)
     x = 3.5 * torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
-    work(0, VPDenoiser(net, Schedule("linear"), "eps"), x.to(device), _LEVEL, _mouth_box(side))
+    work(0, VPDenoiser(net, Schedule("linear"), "eps"), x.to(device), _LEVEL, mouth_box(side))
 
 
-def _mouth_box(side: int) -> Tensor:
+def mouth_box(side: int) -> Tensor:
     """The mouth of the released RBE code, `[side side]`."""
     mask = torch.zeros(side, side)
     mask[side * 175 // 256 : side * 200 // 256, side * 95 // 256 : side * 160 // 256] = 1

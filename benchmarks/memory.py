@@ -2,7 +2,10 @@
 
 The host's own U-Nets of Stable Diffusion stand on the ``meta`` device, behind the pack's adapter, and every tensor that
 a pass makes is counted until it is let go: forward products by one-sided differences, reverse products stage by stage,
-float16 weights, one prompt. The context of CUDA and the basis are not counted.
+float16 weights, one prompt. The context of CUDA and the basis are not counted. Layer ``x`` is the state itself, where
+LOCO Edit looks.
+
+With ``--device cuda`` passes run on a GPU, and ``memory_gpu.json`` says what they took.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from core.discover.by_differences import Step, differences
 from core.discover.cost import Live
 from core.discover.jacobian import DecoderJacobian, Route
 from devtools.inprocess import host, pack
+
+from . import _memory_gpu
 
 GB = 1e9
 VECTORS = (1, 2, 8)
@@ -70,16 +75,19 @@ _NETWORKS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A network at a picture size, and the most that it may take in GB with one and with eight vectors a pass."""
+    """A network at a picture size, the most that it may take in GB with one and with eight vectors a pass, and where h
+    is read.
+    """
 
     network: str
     pixels: int
     most: tuple[float, float]
+    layer: str = "middle"
 
     @property
     def name(self) -> str:
         """Of the command line."""
-        return f"{self.network}:{self.pixels}"
+        return f"{self.network}:{self.pixels}" + (":x" if self.layer == "x" else "")
 
 
 CASES = (
@@ -87,6 +95,7 @@ CASES = (
     Case("sd15", 768, (3.0, 4.8)),
     Case("sdxl", 768, (6.0, 7.5)),
     Case("sdxl", 1024, (6.5, 9.2)),
+    Case("sd15", 512, (2.8, 4.5), "x"),
 )
 
 
@@ -127,10 +136,13 @@ def split(case: Case) -> tuple[torch.nn.Module, Any]:
         y = torch.empty(1, 2816, dtype=half) if config.get("num_classes") else None
     options = {"cond_or_uncond": [0], attention.OVERRIDE: fused}
     call = unet._NetworkCall(net, x, t, context, y, None, options, {})
-    h, stages = unet._split_unet(unet._run_encoder(call, net._forward), "middle", 0)
+    if case.layer == "x":
+        h, stages = unet._whole_network(call, 0)
+    else:
+        h, stages = unet._split_unet(unet._run_encoder(call, net._forward), case.layer, 0)
     blocks = [lambda h, stage=stage: stage(h, fused) for stage in stages]
     chain = Chain(blocks).then(lambda eps: x.float() - 3.4 * eps)
-    return net, Bottleneck(h, chain, "middle")
+    return net, Bottleneck(h, chain, case.layer)
 
 
 def count(case: Case) -> dict[str, Any]:
@@ -191,7 +203,7 @@ def row(case: Case, figures: dict[str, Any]) -> dict[str, Any]:
     base = figures["weights"] + figures["kept"] + figures["skips"]
     sums = {n: base + max(figures[f"push {n}"], figures[f"pull {n}"]) for n in VECTORS}
     return {
-        "model": f"{case.network}, {case.pixels} px",
+        "model": f"{case.network}, {case.pixels} px" + (", layer x" if case.layer == "x" else ""),
         "weights": round(figures["weights"] / GB, 2),
         "held": round((figures["kept"] + figures["skips"]) / GB, 2),
         "J v, 1": round(figures["push 1"] / GB, 2),
@@ -221,9 +233,13 @@ def main() -> None:
     """Count and write."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES], help="default: all")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--out", type=Path, help="write the bars here instead of into the results")
     a = parser.parse_args()
     torch.set_grad_enabled(False)
+    if a.device == "cuda":
+        _memory_gpu.run()
+        return
     host(True)
     rows, checked, raw = [], [], {}
     for case in CASES:

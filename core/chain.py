@@ -29,7 +29,16 @@ class Chain:
         """Wrap every stage."""
         return Chain(map(wrap, self.stages))
 
+    def beside_input(self) -> Chain:
+        """Give ``(input, output)``: the input goes through all stages beside what they make of it."""
+        first, *rest = self.stages
+        stages = [lambda pair, stage=stage: (pair[0], stage(pair[1])) for stage in rest]
+        return Chain([lambda x: (x, first(x)), *stages])
+
     @staticmethod
     def of(function: Stage) -> Chain:
         """Give the function itself if it is a chain, else a chain of this one stage."""
-        return function if isinstance(function, Chain) else Chain((function,))
+        if isinstance(function, Chain):
+            return function
+        # The pack may be there twice, as a node pack and as a library, and a chain of the other one is a chain as well.
+        return Chain(getattr(function, "stages", (function,)))

@@ -5,7 +5,7 @@ Parameter names follow the PyTorch port whose files users have (``celeba_hq.ckpt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..chain import Chain
-from .layers import GroupNorm, Tap, Upsample, attention, frequencies, layer_index, like, split_decoder
+from .layers import GroupNorm, Parts, Tap, Upsample, attention, frequencies, like
 
 GROUPS = 32
 EPS = 1e-6
@@ -207,34 +207,47 @@ class DDPMUNet(nn.Module):
         Raises:
             ValueError: an unknown layer.
         """
-        done = layer_index(self.layers, layer)
+        return self._parts(t).split(x, layer, tap, keep)
+
+    def whole(self, t: Tensor) -> Chain:
+        """The network at steps ``t`` `[b]` as a chain of stages from x `[b c h w]` on."""
+        return self._parts(t).whole()
+
+    def _parts(self, t: Tensor) -> Parts:
         angle = frequencies(t, self.config.channels[0] // 2, 1.0).to(self.conv_in.weight.dtype)
         emb = torch.cat([angle.sin(), angle.cos()], 1)
         emb = self.temb.dense[1](F.silu(self.temb.dense[0](emb)))
-        h = self.conv_in(F.pixel_unshuffle(x, self.config.patch) if self.config.patch > 1 else x)
-        skips = [h]
-        for level in self.down:
-            for j, block in enumerate(level.block):
-                h = block(h, emb)
-                h = level.attn[j](h) if len(level.attn) else h
-                skips.append(h)
-            if hasattr(level, "downsample"):
-                h = level.downsample(h)
-                skips.append(h)
-        if keep is not None:
-            skips = [s * keep[:, i, None, None, None].to(s.dtype) for i, s in enumerate(skips)]
-        h = self.mid.block_1(h, emb)
-        h = self.mid.attn_1(h) if hasattr(self.mid, "attn_1") else h
-        h = self.mid.block_2(h, emb)
-        h, rest = split_decoder(
-            h, skips, lambda n, joined: self._block(n, joined, emb), layers=self.layers, done=done, tap=tap
-        )
+        patch = self.config.patch
+
+        def enter(x: Tensor) -> Tensor:
+            if patch > 1:
+                x = F.pixel_unshuffle(x, patch)
+            return self.conv_in(x)
 
         def finish(h: Tensor) -> Tensor:
-            out = self.conv_out(F.silu(self.norm_out(h)))
-            return F.pixel_shuffle(out, self.config.patch) if self.config.patch > 1 else out
+            h = F.silu(self.norm_out(h))
+            out = self.conv_out(h)
+            if patch > 1:
+                out = F.pixel_shuffle(out, patch)
+            return out
 
-        return h, rest.then(finish)
+        encoder = [enter, *(lambda h, down=down: down(h, emb) for down in self._encoder_blocks())]
+        return Parts(encoder, lambda h: self._middle(h, emb), lambda n, h: self._block(n, h, emb), finish, self.layers)
+
+    def _encoder_blocks(self) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
+        """What makes the skip connections after the first, of h and the embedded step."""
+        for level in self.down:
+            for j, block in enumerate(level.block):
+                attend = level.attn[j] if len(level.attn) else nn.Identity()
+                yield lambda h, emb, block=block, attend=attend: attend(block(h, emb))
+            if hasattr(level, "downsample"):
+                yield lambda h, _, downsample=level.downsample: downsample(h)
+
+    def _middle(self, h: Tensor, emb: Tensor) -> Tensor:
+        h = self.mid.block_1(h, emb)
+        if hasattr(self.mid, "attn_1"):
+            h = self.mid.attn_1(h)
+        return self.mid.block_2(h, emb)
 
     def _block(self, n: int, h: Tensor, emb: Tensor) -> Tensor:
         i, j = self.steps[n]

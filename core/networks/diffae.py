@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..chain import Chain
 from .diffae_config import DiffAEConfig
-from .layers import GroupNorm, Tap, attention, frequencies, layer_index, like, split_decoder, upsample
+from .layers import GroupNorm, Parts, Tap, attention, frequencies, like, upsample
 
 GROUPS = 32
 EPS = 1e-5
@@ -236,38 +236,58 @@ class DiffAENet(nn.Module):
             t: step, `[b]`.
             code: `[b z]` or `[b l z]`; batch 1 serves all of x.
             layer: one of ``layers``.
-            tap: see :func:`core.networks.layers.split_decoder`.
+            tap: see :func:`core.networks.layers.Parts.split`.
 
         Raises:
             ValueError: an unknown layer, or a code of another network.
         """
-        done = layer_index(self.layers, layer)
-        c = self.config
-        if code.shape[1:] != c.code_shape or len(code) not in (1, len(x)):
+        return self._parts(t, self._of(code, len(x))).split(x, layer, tap)
+
+    def whole(self, t: Tensor, code: Tensor) -> Chain:
+        """The network at steps ``t`` `[b]` with a code `[1 or b ...]` as a chain of stages from x `[b c h w]` on.
+
+        Raises:
+            ValueError: a code of another network.
+        """
+        return self._parts(t, self._of(code, len(t))).whole()
+
+    def _of(self, code: Tensor, count: int) -> Tensor:
+        wanted = self.config.code_shape
+        if code.shape[1:] != wanted or len(code) not in (1, count):
             raise ValueError(
-                f"this network takes codes {[len(x), *c.code_shape]}, got {list(code.shape)}; encode with the same"
-                " model"
+                f"this network takes codes {[count, *wanted]}, got {list(code.shape)}; encode with the same model"
             )
-        angle = frequencies(t, c.channels[0] // 2, 0.0).to(x.dtype)
+        return code
+
+    def _parts(self, t: Tensor, code: Tensor) -> Parts:
+        c = self.config
+        angle = frequencies(t, c.channels[0] // 2, 0.0).to(next(self.input_blocks.parameters()).dtype)
         emb = self.time_embed["time_embed"](torch.cat([angle.cos(), angle.sin()], 1))
         codes = code.unbind(1) if c.levels else [code] * len(c.channels)
-        h = F.pixel_unshuffle(x, c.patch) if c.patch > 1 else x
-        skips: list[Tensor] = []
-        for n, block in enumerate(self.input_blocks):
-            h = block(h, emb, codes[n // (c.blocks + 1)])
-            skips.append(h)
-        h = self.middle_block(h, emb, codes[-1])
 
-        def step(n: int, joined: Tensor) -> Tensor:
-            return self.output_blocks[n](joined, emb, codes[self.up_levels[n]])
+        def encode(h: Tensor, n: int) -> Tensor:
+            if n == 0 and c.patch > 1:
+                h = F.pixel_unshuffle(h, c.patch)
+            level = n // (c.blocks + 1)
+            return self.input_blocks[n](h, emb, codes[level])
 
-        h, rest = split_decoder(h, skips, step, layers=self.layers, done=done, tap=tap)
+        def decode(n: int, joined: Tensor) -> Tensor:
+            level = self.up_levels[n]
+            return self.output_blocks[n](joined, emb, codes[level])
 
         def finish(h: Tensor) -> Tensor:
             out = self.out(h)
-            return F.pixel_shuffle(out, c.patch) if c.patch > 1 else out
+            if c.patch > 1:
+                out = F.pixel_shuffle(out, c.patch)
+            return out
 
-        return h, rest.then(finish)
+        return Parts(
+            encoder=[lambda h, n=n: encode(h, n) for n in range(len(self.input_blocks))],
+            middle=lambda h: self.middle_block(h, emb, codes[-1]),
+            block=decode,
+            finish=finish,
+            layers=self.layers,
+        )
 
     def forward(self, x: Tensor, t: Tensor, code: Tensor, tap: Tap | None = None) -> Tensor:
         """Compute the network's output for ``x`` `[b c h w]` at step ``t`` `[b]` with ``code``."""
@@ -294,3 +314,7 @@ class Coded(nn.Module):
     def split(self, x: Tensor, t: Tensor, layer: str = "middle", tap: Tap | None = None) -> tuple[Tensor, Chain]:
         """See :meth:`DiffAENet.split`."""
         return self.net.split(x, t, self.code, layer, tap)
+
+    def whole(self, t: Tensor) -> Chain:
+        """See :meth:`DiffAENet.whole`."""
+        return self.net.whole(t, self.code)

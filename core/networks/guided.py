@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..chain import Chain
 from .ddpm import count
-from .layers import GroupNorm, Tap, Upsample, attention, frequencies, layer_index, like, split_decoder, upsample
+from .layers import GroupNorm, Parts, Tap, Upsample, attention, frequencies, like, upsample
 
 GROUPS = 32
 EPS = 1e-5
@@ -240,19 +240,22 @@ class GuidedUNet(nn.Module):
         Raises:
             ValueError: an unknown layer.
         """
-        done = layer_index(self.layers, layer)
+        return self._parts(t).split(x, layer, tap)
+
+    def whole(self, t: Tensor) -> Chain:
+        """The network at steps ``t`` `[b]` as a chain of stages from x `[b c h w]` on."""
+        return self._parts(t).whole()
+
+    def _parts(self, t: Tensor) -> Parts:
         angle = frequencies(t, self.config.base // 2, 0.0).to(next(self.parameters()).dtype)
         emb = self.time_embed(torch.cat([angle.cos(), angle.sin()], 1))
-        h = x
-        skips = []
-        for block in self.input_blocks:
-            h = block(h, emb)
-            skips.append(h)
-        h = self.middle_block(h, emb)
-        h, rest = split_decoder(
-            h, skips, lambda n, joined: self.output_blocks[n](joined, emb), layers=self.layers, done=done, tap=tap
+        return Parts(
+            encoder=[lambda h, block=block: block(h, emb) for block in self.input_blocks],
+            middle=lambda h: self.middle_block(h, emb),
+            block=lambda n, joined: self.output_blocks[n](joined, emb),
+            finish=self.out,
+            layers=self.layers,
         )
-        return h, rest.then(self.out)
 
     def forward(self, x: Tensor, t: Tensor, tap: Tap | None = None) -> Tensor:
         """Compute the network's output for ``x`` `[b c h w]` at step ``t`` `[b]`."""

@@ -6,13 +6,15 @@ Fused attention has no forward mode, and the fused group norm raises under ``vma
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..chain import Chain
+from ..chain import Chain, Stage
 
 Tap = Callable[[str, Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 """Edits a layer in passing: (layer name, h `[b c h w]`, the skip connection that joins it next) -> both of them.
@@ -86,7 +88,91 @@ def layer_index(layers: tuple[str, ...], layer: str) -> int:
     return layers.index(layer)
 
 
-def split_decoder(
+State = tuple[Tensor, ...]
+"""H, and the skip connections that the decoder still wants, finest first."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A U-Net at fixed noise levels, in parts that hand on h `[b c h w]`.
+
+    Attributes:
+        encoder: its blocks, finest first; the first takes the state, and the output of each is a skip connection.
+        middle: the middle block.
+        block: (number of the decoder's block, h and skip joined) -> output of the block.
+        finish: what follows the last block.
+        layers: names, ``layers[n]`` being what the decoder's block n consumes.
+    """
+
+    encoder: Sequence[Stage]
+    middle: Stage
+    block: Callable[[int, Tensor], Tensor]
+    finish: Stage
+    layers: tuple[str, ...]
+
+    def split(self, x: Tensor, layer: str, tap: Tap | None = None, keep: Tensor | None = None) -> tuple[Tensor, Chain]:
+        """Run as far as ``layer``; return h there and the rest, a stage for every block.
+
+        Args:
+            x: `[b c h w]`.
+            layer: one of ``layers``.
+            tap: called at every layer: up to ``layer`` now, below it inside the returned stages.
+            keep: factors for the skip connections, `[b n]` finest first.
+
+        Raises:
+            ValueError: an unknown layer.
+        """
+        done = layer_index(self.layers, layer)
+        skips: list[Tensor] = []
+        h = x
+        for block in self.encoder:
+            h = block(h)
+            skips.append(h)
+        if keep is not None:
+            skips = [s * keep[:, i, None, None, None].to(s.dtype) for i, s in enumerate(skips)]
+        h, rest = _split_decoder(self.middle(h), skips, self.block, layers=self.layers, done=done, tap=tap)
+        return h, rest.then(self.finish)
+
+    def whole(self) -> Chain:
+        """The network as stages from the state on; between them goes h with the skips that are still wanted."""
+        encoder = [partial(self._encode, block) for block in self.encoder[1:]]
+        decoder = [partial(self._decode, n) for n in range(len(self.encoder))]
+        return Chain(
+            [
+                self._enter,
+                *encoder,
+                self._cross,
+                *decoder,
+                self._leave,
+            ]
+        )
+
+    def _enter(self, x: Tensor) -> State:
+        h = self.encoder[0](x)
+        return h, h
+
+    def _encode(self, block: Stage, state: State) -> State:
+        h, *skips = state
+        h = block(h)
+        return h, *skips, h
+
+    def _cross(self, state: State) -> State:
+        h, *skips = state
+        h = self.middle(h)
+        return h, *skips
+
+    def _decode(self, n: int, state: State) -> State:
+        h, *skips, skip = state
+        joined = torch.cat([h, skip], 1)
+        h = self.block(n, joined)
+        return h, *skips
+
+    def _leave(self, state: State) -> Tensor:
+        (h,) = state
+        return self.finish(h)
+
+
+def _split_decoder(
     h: Tensor,
     skips: list[Tensor],
     block: Callable[[int, Tensor], Tensor],

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..chain import Chain
 from ..denoiser import Bottleneck, Noising, check_finite
 from ..schedule import Schedule, denoised_of_v, to_vp
 from .ddpm import DDPMUNet
@@ -62,18 +63,24 @@ class VPDenoiser:
         """See :class:`core.denoiser.Denoiser`."""
         if sigma.shape != (x.shape[0],):
             raise ValueError(f"sigma must be [{x.shape[0]}], one value a sample; got {list(sigma.shape)}")
-        if layer == "x":
-            return Bottleneck(x, lambda y: self(y, sigma.expand(len(y))), layer)
-        s = sigma.to(x.dtype).reshape(-1, 1, 1, 1)
         t = self.schedule.t(sigma).round().to(x.device)
-        h, decode_net = self.net.split(to_vp(x, sigma), t, layer)
+        if layer == "x":
+            net = self.net.whole(t)
+            scale = Chain([lambda y: to_vp(y, sigma)])
+            chain = scale.then(net).beside_input()
+            return Bottleneck(x, chain.then(lambda pair: self._denoised(pair[0], pair[1], sigma)), layer)
+        h, decode = self.net.split(to_vp(x, sigma), t, layer)
+        return Bottleneck(h, decode.then(lambda out: self._denoised(x, out, sigma)), layer)
 
-        def denoise(out: Tensor) -> Tensor:
-            out = out[:, : x.shape[1]]
-            denoised = x - s * out if self.prediction == "eps" else denoised_of_v(x, out, sigma)
-            return check_finite(x, sigma, denoised)
-
-        return Bottleneck(h, decode_net.then(denoise), layer)
+    def _denoised(self, x: Tensor, out: Tensor, sigma: Tensor) -> Tensor:
+        """What the network's output for the states ``x`` says of the clean pictures."""
+        out = out[:, : x.shape[1]]
+        s = sigma.to(x.dtype).reshape(-1, 1, 1, 1)
+        if self.prediction == "eps":
+            denoised = x - s * out
+        else:
+            denoised = denoised_of_v(x, out, sigma)
+        return check_finite(x, sigma, denoised)
 
 
 def state_fingerprint(state: Mapping[str, Tensor]) -> str:

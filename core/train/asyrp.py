@@ -176,7 +176,7 @@ def predict_shifted(part: Bottleneck, shift: ShiftBlock | ShiftTable, sigma: Ten
         sigma: noise levels of the states, `[b]`.
     """
     moved = part.h + shift(part.h.float(), sigma.float()).to(part.h)
-    return (part.smooth or part.decode)(moved)
+    return (part.fused or part.smooth or part.decode)(moved)
 
 
 class PlainPredictions:

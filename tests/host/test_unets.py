@@ -34,7 +34,7 @@ def test_every_family(server, network, layer):
     figures = split(server, unet(network), layer=layer)
     assert figures["layers"] == ["middle", "up.0", "up.1", "up.2", "up.3", "up.4"]
     assert figures["h"][:2] == ([1, 4] if layer == "x" else [1, 128])
-    assert figures["stages"] == {"middle": 9, "up.2": 6, "x": 1}[layer]
+    assert figures["stages"] == {"middle": 9, "up.2": 6, "x": 17}[layer]
     exact(figures)
 
 
@@ -89,9 +89,10 @@ def test_a_controlnet_is_inside(server):
     exact(split(server, prompt, positive="control"))
     exact(split(server, prompt, positive="control", negative=["model", 2], cfg=4.0))
     assert split(server, prompt, positive="control", jacobian=False) != split(server, unet(), jacobian=False)
+    exact(split(server, prompt, positive="control", negative=["model", 2], cfg=4.0, layer="x"))
 
 
-@pytest.mark.parametrize("layer", ["middle", "up.1"])
+@pytest.mark.parametrize("layer", ["middle", "up.1", "x"])
 def test_patches_of_other_nodes_are_inside(server, layer):
     freeu = {"freeu": node("FreeU_V2", model=["model", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2)}
     exact(split(server, {**unet(), **freeu}, model="freeu", layer=layer))

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ....core.chain import Chain
+from ....core.chain import Chain, Stage
 from ....core.denoiser import Bottleneck, NotFinite, check_finite
 from ....core.discover.precision import Widened
 from ..memory import Room
@@ -64,7 +65,8 @@ class CutCall:
             raise ValueError(_PARTIAL_PROMPTS)
         halves: list[Half] = []
         make = cut_blocks if block_layers(call.patcher.model.diffusion_model) else cut
-        call.ask(x, sigma, make(layer, halves), smooth)  # what comes out of a cut network says nothing: it may be 0/0
+        # What comes out of a cut network says nothing: it may be 0/0.
+        call.ask(x, sigma, make(layer, halves), plain_attention if smooth else None)
         positive = next((half for half in halves if half.kind == 0), None)
         if positive is None:
             raise ValueError(_PARTIAL_PROMPTS)
@@ -85,7 +87,7 @@ class CutCall:
         Between the stages goes what each prompt has come to.
         """
         if self.layer == STATE:
-            return Chain([partial(self._decode_state, attention=attention)])
+            return self._whole(attention)
         stages = [partial(self._run_stage, n, attention) for n in range(len(self.positive.ways(attention)))]
         return Chain([self._moved, *stages, self._guided])
 
@@ -105,19 +107,36 @@ class CutCall:
         return tuple(half.ways(attention)[n](h, attention) for half, h in zip(self.halves, hs, strict=True))
 
     def _guided(self, outputs: tuple[Tensor, ...]) -> Tensor:
-        combined = self.call.combine(self.x, self.sigma, list(zip(self.halves, outputs, strict=True)))
-        return check_finite(self.x, self.sigma, combined)
+        return check_finite(self.x, self.sigma, self._combined(self.x, outputs))
 
-    def _decode_state(self, x: Tensor, attention: Attention | None) -> Tensor:
-        sampling = self.call.patcher.get_model_object("model_sampling")
-        scaled = sampling.calculate_input(self.sigma, x)
-        outputs = []
-        with Widened() if attention else nullcontext():
-            for half in self.halves:
-                # Inpainting models see further channels beside the state.
-                beside = half.h[:, x.shape[1] :].expand(len(x), -1, -1, -1)
-                outputs.append((half, half(torch.cat([scaled.to(beside.dtype), beside], 1), attention)))
-        return check_finite(x, self.sigma, self.call.combine(x, self.sigma, outputs))
+    def _whole(self, attention: Attention | None) -> Chain:
+        """The same from the state on, which goes through beside what the network makes of it."""
+
+        def in_float32(stage: Stage) -> Stage:
+            # Weights of half precision are widened for one stage, and let go with it.
+            def run(state: Any) -> Any:
+                with Widened() if attention else nullcontext():
+                    return stage(state)
+
+            return run
+
+        stages = [partial(self._run_stage, n, attention) for n in range(len(self.positive.ways(attention)))]
+        inner = Chain([self._scaled, *stages]).inside(in_float32)
+        return inner.beside_input().then(self._guided_at)
+
+    def _scaled(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What goes into the network for every prompt."""
+        scaled = self.call.patcher.get_model_object("model_sampling").calculate_input(self.sigma, x)
+        # Inpainting models see further channels beside the state.
+        beside = [half.h[:, x.shape[1] :].expand(len(x), -1, -1, -1) for half in self.halves]
+        return tuple(torch.cat([scaled.to(more.dtype), more], 1) for more in beside)
+
+    def _guided_at(self, state: tuple[Tensor, tuple[Tensor, ...]]) -> Tensor:
+        x, outputs = state
+        return check_finite(x, self.sigma, self._combined(x, outputs))
+
+    def _combined(self, x: Tensor, outputs: tuple[Tensor, ...]) -> Tensor:
+        return self.call.combine(x, self.sigma, list(zip(self.halves, outputs, strict=True)))
 
     def check(self, whole: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
         """Refuse halves that do not give the whole.

@@ -24,7 +24,7 @@ _GRAPH = 4  # decodings whose memory a graph with room for a few vectors takes, 
 
 
 class Decoder:
-    """Clean states -> pictures `[b 3 H W]` in about -1..1, differentiable in every mode; the identity for pixel models.
+    """Clean states -> pictures `[b 3 H W]` in about -1..1, differentiable in reverse; the identity for pixel models.
 
     Args:
         patcher: MODEL, loaded.
@@ -63,7 +63,7 @@ class Decoder:
 
     def __call__(self, x: Tensor) -> Tensor:
         """See the class."""
-        return self.after(Chain())(x)
+        return self.after(Chain(), fused=True)(x)
 
     def after(self, denoise: Callable[[Tensor], Tensor], fused: bool = False) -> Chain:
         """Extend what gives clean states by the stages that make pictures of them.

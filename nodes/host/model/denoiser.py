@@ -16,6 +16,7 @@ from ..patches.bystanders import bystanders, check_steady
 from ..patches.caches import Witness
 from .bottleneck import CutCall
 from .cut_memory import CutMemory
+from .own_attention import Attention, fused_attention
 from .pixel_model import unet_of
 from .sampler_call import SamplerCall
 from .traits import check_network, noising_of
@@ -50,7 +51,7 @@ class HostDenoiser:
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoised image, `[b c h w]`."""
-        answer = self._run(x, sigma, self._is_differentiated())
+        answer = self._run(x, sigma, self._own_attention())
         return self._noted(lambda model, x: model(x, sigma), x, answer)
 
     def split(self, x: Tensor, sigma: Tensor, layer: str = "middle", smooth: bool = False) -> Bottleneck:
@@ -69,7 +70,7 @@ class HostDenoiser:
             cut = CutCall.of(self._call, layer, x, sigma, smooth)
             part = cut.bottleneck()
             ways = {"the host's": part.decode}
-            if part.fused is not None and self._gradients and len(x) == 1:
+            if part.fused is not None and self._gradients:
                 ways["fused"] = part.fused
             unchecked = [kernels for kernels in ways if not self._cuts.knows(layer, kernels, rounded, x.shape[1:])]
             if unchecked:
@@ -82,7 +83,7 @@ class HostDenoiser:
     def _ask_unrounded(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoised image of a network whose quantised layers take what comes in as it is."""
         with unrounded(self.net):
-            answer = self._run(x, sigma, self._is_differentiated())
+            answer = self._run(x, sigma, self._own_attention())
         return self._noted(lambda model, x: model._ask_unrounded(x, sigma), x, answer)
 
     def alone(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None = None) -> Tensor:
@@ -96,7 +97,7 @@ class HostDenoiser:
                 stays.
         """
         self._check_steady()
-        answer = self._call.ask_side(x, sigma, kind, embedding, self._is_differentiated())
+        answer = self._call.ask_side(x, sigma, kind, embedding, self._own_attention())
         check_finite(x, sigma, answer)
         return self._noted(lambda model, x: model.alone(x, sigma, kind, embedding), x, answer)
 
@@ -107,15 +108,16 @@ class HostDenoiser:
         """
         self._unsure = tuple(shape) if bystanders(self.patcher) else None
 
-    def _is_differentiated(self) -> bool:
-        return self._gradients and torch.is_grad_enabled()
+    def _own_attention(self) -> Attention | None:
+        """The attention of a call that autograd will run back through; None where the host's serves."""
+        return fused_attention if self._gradients and torch.is_grad_enabled() else None
 
     def _noted(self, ask: Callable[[HostDenoiser, Tensor], Tensor], x: Tensor, answer: Tensor) -> Tensor:
         return answer if self._witness is None else self._witness.note(ask, x, answer)
 
-    def _run(self, x: Tensor, sigma: Tensor, smooth: bool = False) -> Tensor:
+    def _run(self, x: Tensor, sigma: Tensor, attention: Attention | None = None) -> Tensor:
         self._check_steady()
-        return check_finite(x, sigma, self._call.ask(x, sigma, smooth=smooth))
+        return check_finite(x, sigma, self._call.ask(x, sigma, attention=attention))
 
     @torch.no_grad()
     def _check_steady(self) -> None:

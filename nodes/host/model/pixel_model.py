@@ -91,7 +91,21 @@ class PixelUNet(nn.Module):
         stages.
         """
         h, decode = self._given(context).split(x, timesteps, layer, tap=_tap(x, timesteps, options))
-        return h, decode.then(lambda out: out[:, : self.channels])
+        return h, decode.then(self._pictures)
+
+    def whole(self, timesteps: Tensor, options: dict, context: Tensor | None = None) -> Chain:
+        """The network as a chain of stages from its input on; of a single one where patches run in it."""
+        if _tap(timesteps, timesteps, options) is None:
+            return self._given(context).whole(timesteps).then(self._pictures)
+
+        def run(x: Tensor) -> Tensor:
+            h, decode = self.split(x, timesteps.expand(len(x)), "middle", options, context)
+            return decode(h)
+
+        return Chain([run])
+
+    def _pictures(self, out: Tensor) -> Tensor:
+        return out[:, : self.channels]
 
     def _given(self, context: Tensor | None) -> DDPMUNet | GuidedUNet | Coded:
         """The network for the conditioning of a call; an unconditional one takes none."""

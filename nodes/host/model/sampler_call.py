@@ -23,7 +23,8 @@ from .block_kernels import differentiable_kernels
 from .blocks import block_layers
 from .frames import with_frame, without_frame
 from .half import Half
-from .own_attention import OVERRIDE, chained, plain_attention
+from .own_attention import Attention
+from .unet_decoder import with_attention
 
 _KEY = "hspace"
 _CONTEXT = "c_crossattn"
@@ -59,23 +60,27 @@ class SamplerCall:
         beside, _ = comfy.sampler_helpers.get_additional_models(conds, self.patcher.model_dtype())
         return [self.patcher, *beside]
 
-    def ask(self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, smooth: bool = False) -> Tensor:
+    def ask(
+        self, x: Tensor, sigma: Tensor, wrapper: Callable | None = None, attention: Attention | None = None
+    ) -> Tensor:
         """Guided denoised image `[b c h w]`.
 
         Args:
             x: state, `[b c h w]`.
             sigma: `[b]`.
             wrapper: what stands directly around the network (of a transformer, around its scaling too).
-            smooth: with kernels that have derivatives of every kind.
+            attention: one of ours, through which derivatives pass; None for the host's.
         """
-        options = {**self._extra, "model_options": self._options(wrapper, smooth)}
+        options = {**self._extra, "model_options": self._options(wrapper, attention)}
         state = with_frame(self.patcher, x)
-        with self._kernels(smooth):
+        with self._kernels(attention):
             if self._pace is None or wrapper is not None:
                 return without_frame(self._call(state, sigma, **options))
-            return without_frame(self._pace.run((x.shape, smooth), lambda: self._call(state, sigma, **options)))
+            return without_frame(self._pace.run((x.shape, attention), lambda: self._call(state, sigma, **options)))
 
-    def ask_side(self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None, smooth: bool) -> Tensor:
+    def ask_side(
+        self, x: Tensor, sigma: Tensor, kind: str, embedding: Tensor | None, attention: Attention | None
+    ) -> Tensor:
         """Denoised image `[b c h w]` for one side of the guidance, see :meth:`.denoiser.HostDenoiser.alone`."""
         guider = self._call.inner_model
         conds = [{**cond, "model_conds": dict(cond["model_conds"])} for cond in guider.conds[kind]]
@@ -84,22 +89,21 @@ class SamplerCall:
                 cond["model_conds"][_CONTEXT] = comfy.conds.CONDCrossAttn(embedding)
         # Patches of other packs know the place in the list: 0 is the prompt, 1 the negative one.
         places = [None, conds] if kind == "negative" else [conds]
-        with self._kernels(smooth):
+        options = self._options(attention=attention)
+        with self._kernels(attention):
             state = with_frame(self.patcher, x)
-            answers = comfy.samplers.calc_cond_batch(
-                guider.inner_model, places, state, sigma, self._options(smooth=smooth)
-            )
+            answers = comfy.samplers.calc_cond_batch(guider.inner_model, places, state, sigma, options)
         return without_frame(answers[-1])
 
-    def _kernels(self, smooth: bool) -> AbstractContextManager:
-        if not smooth:
+    def _kernels(self, attention: Attention | None) -> AbstractContextManager:
+        if attention is None:
             return nullcontext()
         both = ExitStack()
         both.enter_context(Widened())
         net = self.patcher.model.diffusion_model
         both.enter_context(dequantised(net))
         if block_layers(net):
-            both.enter_context(differentiable_kernels(net, plain_attention))
+            both.enter_context(differentiable_kernels(net, attention))
         return both
 
     def combine(self, x: Tensor, sigma: Tensor, outputs: list[tuple[Half, Tensor]]) -> Tensor:
@@ -143,7 +147,7 @@ class SamplerCall:
         """The prompts as a sampler has them: patches of the guidance look whether there is a negative one."""
         return [self.conds["positive"], self.conds["negative"] if guided else None]
 
-    def _options(self, wrapper: Callable | None = None, smooth: bool = False) -> dict:
+    def _options(self, wrapper: Callable | None = None, attention: Attention | None = None) -> dict:
         options = self._extra.get("model_options", {})
         inside = {**options.get("transformer_options", {}), PLAIN: True, RAW: True}
         if wrapper is not None:
@@ -154,6 +158,4 @@ class SamplerCall:
             # The last key is the innermost: other packs' wrappers run around it.
             wrappers[kind] = {**wrappers.get(kind, {}), _KEY: [wrapper]}
             inside["wrappers"] = wrappers
-        if smooth:
-            inside[OVERRIDE] = chained(inside.get(OVERRIDE))
-        return {**options, "transformer_options": inside}
+        return {**options, "transformer_options": with_attention(inside, attention)}

@@ -19,6 +19,7 @@ from .half import Half
 from .own_attention import Attention
 from .pixel_model import PixelUNet
 from .unet_decoder import Decoder, Stage, differentiable, expanded, with_attention
+from .unet_whole import WholeUNet, comes_in_stages, embedded_level
 
 STATE = "x"
 """The layer that is the state itself."""
@@ -89,6 +90,10 @@ class _NetworkCall:
         count = self.x.shape[0] // self.prompts
         return slice(i * count, (i + 1) * count)
 
+    def part(self, value: Tensor | None, i: int) -> Tensor | None:
+        """What belongs to the ``i``-th prompt; None stays None."""
+        return None if value is None else value[self.rows(i)]
+
     def options_of(self, i: int) -> dict:
         """Options as the ``i``-th prompt would see them by itself."""
         ids = self.options.get("uuids", [None] * self.prompts)
@@ -111,33 +116,51 @@ class _NetworkCall:
 
 def _split_pixel_network(call: _NetworkCall, layer: str, i: int) -> tuple[Tensor, list[Stage]]:
     rows = call.rows(i)
-    context = None if call.context is None else call.context[rows]
+    context = call.part(call.context, i)
     h, decode = call.net.split(call.x[rows], call.timesteps[rows], layer, call.options_of(i), context)
     return h, [lambda h, _, stage=stage: stage(h) for stage in decode.stages]
 
 
 def _whole_network(call: _NetworkCall, i: int) -> tuple[Tensor, list[Stage]]:
-    """The whole network as a function of its scaled input."""
-    net = call.net
-    rows = call.rows(i)
-    options = call.options_of(i)
-    times = call.timesteps[rows]
-    context = None if call.context is None else call.context[rows]
-    y = None if call.y is None else call.y[rows]
-    residuals = call.residuals_of(i)
+    """The whole network from its scaled input on; of one stage where others run it in ways of their own."""
+    x, options = call.x[call.rows(i)], call.options_of(i)
+    if isinstance(call.net, PixelUNet):
+        chain = call.net.whole(call.timesteps[call.rows(i)], options, call.part(call.context, i))
+        return x, [lambda h, _, stage=stage: stage(h) for stage in chain.stages]
+    if comes_in_stages(call.net, options, call.kwargs):
+        return x, _stages_of_whole(call, i)
+    return x, [_as_one_stage(call, i)]
+
+
+def _stages_of_whole(call: _NetworkCall, i: int) -> list[Stage]:
+    options, residuals = call.options_of(i), call.residuals_of(i)
+    emb = embedded_level(call.net, call.x[call.rows(i)], call.timesteps[call.rows(i)], call.part(call.y, i), options)
+    decoder = Decoder(call.net, [], residuals.get("output", []), emb, call.part(call.context, i), options)
+    return [*WholeUNet(decoder, residuals).stages(), _finish(call)]
+
+
+def _as_one_stage(call: _NetworkCall, i: int) -> Stage:
+    net, options, residuals = call.net, call.options_of(i), call.residuals_of(i)
+    times, context, y = (call.part(value, i) for value in (call.timesteps, call.context, call.y))
 
     def run(x: Tensor, attention: Attention | None) -> Tensor:
-        context_here = expanded(context, x)
-        if isinstance(net, PixelUNet):
-            h, decode = net.split(x, expanded(times, x), "middle", options, context_here)
-            return decode(h)
         # The host pops from the lists of a ControlNet while it runs.
         control = None if call.control is None else {name: list(parts) for name, parts in residuals.items()}
-        inside = with_attention(options, attention)
+        given = (expanded(value, x) for value in (times, context, y))
         with differentiable(attention, net):
-            return net._forward(x, expanded(times, x), context_here, expanded(y, x), control, inside, **call.kwargs)
+            return net._forward(x, *given, control, with_attention(options, attention), **call.kwargs)
 
-    return call.x[rows], [run]
+    return run
+
+
+def _finish(call: _NetworkCall) -> Stage:
+    """What follows the last block."""
+
+    def run(h: Tensor, attention: Attention | None) -> Tensor:
+        with differentiable(attention, call.net.out):
+            return call.net.out(h if attention else h.type(call.x.dtype))
+
+    return run
 
 
 class _ReachedMiddle(Exception):
@@ -198,16 +221,11 @@ def _split_unet(encoded: _Encoded, layer: str, i: int) -> tuple[Tensor, list[Sta
         skips=[skip[rows] for skip in encoded.skips],
         residuals=call.residuals_of(i).get("output", []),
         emb=encoded.emb[rows],
-        context=None if encoded.context is None else encoded.context[rows],
+        context=call.part(encoded.context, i),
         options=call.options_of(i),
     )
     start = first_block(layer)
     h = encoded.h[rows]
     for n in range(start):
         h = decoder.run_block(n, h)
-
-    def finish(h: Tensor, attention: Attention | None) -> Tensor:
-        with differentiable(attention, call.net.out):
-            return call.net.out(h if attention else h.type(call.x.dtype))
-
-    return h, [*decoder.stages(start), finish]
+    return h, [*decoder.stages(start), _finish(call)]

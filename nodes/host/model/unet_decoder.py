@@ -39,18 +39,22 @@ class Decoder:
     options: dict
 
     def stages(self, start: int) -> Iterator[Stage]:
-        """Blocks from ``start`` on; one that holds a chain of transformers comes in parts."""
+        """Blocks from ``start`` on."""
         for n in range(start, len(self.net.output_blocks)):
-            layers = list(self._layers(n))
-            at = next((i for i, layer in enumerate(layers) if self._comes_in_parts(layer)), None)
-            if at is None:
-                yield partial(self.run_block, n)
-                continue
-            chain: Any = layers[at]
-            yield partial(self._enter, n, layers[:at], chain)
-            for i in range(len(chain.transformer_blocks)):
-                yield partial(self._run_transformer, n, i, chain)
-            yield partial(self._leave, n, layers[at + 1 :], chain)
+            yield from self.stages_of(n)
+
+    def stages_of(self, n: int) -> Iterator[Stage]:
+        """Block ``n``; one that holds a chain of transformers comes in parts, the first of which takes the skip."""
+        layers = list(self._layers(n))
+        at = next((i for i, layer in enumerate(layers) if self._comes_in_parts(layer)), None)
+        if at is None:
+            yield partial(self.run_block, n)
+            return
+        chain: Any = layers[at]
+        yield partial(self._enter, n, layers[:at], chain)
+        for i in range(len(chain.transformer_blocks)):
+            yield partial(self._run_transformer, n, i, chain)
+        yield partial(self._leave, n, layers[at + 1 :], chain)
 
     def _comes_in_parts(self, layer: nn.Module) -> bool:
         """Whether it is the host's own chain of transformers, which nobody runs in another way."""
@@ -104,7 +108,7 @@ class Decoder:
         return options | {"transformer_index": self._transformers_before(n), "block": ("output", n)}
 
     def _with_skip(self, n: int, h: Tensor, options: dict, attention: Attention | None) -> Tensor:
-        with _CopiedSlices() if attention else nullcontext():
+        with CopiedSlices() if attention else nullcontext():
             return torch.cat(_patched(h, self._skip(n, h), options), dim=1)
 
     def _run_layers(
@@ -130,7 +134,7 @@ class Decoder:
         return sum(isinstance(layer, SpatialTransformer) for block in done for layer in block)
 
 
-class _CopiedSlices(TorchFunctionMode):
+class CopiedSlices(TorchFunctionMode):
     """Slices are copies: a patch that scales a part of h in place (FreeU) would overwrite what its own derivative
     needs.
     """

@@ -46,15 +46,17 @@ def test_differences_find_what_forward_mode_finds(faces, face):
     products = {EXACT: 0, DIFFERENCES: 0}
     for region in ("mouth", "eyes"):
         weights = output_weights(region_mask(factors, region, 64)[face], tuple(x.shape[1:])).to(x.device)
-        vectors = {}
+        vectors, operators = {}, {}
         for route in products:
             J = DecoderJacobian(model.split(x, x.new_full((1,), sigma)), route)
             assert J.check(weights=weights) <= 3e-3 and (J.step is None) == (route is EXACT)
-            vectors[route] = found(J, weights)
+            vectors[route], operators[route] = found(J, weights), J
             products[route] += J.products
         exact = DecoderJacobian(model.split(x, x.new_full((1,), sigma)), EXACT)
         right, ours = found(exact, weights, vectors[EXACT]), vectors[DIFFERENCES]
         assert float(torch.linalg.matrix_norm(right - (right @ ours.T) @ ours, 2)) <= 1e-2
+        expected, got = (J.jvp(right) * weights for J in (exact, operators[DIFFERENCES]))
+        assert float(((got - expected).norm(dim=1) / expected.norm(dim=1)).max()) <= 1e-2
         gain = exact.jvp(torch.cat([ours, right])).double().square() @ weights.double()
         assert float(gain[:K].sum()) >= 0.999 * float(gain[K:].sum())
     assert products[DIFFERENCES] <= 1.1 * products[EXACT]

@@ -39,12 +39,49 @@ def test_stages_together_are_the_network_bit_for_bit(config, device):
         assert len(part.decode.stages) == len(model.layers) - 1 - n + 2, "a stage for every block, and the two ends"
 
 
+@pytest.mark.parametrize("config", [DDPM, PATCHED, P2, OPENAI])
+def test_the_state_goes_through_in_stages(config, device):
+    """Skips are carried along, and products take the memory of one stage."""
+    model = VPDenoiser(make(config, device, torch.float64), Schedule(), "eps", "0" * 12)
+    x = state(device, torch.float64)
+    part = model.split(x, x.new_ones(1), "x")
+    assert torch.equal(part.decode(part.h), model(x, x.new_ones(1)))
+    assert len(part.decode.stages) > 2 * len(model.layers)
+    J, whole = DecoderJacobian(part, STAGES), vjp(lambda y: model(y, x.new_ones(1)), x)[1]
+    u = rows(2, J.shape[0], device).double()
+    expected = torch.stack([whole(row.view_as(x))[0].flatten() for row in u])
+    assert difference(J.vjp(u), expected) < 1e-12
+    torch.testing.assert_close((J.jvp(expected) * u).sum(1), expected.square().sum(1), rtol=1e-10, atol=0)
+
+
+def test_the_state_takes_the_memory_of_a_stage(device):
+    x = torch.randn(1, 3, 64, 64, device=device)
+    model = VPDenoiser(make(OPENAI, device, torch.float32), Schedule(), "eps", "0" * 12)
+    part = model.split(x, x.new_ones(1), "x")
+    peaks = []
+    for bottleneck in (part, Bottleneck(part.h, part.decode.__call__, "x")):
+        J = DecoderJacobian(bottleneck, STAGES)
+        u = rows(1, J.shape[0], device).float()
+        with Live() as live:
+            J.vjp(u)
+        peaks.append(live.peak)
+    assert peaks[0] < 0.4 * peaks[1], peaks
+
+
+def test_a_chain_of_another_copy_of_the_pack_is_one():
+    class Other:
+        stages = (abs, float)
+
+    assert Chain.of(Other()).stages == (abs, float) and Chain.of(abs).stages == (abs,)
+
+
 def test_chains():
     double, add = (lambda h: h * 2), (lambda h: h + 1)
     chain = Chain([double]).then(add)
     assert chain(3) == 7 and len(chain.stages) == 2 and Chain.of(chain) is chain
     assert chain.then(Chain([double, add]))(3) == 15 and Chain()(3) == 3
     assert chain.inside(lambda stage: lambda h: -stage(h))(3) == 5
+    assert chain.beside_input()(3) == (3, 7)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
