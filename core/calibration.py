@@ -39,7 +39,8 @@ class Calibration:
         sigma_end: lowest one.
         size: height and width of the states.
         picture: that it was measured on, see :func:`picture_key`. On another face the same strength changes the region
-            by another amount: two thirds of it in the median, and down to a tenth.
+            by another amount: 0.7 of it in the median, and for one in twenty less than a third
+            (``benchmarks/calibration.py``).
     """
 
     unit: Tensor
