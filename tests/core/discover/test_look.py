@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-import torch
 
 from core.cli.check import _parts_of, check_model, main
 from core.discover.check_lines import report_of
