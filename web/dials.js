@@ -2,6 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { Panel } from "./dial_panel.js";
+import { redrawWidgets, setHidden } from "./widget_visibility.js";
 
 const NAME = "HSpace.Dials";
 const NODE = "HSpaceDials";
@@ -43,13 +44,9 @@ function label(node, names) {
     const slot = node.inputs?.find((input) => input.widget?.name === widget.name);
     if (slot) slot.label = widget.label;
     const isHidden = name === undefined;
-    if (Boolean(widget.hidden) === isHidden) return;
-    widget.hidden = isHidden;
-    widget.options.hidden = isHidden;
-    const place = node.widgets.indexOf(widget);
-    node.widgets.splice(place, 1, widget); // Nodes 2.0 looks at a widget's options when the list changes
+    if (Boolean(widget.hidden) !== isHidden) setHidden(widget, isHidden);
   });
-  node.setDirtyCanvas?.(true, true);
+  redrawWidgets(node);
 }
 
 /** Runs the graph once when a dial is let go, and once more if it was turned meanwhile. */

@@ -3,6 +3,7 @@
 // A dial that was moved from its default stays in sight: the node refuses it by name, and one must be able to set it back.
 
 import { app } from "../../scripts/app.js";
+import { redrawWidgets, setHidden } from "./widget_visibility.js";
 
 const NAME = "HSpace.HiddenDials";
 const RULE = "hspace_only_with";
@@ -33,12 +34,6 @@ function acts(node, rule) {
   );
 }
 
-function setHidden(widget, hidden) {
-  widget.hidden = hidden; // the classic canvas
-  widget.options.hidden = hidden; // Nodes 2.0, which holds this object
-  for (const linked of widget.linkedWidgets ?? []) setHidden(linked, hidden);
-}
-
 function refresh(node, ruled) {
   let changed = false;
   for (const [name, input] of Object.entries(ruled)) {
@@ -51,11 +46,7 @@ function refresh(node, ruled) {
       changed = true;
     }
   }
-  if (!changed) return;
-  node.widgets.push(node.widgets.pop()); // Nodes 2.0 reads the options again when the list of widgets changes
-  const least = node.computeSize();
-  if (node.size[1] < least[1]) node.setSize([node.size[0], least[1]]);
-  node.setDirtyCanvas(true, true);
+  if (changed) redrawWidgets(node);
 }
 
 // Calls `then` after each change of a widget, by hand or by another extension.

@@ -18,6 +18,7 @@ from .jacobian import DecoderJacobian
 
 PRODUCTS = (60, 210)
 """Jacobian products that five directions of a region have taken on the face model, least and most."""
+_FLAT = 0.1  # deviation below which a picture is a plain colour
 _BLOCK = 8  # vectors of a pass that is timed
 
 
@@ -106,7 +107,7 @@ def clean_error(model: Denoiser, x0: Tensor, sigma: float) -> float:
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1)).to(x0)
     kept = 1 - sigma if model.noising == "flow" else 1.0
     denoised = predict(model, kept * x0 + sigma * noise, x0.new_full((len(x0),), sigma))
-    return float((denoised - x0).square().mean().sqrt() / x0.std().clamp_min(1e-6))
+    return float((denoised - x0).square().mean().sqrt() / x0.std().clamp_min(_FLAT))
 
 
 def come_back(

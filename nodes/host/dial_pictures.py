@@ -10,7 +10,8 @@ from typing import TypeVar
 import folder_paths
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
+
+from ...core.measure.enlarge import enlarge_small, shrink_large
 
 _FOLDER = "hspace_dials"
 _LARGEST = 512
@@ -23,23 +24,13 @@ _log = logging.getLogger(__name__)
 
 
 def for_preview(pictures: Tensor) -> Tensor:
-    """Shrink pictures `[b h w 3]` in 0..1 whose longer side is above :data:`_LARGEST`."""
-    height, width = pictures.shape[1:3]
-    scale = _LARGEST / max(height, width)
-    if scale >= 1:
-        return pictures
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return F.interpolate(pictures.movedim(-1, 1), size, mode="area").movedim(1, -1)
+    """Shrink pictures `[b h w 3]` in 0..1 to the size that a browser mixes."""
+    return shrink_large(pictures, _LARGEST)
 
 
 def enlarged(picture: Tensor) -> Tensor:
-    """Enlarge a small picture `[1 h w 3]` until its longer side has about :data:`_LARGEST` pixels."""
-    height, width = picture.shape[1:3]
-    times = max(1, _LARGEST // max(height, width))
-    if times == 1:
-        return picture
-    grown = F.interpolate(picture.movedim(-1, 1), (height * times, width * times), mode="bicubic", antialias=True)
-    return grown.clamp(0, 1).movedim(1, -1)
+    """Enlarge a small picture `[1 h w 3]` to about that size."""
+    return enlarge_small(picture, _LARGEST)
 
 
 def save_picture(picture: Tensor, name: str) -> dict[str, str]:

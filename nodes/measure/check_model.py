@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...core.discover.check_lines import OWN_CACHE, report_of
 from ...core.discover.look import FULL, QUICK, Looks, calls_of, look_at
 from ...core.measure.image import psnr
@@ -113,6 +115,8 @@ def _measured(model, parts, depth: str, vae, clip, positive, image) -> Looks:
             positive = codes_to_conditioning(code, model.model.diffusion_model.space)
     if positive is None and clip is not None:
         positive = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+    if x0 is not None and parts.side is None:
+        parts = replace(parts, shape=tuple(x0.shape[1:]))  # the best guess of what it works at
     prompts = Prompts.given(model, positive)
     shape = (1, *parts.shape) if x0 is None else x0.shape
     report = reporter(model, calls_of(depth), preview=False)

@@ -14,8 +14,6 @@ PIXELS = """() => { const canvas = document.querySelector('.hspace-dials canvas'
 STATUS = ".hspace-dials [aria-live]"
 FIRST, TURNED = 4, "dial_5"
 """The dial that the picture moves at first, and the one at which the workflow opens with an edit."""
-WORDS = """expression, face expression, emotion, smile, make smile, age, glasses, hair, slider, concept slider, dial,
-    edit photo, semantic edit, face edit, edit region, edit image"""
 
 
 class Page:
@@ -190,14 +188,3 @@ def test_the_picture_is_there_again_after_another_tab(dials):
     page.locator(".hspace-dials button").nth(1).wait_for(timeout=20_000)
     page.wait_for_timeout(500)
     assert dials.values() == values and dials.pixels() == picture
-
-
-def test_words_that_people_type_find_it(shared_editor):
-    words = [" ".join(word.split()) for word in WORDS.split(",")]
-    found = shared_editor.page.evaluate(
-        """words => { const pinia = document.querySelector('#vue-app').__vue_app__.config.globalProperties.$pinia;
-            const search = pinia._s.get('nodeDef').nodeSearchService;
-            return words.map(word => search.searchNode(word, [], { limit: 5 }).map(node => node.name)); }""",
-        words,
-    )
-    assert [word for word, names in zip(words, found, strict=True) if "HSpaceDials" not in names[:5]] == []

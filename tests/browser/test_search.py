@@ -3,10 +3,11 @@
 import pytest
 
 # Each word, or phrase, and the nodes of which one must be among the first five that the search shows.
+DIALS = """expression, face expression, emotion, smile, make smile, age, glasses, hair, slider, concept slider, dial,
+    edit photo, semantic edit, face edit, edit region, edit image"""
 WORDS = {
-    "edit photo": ["HSpaceFitPhoto"],
-    "semantic edit": ["HSpaceDiscoverRegion"],
-    "edit region": ["HSpaceDiscoverRegion"],
+    **{" ".join(words.split()): ["HSpaceDials"] for words in DIALS.split(",")},
+    **{words: ["HSpaceCheckModel"] for words in ("check model", "compatible", "checkpoint info", "model info")},
     "change one region": ["HSpaceDiscoverRegion"],
     "invert image": ["HSpaceInvertImage"],
     "inversion": ["HSpaceInvertImage"],

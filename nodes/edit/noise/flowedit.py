@@ -21,10 +21,8 @@ class HSpaceFlowEdit(Node):
             search_aliases=[
                 "flowedit",
                 "flowslider",
-                "inversion free",
                 "flux edit",
                 "prompt edit",
-                "unsampler",
                 "slider",
             ],
             inputs=[

@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-import torch
 
 from core.cli.check import _parts_of, check_model, main
 from core.discover.check_lines import report_of
@@ -48,7 +47,7 @@ def test_the_first_line_says_what_to_do(looks):
 
 
 def test_what_fails_is_said_and_the_rest_is_measured(looks):
-    model, parts, _, _ = looks
+    model, parts, before, _ = looks
 
     class Broken:
         layers, fingerprint, noising = model.layers, model.fingerprint, model.noising
@@ -59,7 +58,7 @@ def test_what_fails_is_said_and_the_rest_is_measured(looks):
         def split(self, x, sigma, layer="middle", smooth=False):
             raise RuntimeError("the halves differ at /home/somebody/models/a.pth")
 
-    found = look_at(Broken(), parts, torch.zeros(1, 3, 64, 64), QUICK)
+    found = look_at(Broken(), parts, before.picture, QUICK)
     assert set(found.failures) == {"layer middle", "layer up.3", "derivatives"} and found.returned
     report = report_of(parts, found, 0.85, [])
     assert report.verdict.startswith("Does not work as it is: layer middle") and not report.is_good

@@ -102,11 +102,11 @@ def test_heat_maps_share_a_few_scales_and_the_bar_shows_their_colours(device):
     assert heat_limit(before, before + 0.02) == 0.02 and heat_limit(before, before + 0.021) == 0.05
     assert heat_limit(before, before + 0.6) == 1.0 and heat_limit(before - 1, before + 1) == 2.0
     assert torch.equal(heatmap(before, before + 0.03), heatmap(before, before + 0.03, limit=0.05))
-    bar = scale_bar(100, 0.5) * 2 - 1
-    assert bar.shape == (1, 100, 96, 3)
+    bar = scale_bar(400, 0.5) * 2 - 1
+    assert bar.shape == (1, 400, 96, 3)
     brightest, darkest = (heatmap(before, before + change)[0, :, 0, 0].cpu() for change in (0.5, 0.0))
-    assert torch.allclose(bar[0, 14, 20], brightest, atol=0.05) and torch.allclose(bar[0, 91, 20], darkest, atol=0.05)
-    assert float(bar[0, :, 40:].min()) < 0 and not torch.equal(bar, scale_bar(100, 0.2) * 2 - 1)  # its numbers
+    assert torch.allclose(bar[0, 57, 20], brightest, atol=0.05) and torch.allclose(bar[0, 365, 20], darkest, atol=0.05)
+    assert float(bar[0, :, 40:].min()) < 0 and not torch.equal(bar, scale_bar(400, 0.2) * 2 - 1)  # its numbers
 
 
 def test_the_middle_is_what_a_vae_leaves():
