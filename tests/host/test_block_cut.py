@@ -1,6 +1,7 @@
 """Transformers of the host cut behind a block: exact, with right derivatives, and cut at the picture's own tokens."""
 
-import comfy.model_management
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -28,7 +29,7 @@ def test_the_halves_give_the_whole_and_the_picture_is_where_it_is_looked_for(wor
     for figures in found:
         assert figures.split < 1e-5 and figures.rows < 1e-5 and figures.in_place == 1, figures
     assert "forward" not in vars(world.model.model.diffusion_model)
-    assert not comfy.model_management.in_training
+    assert not import_module("comfy.model_management").in_training
 
 
 def test_derivatives_are_those_of_the_host_s_own_network(world):
