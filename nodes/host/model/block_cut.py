@@ -179,7 +179,7 @@ class Call:
         like = given if isinstance(given, Tensor) else next(t for t in given if t is not None)
         end = len(capture.blocks) if stop is None else stop + 1
         reached: list[Any] = []
-        forwards = [(capture.blocks[i].module, capture.stand_in(i, len(like))) for i in range(start)]
+        forwards = [(capture.blocks[i].module, capture.stand_in(i, given, len(like))) for i in range(start)]
         forwards.append((capture.blocks[start].module, lambda *args, **kwargs: _each(given, Tensor.clone)))
         if stop is not None:
             forwards.append((capture.blocks[stop].module, _stopping(capture.blocks[stop].module.forward, reached)))
@@ -273,11 +273,20 @@ class Capture:
         whole = _each(self.given, lambda t: expanded(t, h))
         return with_picture(kind, whole, self.grid.put(picture_in(kind, self.given), self.span, h))
 
-    def stand_in(self, i: int, rows: int) -> Callable:
-        """A forward of block ``i`` that gives zeros: ControlNets add to them, so that they are real."""
+    def stand_in(self, i: int, state: Any, rows: int) -> Callable:
+        """A forward of block ``i`` that gives zeros: ControlNets add to them, so that they are real.
+
+        Args:
+            i: number of the block.
+            state: what a block behind it gives.
+            rows: how many.
+        """
+        # Blocks of one list give the same shapes; behind the cut a block is in its list or in that of the state.
+        behind = self.given if self.blocks[i].kind is self.blocks[self.number].kind else state
+        shapes = self.shapes.get(i, behind)
 
         def zeros(*args, **kwargs):
-            return _each(self.shapes[i], lambda t: t.new_zeros((rows, *t.shape[1:])))
+            return _each(shapes, lambda t: t.new_zeros((rows, *t.shape[1:])))
 
         return zeros
 
