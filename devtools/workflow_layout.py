@@ -18,15 +18,17 @@ SHOWN = {
     "LoadImage",
     "PreviewImage",
     "SaveImage",
-    "HSpaceAsyrpLevels",
-    "HSpaceDirectionAtlas",
-    "HSpaceDiscoverRegion",
-    "HSpaceInvertImage",
-    "HSpaceMeasureEdit",
-    "HSpaceRenderTrajectory",
-    "HSpaceTrainAsyrp",
+    *(
+        f"HSpace{name}"
+        for name in """
+        AsyrpLevels BaselineDirections BasisDirections CheckModel DemoFace DemoPhoto DirectionAtlas DiscoverRegion
+        EditFriendlyInversion FitLatentSVD FitPhoto GlobalDirections IntoDomain InvertImage LatentSVD MeanDifference
+        MeasureEdit MorphFrames NullTextOptimise PasteBack PerceptualReschedule RenderTrajectory TrackDirections
+        TrainAsyrp TrainDeltaMapper TrainDiffusionCLIP TrainPada TrainRectifier TrainRectifierEdit TransportDirections
+        """.split()
+    ),
 }
-"""Nodes that show a picture, for graphs that cannot be run here because they need files of others."""
+"""Nodes that show a picture, for graphs that are not run: they need files of others, or minutes."""
 ROUNDS = 4
 Sizes = dict[int, tuple[int, int]]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 FIRST, SLICE, LAST, FRAMES = "first", "slice", "last", "frames"
 _LAYER = re.compile(r"block\.(\d+)")
-_SHALLOW = 3  # a third of the depth is where directions of a small transformer moved factors furthest
+_SHALLOW = 3  # a third of the depth; which block is best on a trained transformer is not known
 
 
 @dataclass(frozen=True)
