@@ -90,7 +90,7 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
     ),
     "edit_noise_edit_dial": (
         "edit_noise_edit_dial",
-        [("Image", 0, "original"), ("Plain edit", 0, "plain edit"), ("Edited", 0, "dial 0.6, rest kept")],
+        [("Image", 0, "original"), ("Plain edit", 0, "plain edit"), ("Edited", 0, "dial 1, rest kept")],
     ),
     "edit_noise_edit_friendly": (
         "edit_noise_edit_friendly",

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...denoiser import Noising
+
 PER_ELEMENT, PER_CELL, SMOOTH = "element", "cell", "3x3"
 DECIDED_PER = (PER_ELEMENT, PER_CELL, SMOOTH)
 """What decides alone whether it is kept: a number (the paper), a cell with all its channels, or nine cells."""
@@ -23,6 +25,16 @@ def keep_share(similarity: float) -> float:
     return 1 / similarity - 1
 
 
+def flow_state(x: Tensor, sigma: Tensor, noising: Noising) -> Tensor:
+    """Turn a state `[b ...]` at ``sigma`` `[b]` into that of a flow model with as much noise for its signal.
+
+    Distances from the source are compared there: with ``x0 + sigma n`` they grow with sigma, and all would be kept.
+    """
+    if noising == "flow":
+        return x
+    return x / (1 + sigma.reshape(-1, *(1,) * (x.dim() - 1)).to(x))
+
+
 def dial_edit(
     denoised: Tensor, x: Tensor, source: Tensor, strength: float, keep: float, decided_per: str = PER_ELEMENT
 ) -> tuple[Tensor, Tensor]:
@@ -30,7 +42,7 @@ def dial_edit(
 
     Args:
         denoised: guided prediction, `[b c ... h w]`.
-        x: state, the same shape.
+        x: state of a flow model (see :func:`flow_state`), the same shape.
         source: clean source in the model's latents, `[1 or b c ... h w]`.
         strength: 0 is the source everywhere, 1 the edit as predicted.
         keep: share of the present distance from the source within which a place is kept, 0 or more; 0 keeps none, 0.25

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....core.edit.noise.edit_dial import dial_edit
+from ....core.edit.noise.edit_dial import dial_edit, flow_state
 from ....core.measure.shift import find_shift
 from ..model.latents import latents_in
-from ..model.traits import is_flow
+from ..model.traits import noising_of
 from ..progress import say
 from ..types import Model
 from ..ui import say as warn
@@ -33,7 +33,8 @@ def add_edit_dial(model, latent: Tensor, strength: float, keep: float, decided_p
         sigma_end: acts at or above this level; 0 is in every step.
     """
     source = latents_in(model, latent.float())
-    half = _HALF if is_flow(model) else _HALF / (1 - _HALF)
+    noising = noising_of(model)
+    half = _HALF if noising == "flow" else _HALF / (1 - _HALF)
     shares: list[float] = []
 
     def patch(args: dict[str, Any]) -> Tensor:
@@ -43,7 +44,7 @@ def add_edit_dial(model, latent: Tensor, strength: float, keep: float, decided_p
         if options.get(RAW) or sigma < sigma_end * (1 - _SAME):
             return denoised
         held = _rows(source, denoised)
-        out, kept = dial_edit(denoised, x, held, strength, keep, decided_per)
+        out, kept = dial_edit(denoised, flow_state(x, args["sigma"], noising), held, strength, keep, decided_per)
         levels = options.get("sample_sigmas")
         if _is_first_below(sigma, half, levels):
             _tell_shift(denoised, held)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from core.edit.noise.edit_dial import DECIDED_PER, dial_edit, keep_share
+from core.edit.noise.edit_dial import DECIDED_PER, dial_edit, flow_state, keep_share
 
 
 def pictures(device, *shape):
@@ -31,6 +31,20 @@ def test_with_nothing_kept_it_is_the_controlled_guidance_of_rf_inversion(device)
     guided = u + eta * ((x - source) / sigma - u)
     found, _ = dial_edit(denoised, x, source, 1 - eta, 0.0)
     assert float(((x - found) / sigma - guided).abs().max()) < 1e-12
+
+
+def test_the_same_is_kept_however_states_are_noised(device):
+    """A flow state and one of x0 + sigma n with the same picture, noise and ratio of the two."""
+    denoised, noise, source = pictures(device, 2, 4, 8, 8)
+    share = torch.tensor([0.9, 0.3], dtype=torch.float64, device=device)
+    sigma = share / (1 - share)
+    wide = share[:, None, None, None]
+    flow = (1 - wide) * source + wide * noise
+    other = source + sigma[:, None, None, None] * noise
+    assert float((flow_state(other, sigma, "sigma") - flow).abs().max()) < 1e-12
+    assert flow_state(flow, share, "flow") is flow
+    kept = [dial_edit(denoised, x, source, 1.0, 0.25)[1] for x in (flow, flow_state(other, sigma, "sigma"))]
+    assert torch.equal(*kept) and not bool(kept[0].all())
 
 
 @pytest.mark.parametrize("decided_per", DECIDED_PER)
