@@ -119,7 +119,7 @@ def _parts_of(model: Model) -> Parts:
         layers=tuple(model.net.layers),
         others=[],
         cache="",
-        traits=ModelTraits(network, True, False, False, False, coded, False),
+        traits=ModelTraits(network, coded=coded, promptless=True),
         fingerprint=model.fingerprint,
         megabytes=4 * sum(value.numel() for value in model.net.parameters()) / 1e6,
         dtype="float32",

@@ -165,7 +165,7 @@ def _autoencoder(looks: Looks) -> list[CheckLine]:
 
 def _layers(parts: Parts, looks: Looks) -> list[CheckLine]:
     if not parts.layers:
-        value = f"none: a {parts.traits.network} has no bottleneck"
+        value = f"none: a {parts.traits.network} is not one of the networks that can be cut"
         return [CheckLine("layers", value, FAIR, "Invert, Resume and latent methods work; Discover and Steer do not")]
     names = f"{len(parts.layers)}, {parts.layers[0]} to {parts.layers[-1]}"
     if not looks.cuts:

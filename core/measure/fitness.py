@@ -14,22 +14,26 @@ class ModelTraits:
 
     Attributes:
         network: name of its class, for people.
-        bottleneck: it is a U-Net that can be cut.
+        cut: it can be cut in two at a layer.
+        unet: it is a U-Net that can be cut.
         flow: its states are those of rectified flow.
         latent: it works in an autoencoder's latents.
         attention: it is a U-Net of the host, whose attention over a prompt can be edited.
         coded: it draws from a semantic code.
+        promptless: it draws without prompts.
         quantised: nothing can be trained through its weights.
         differentiable: derivatives can be taken through its weights.
     """
 
     network: str
-    bottleneck: bool
-    flow: bool
-    latent: bool
-    attention: bool
-    coded: bool
-    quantised: bool
+    cut: bool = True
+    unet: bool = True
+    flow: bool = False
+    latent: bool = False
+    attention: bool = False
+    coded: bool = False
+    promptless: bool = False
+    quantised: bool = False
     differentiable: bool = True
 
 
@@ -46,13 +50,21 @@ def _none(traits: ModelTraits) -> str:
     return ""
 
 
-def _bottleneck(traits: ModelTraits) -> str:
-    return "" if traits.bottleneck else f"a {traits.network} has no bottleneck, which these nodes read and move"
+def _cut(traits: ModelTraits) -> str:
+    return (
+        ""
+        if traits.cut
+        else f"it is not known where to cut a {traits.network}, and these nodes read and move what is inside"
+    )
+
+
+def _unet(traits: ModelTraits) -> str:
+    return "" if traits.unet else f"they need the bottleneck of a U-Net, and a {traits.network} has none"
 
 
 def _derivatives(traits: ModelTraits) -> str:
     closed = "its weights are quantised in a way that cannot be unpacked: load the fp16 or fp8 release"
-    return _bottleneck(traits) or ("" if traits.differentiable else closed)
+    return _cut(traits) or ("" if traits.differentiable else closed)
 
 
 def _not_flow(traits: ModelTraits) -> str:
@@ -65,13 +77,17 @@ def _attention(traits: ModelTraits) -> str:
     return f"they edit the attention of a U-Net over a prompt, and a {traits.network} has none that ComfyUI lets edit"
 
 
+def _prompted(traits: ModelTraits) -> str:
+    return "they edit by prompts, and this model takes none" if traits.coded or traits.promptless else ""
+
+
 def _null_text(traits: ModelTraits) -> str:
     return _attention(traits) or _not_flow(traits) or _derivatives(traits)
 
 
 def _trained(traits: ModelTraits) -> str:
     quantised = "its weights are quantised, and nothing is trained through them" if traits.quantised else ""
-    return _bottleneck(traits) or quantised
+    return _unet(traits) or quantised
 
 
 def _pixels(traits: ModelTraits) -> str:
@@ -92,8 +108,10 @@ def _coded(traits: ModelTraits) -> str:
 _NEEDS: tuple[tuple[str, Callable[[ModelTraits], str]], ...] = (
     ("Invert Image, Resume Trajectory, Render Trajectory", _none),
     ("Discover Region Directions, Region Basis, Baseline Directions", _derivatives),
-    ("Steer, Direction Atlas, Load Trained Edit", _bottleneck),
+    ("Steer, Edit Image by Dials, Direction Atlas", _cut),
+    ("Steer With Trained Edit, Apply Rectifier", _unet),
     ("Edit-Friendly Inversion, Concept Edit Guider (LEDITS++), Latent SVD", _not_flow),
+    ("FlowEdit", _prompted),
     ("Prompt-to-Prompt, Local Blend, Inject Features", _attention),
     ("Null-Text Optimise", _null_text),
     ("Fit Image LoRA, Morph Frames", _morph),

@@ -67,11 +67,13 @@ def traits_of(model: Model) -> ModelTraits:
     net = model.model.diffusion_model
     return ModelTraits(
         network=type(unet_of(model)).__name__,
-        bottleneck=layers_of(net) is not None,
+        cut=layers_of(net) is not None,
+        unet=isinstance(net, (UNetModel, PixelUNet)) and layers_of(net) is not None,
         flow=is_flow(model),
         latent=is_latent(model),
         attention=isinstance(net, UNetModel) and layers_of(net) is not None,
         coded=isinstance(net, CodedUNet),
+        promptless=isinstance(net, PixelUNet),
         quantised=is_quantised(net),
         differentiable=_is_differentiable(model),
     )

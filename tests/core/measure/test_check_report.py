@@ -5,10 +5,11 @@ import torch
 from core.measure.check_report import BAD, GOOD, CheckLine, CheckReport
 from core.measure.fitness import ModelTraits, fitness_of
 
-UNET = ModelTraits("UNetModel", True, False, True, True, False, False)
-FLUX = ModelTraits("Flux", False, True, True, False, False, False)
-PIXELS = ModelTraits("DDPMUNet", True, False, False, False, False, False)
-CODED = ModelTraits("DiffAENet", True, False, False, False, True, False)
+UNET = ModelTraits("UNetModel", latent=True, attention=True)
+FLUX = ModelTraits("Flux", unet=False, flow=True, latent=True)
+STRANGE = ModelTraits("Strange", cut=False, unet=False, flow=True, latent=True)
+PIXELS = ModelTraits("DDPMUNet", promptless=True)
+CODED = ModelTraits("DiffAENet", coded=True, promptless=True)
 
 
 def works(traits: ModelTraits) -> dict[str, bool]:
@@ -20,7 +21,9 @@ def test_what_works_with_what():
         "Invert Image": True,
         "Discover Region Directions": True,
         "Steer": True,
+        "Steer With Trained Edit": True,
         "Edit-Friendly Inversion": True,
+        "FlowEdit": True,
         "Prompt-to-Prompt": True,
         "Null-Text Optimise": True,
         "Fit Image LoRA": True,
@@ -28,14 +31,17 @@ def test_what_works_with_what():
         "Train DiffusionCLIP": False,
         "Encode": False,
     }
-    assert [name for name, does in works(FLUX).items() if does] == ["Invert Image"]
+    assert [name for name, does in works(STRANGE).items() if does] == ["Invert Image", "FlowEdit"]
+    suits = ["Invert Image", "Discover Region Directions", "Steer", "FlowEdit"]
+    assert [name for name, does in works(FLUX).items() if does] == suits
+    assert not works(PIXELS)["FlowEdit"] and not works(CODED)["FlowEdit"]
     assert works(PIXELS)["Train DiffusionCLIP"] and not works(PIXELS)["Prompt-to-Prompt"]
     assert works(CODED)["Encode"] and not works(CODED)["Train DiffusionCLIP"]
-    quantised = ModelTraits("UNetModel", True, False, True, True, False, True)
+    quantised = ModelTraits("UNetModel", latent=True, attention=True, quantised=True)
     assert not works(quantised)["Train Asyrp"] and works(quantised)["Discover Region Directions"]
-    closed = works(ModelTraits("UNetModel", True, False, True, True, False, True, False))
+    closed = works(ModelTraits("UNetModel", latent=True, attention=True, quantised=True, differentiable=False))
     assert not closed["Discover Region Directions"] and not closed["Null-Text Optimise"] and closed["Steer"]
-    assert all(f.why for traits in (UNET, FLUX, PIXELS, CODED) for f in fitness_of(traits) if not f.works)
+    assert all(f.why for traits in (UNET, FLUX, STRANGE, PIXELS, CODED) for f in fitness_of(traits) if not f.works)
 
 
 def report(*lines: CheckLine) -> CheckReport:
