@@ -67,8 +67,8 @@ def test_the_index_lists_every_page():
 
 @pytest.mark.parametrize("page", HELP, ids=lambda page: page.stem)
 def test_a_node_and_its_page_of_the_documentation_name_each_other(page):
-    (to,) = [link.removeprefix(BLOB) for link in links(page) if link.startswith(f"{BLOB}docs/")]
-    assert f"../web/docs/{page.name}" in links(ROOT / to)
+    pages = [link.removeprefix(BLOB) for link in links(page) if link.startswith(f"{BLOB}docs/")]
+    assert any(f"../web/docs/{page.name}" in links(ROOT / to) for to in pages)
 
 
 @pytest.mark.parametrize("page", HELP, ids=lambda page: page.stem)
