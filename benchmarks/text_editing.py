@@ -42,7 +42,7 @@ SOURCE, BEST = "source itself", "ideal (renderer)"
 DIAL = "FlowEdit"
 """How the rows of the strength dial begin."""
 FAITHFUL = 33.0
-"""PSNR outside, dB, above which rows hardly edit any more."""
+"""PSNR outside, dB; above it lie rows of Prompt-to-Prompt alone."""
 SHOWN = 128  # pixels of a picture on the sheet
 
 ORDERS = (
