@@ -70,7 +70,8 @@ def pair_run(bench: Bench, outputs: tuple[Any, ...]) -> Any:
 
 def flow_run(bench: Bench, outputs: tuple[Any, ...]) -> Any:
     """FlowEdit on the small U-Net."""
-    prompts = {"positive": at("tiny", 2), "negative": at("tiny", 1), "cfg": 3.0}
+    (nothing,) = bench.call("ConditioningZeroOut", {"conditioning": at("tiny", 1)})
+    prompts = {"positive": at("tiny", 2), "negative": nothing, "cfg": 3.0}
     guider = bench.call("CFGGuider", {"model": at("tiny"), **prompts})[0]
     return sampled(bench, *outputs, guider=guider, latent=at("tiny encoded"), noise=at("noise"))
 

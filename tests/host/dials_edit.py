@@ -125,7 +125,7 @@ EDIT_DIALS: dict[str, Dials] = {
         {
             "strength": to(0.0, 1.0),
             "keep": to(0.0, 1.0),
-            "decided_per": to("cell", "3x3", keep=1.0),
+            "decided_per": to("cell", "3x3", keep=1.0, strength=0.05),
             "sigma_end": to(1.0),
         },
         tiny_run,
