@@ -69,10 +69,11 @@ def pair_run(bench: Bench, outputs: tuple[Any, ...]) -> Any:
 
 
 def flow_run(bench: Bench, outputs: tuple[Any, ...]) -> Any:
-    """The target row of FlowEdit on the small U-Net."""
-    prompts = {"positive": at("pair"), "negative": at("tiny", 1), "cfg": 3.0}
+    """FlowEdit on the small U-Net."""
+    (nothing,) = bench.call("ConditioningZeroOut", {"conditioning": at("tiny", 1)})
+    prompts = {"positive": at("tiny", 2), "negative": nothing, "cfg": 3.0}
     guider = bench.call("CFGGuider", {"model": at("tiny"), **prompts})[0]
-    return sampled(bench, *outputs, guider=guider, latent=at("encoded rows"), noise=at("noise"))[1]
+    return sampled(bench, *outputs, guider=guider, latent=at("tiny encoded"), noise=at("noise"))
 
 
 def friendly_run(bench: Bench, outputs: tuple[Any, ...]) -> Any:

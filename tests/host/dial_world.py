@@ -118,7 +118,6 @@ WORLD: dict[str, dict] = {
     "pictures": node("ImageBatch", image1=["picture", 0], image2=["negated", 0]),
     "tiny sigmas": _scheduler("tiny", 3),
     "tiny encoded": node("VAEEncode", pixels=["picture", 0], vae=["tiny vae", 0]),
-    "encoded rows": node("HSpacePairLatent", latent=["tiny encoded", 0], rows=2),
     "tiny latent": node("EmptyLatentImage", width=64, height=64, batch_size=1),
     "tiny invert": _invert("tiny", "pictures", "tiny sigmas", positive=["tiny", 1], vae=["tiny vae", 0]),
     "tiny one": _invert("tiny", "picture", "tiny sigmas", positive=["tiny", 1], vae=["tiny vae", 0]),

@@ -140,7 +140,7 @@ EDIT_DIALS: dict[str, Dials] = {
         refused=(({"spacing": "all steps", "steps": 3}, "steps"),),
     ),
     "HSpaceFlowEdit": Dials(
-        {"sigmas": at("tiny sigmas")},
+        {"sigmas": at("tiny sigmas"), "source": at("tiny", 1)},
         {
             "strength": to(0.0, 0.5),
             "sigma_start": to(3.0),
@@ -160,7 +160,7 @@ EDIT_DIALS: dict[str, Dials] = {
         {
             "strength": to(0.0, 1.0),
             "keep": to(0.0, 1.0),
-            "decided_per": to("cell", "3x3"),
+            "decided_per": to("cell", "3x3", keep=1.0, strength=0.05),
             "sigma_end": to(1.0),
         },
         tiny_run,
