@@ -34,8 +34,9 @@ def test_the_halves_give_the_whole_and_the_picture_is_where_it_is_looked_for(wor
 
 def test_derivatives_are_those_of_the_host_s_own_network(world):
     """Against central differences of decodes with the host's kernels; forward and reverse mode belong together."""
-    adjoint, differences = derivative_figures(world)
     family = type(world.model.model.diffusion_model).__name__
+    # A step across the border between two experts would jump.
+    adjoint, differences = derivative_figures(world, share=2e-4 if family == NETWORKS["HiDream"] else 3e-3)
     curved = family in [NETWORKS[name] for name in CURVED]
     assert adjoint < 1e-5 and differences < (1e-2 if curved else 2e-3), (adjoint, differences)
 

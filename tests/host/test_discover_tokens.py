@@ -106,7 +106,7 @@ def test_a_region_has_a_better_quotient_than_none(found):
 def test_basis_track_transport_and_baselines(found):
     executor, model = found.executor, found.model
     (basis, _) = found.discovered("HSpaceRegionBasis", max_k=2, max_rank=0, iterations=2)
-    (directions, _) = executor.call("HSpaceBasisDirections", basis=basis, k=2, mode="generalized", tau=0.01, rank=2)
+    (directions, _) = executor.call("HSpaceBasisDirections", basis=basis, k=2, mode="generalized", tau=0.01, rank=20)
     (moved, _) = executor.call("HSpaceTransportDirections", directions=directions, basis=basis)
     assert directions["layer"] == moved["layer"] == "block.1"
     tracked = executor.call(

@@ -165,8 +165,9 @@ def test_a_window_is_of_noise_levels(executor):
     model.add_wrapper_with_key("apply_model", "tests", look)
     sampled(world, model)
     below = (levels[0] + levels[1]) / 2
-    late = first_call(world, steer(world, 20.0, sigma_start=below))
-    plain = first_call(world, world.model)
+    late, plain = Seen(steer(world, 20.0, sigma_start=below)), Seen(world.model)
+    for seen in (late, plain):
+        sampled(world, seen.model)
     assert torch.equal(late.out, plain.out)  # the first step lies above the window
     assert not torch.equal(sampled(world, steer(world, 20.0, sigma_start=below)), sampled(world, world.model))
 

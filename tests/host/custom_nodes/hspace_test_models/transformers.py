@@ -248,10 +248,10 @@ FAMILIES = {
             attention_head_dim=32,
             intermediate_size=128,
             adaln_dim=32,
-            llm_features_dim=48,
             rope_theta=10000,
             mrope_section=(6, 5, 5),
         ),
+        width=53248,
     ),
 }
 
