@@ -3,6 +3,8 @@
 They are those of the mouth of the demo's portrait.
 """
 
+from dataclasses import replace
+
 import torch
 
 from core.discover.find import discover
@@ -19,6 +21,8 @@ from .write_portrait import SEED
 
 FOLDER = weights_folder() / "directions"
 SIGMA = 1.6
+LABELS = ("lip shade", "smile", "one corner", "lip colour", "parted")
+"""What each direction does, named by looking at its two ends."""
 
 
 def main() -> None:
@@ -31,7 +35,7 @@ def main() -> None:
         model, trajectory.states[step], float(trajectory.sigmas[step]), region_mask(face, "mouth", 64)[0]
     )
     FOLDER.mkdir(parents=True, exist_ok=True)
-    save_directions(FOLDER / "mouth.safetensors", found)
+    save_directions(FOLDER / "mouth.safetensors", replace(found, labels=LABELS))
     print(report["text"])
 
 

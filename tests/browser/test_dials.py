@@ -12,7 +12,8 @@ LABELS = f"() => {NODE}.widgets.filter(w => w.name.startsWith('dial_') && !w.hid
 PIXELS = """() => { const canvas = document.querySelector('.hspace-dials canvas');
     return Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data); }"""
 STATUS = ".hspace-dials [aria-live]"
-FIRST, TURNED = 4, "dial_5"
+NAMES = ["lip shade", "smile", "one corner", "lip colour", "parted"]
+FIRST, TURNED = 1, "dial_2"
 """The dial that the picture moves at first, and the one at which the workflow opens with an edit."""
 
 
@@ -66,7 +67,7 @@ def dials(request, chromium, server):
 
 def test_it_opens_with_the_picture_alone_and_named_sliders(dials):
     page = dials.page
-    assert page.evaluate(LABELS) == ["#1", "#2", "#3", "#4", "#5"]
+    assert page.evaluate(LABELS) == NAMES
     shown = page.evaluate(f"() => {NODE}.widgets.map(w => w.name)")
     assert "picture" in shown and not [name for name in shown if "preview" in name]
     assert page.locator(".hspace-dials").count() == 1
@@ -74,7 +75,7 @@ def test_it_opens_with_the_picture_alone_and_named_sliders(dials):
         node = page.locator("[data-node-id]").filter(has=page.locator(".hspace-dials"))
         assert node.locator("img").count() == 0
         text = node.inner_text()
-        assert "#5" in text and "dial_6" not in text and "#6" not in text
+        assert "parted" in text and "dial_6" not in text and "#6" not in text
     assert dials.picture()[2] > 300
     assert dials.editor.screenshot(f"dials_{'vue' if dials.is_vue else 'classic'}", fit=False).stat().st_size > 50_000
     assert not dials.editor.overlaps()
@@ -124,7 +125,7 @@ def test_keys_turn_the_dial_and_show_the_original(dials):
     page.keyboard.press("PageDown")
     assert dials.values()[TURNED] == pytest.approx(before - 0.3)
     label = picture.get_attribute("aria-label")
-    assert f"#5 {before - 0.3:.2f}" in label and "#1 0.00" in label
+    assert f"smile {before - 0.3:.2f}" in label and "lip shade 0.00" in label
     assert dials.after_run()
     dials.forget()
     page.locator(".hspace-dials button").first.click()  # the button does as Space
@@ -157,7 +158,7 @@ def test_the_slider_of_the_host_moves_the_picture(dials):
         page.mouse.up()
     dials.after_run()
     assert 0.3 < dials.values()["dial_1"] < 1.0 and dials.pixels() != before
-    assert dials.status().startswith("#1")
+    assert dials.status().startswith("lip shade")
 
 
 def test_values_and_names_survive_saving_and_loading(dials):
@@ -169,7 +170,7 @@ def test_values_and_names_survive_saving_and_loading(dials):
     (sent,) = [entry["inputs"] for entry in prompt.values() if entry["class_type"] == "HSpaceDials"]
     assert {name: sent[name] for name in values} == values and "picture" not in sent
     dials.editor.load(json.loads(json.dumps(saved)))
-    assert dials.values() == values and page.evaluate(LABELS) == ["#1", "#2", "#3", "#4", "#5"]
+    assert dials.values() == values and page.evaluate(LABELS) == NAMES
     dials.forget()
     dials.editor.run(timeout=60)
     page.locator(".hspace-dials button").nth(1).wait_for(timeout=30_000)
