@@ -143,7 +143,7 @@ class _Region:
         for sigma, nxt in pairwise(self.path.sigmas.tolist()):
             if self.schedule.covers(sigma):
                 share += (sigma - nxt) / sigma
-        gain = self.directions.gain.mean(0).double().cpu()
+        gain = self.directions.gain.mean(0).cpu().double()
         if not bool((gain > 0).all()):
             gain = torch.where(gain > 0, gain, self._probed())
         length = target * float(self.weights.sum()) ** 0.5
@@ -171,7 +171,7 @@ class _Region:
         rows = [(0, 0.0), *turned]  # the picture before goes along
         parts = [self._seen(rows[i : i + self.size]) for i in range(0, len(rows), self.size)]
         before, *after = torch.cat(parts)
-        return region_change(torch.stack(after), before[None], self.weights).double().cpu()
+        return region_change(torch.stack(after), before[None], self.weights).cpu().double()
 
     def _seen(self, turned: Sequence[tuple[int, float]]) -> Tensor:
         """Render pairs of a direction and a signed strength, `[n c h w]`; of pictures, what a screen shows."""
