@@ -66,6 +66,10 @@ def is_folded(node: Mapping[str, Any]) -> bool:
     return bool((node.get("flags") or {}).get("collapsed"))
 
 
+AS_SAVED = {"HSpaceDials"}
+"""Nodes whose picture takes whatever room it is given: they keep the size that they were saved with."""
+
+
 def measure(editor: Editor, graph: Graph, show: Show) -> dict[int, tuple[int, int]]:
     """Open a graph in both renderers, run it, and find the sizes that its nodes should have.
 
@@ -88,7 +92,11 @@ def measure(editor: Editor, graph: Graph, show: Show) -> dict[int, tuple[int, in
     drawn = _seen(editor, graph, widths, show)
     editor.use_nodes_2(False)
     found = {}
+    saved = {node["id"]: node["size"] for node in graph["nodes"]}
     for id, kind in kinds.items():
+        if kind in AS_SAVED:
+            found[id] = on_grid(saved[id][0]), on_grid(saved[id][1])
+            continue
         if id in folded:
             need = needs[id].join(drawn[id])
             found[id] = on_grid(need.size[0]), on_grid(need.size[1])

@@ -182,7 +182,7 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
     ),
     "edit_directions_dials": (
         "edit_directions_dials",
-        [("Image", 0, "before"), ("Edit Image by Dials", 0, "smile at 1")],
+        [("Demo Face — Image", 0, "before"), ("Edit Image by Dials (expression, age, hair)", 0, "smile at 1")],
     ),
     "edit_directions_asyrp_mean": (
         "edit_directions_asyrp_mean",
