@@ -10,7 +10,7 @@ import comfy.supported_models
 import torch
 from comfy_api.latest import io
 
-from .networks import fill
+from .networks import UNTOLD, fill
 
 _FLUX = dict(
     vec_in_dim=32,
@@ -266,6 +266,7 @@ def transformer(family: str, seed: int = 0):
         # 100 million weights for prompts with the tokens of a second text encoder, which those here have not.
         del model.diffusion_model.llm_adapter
     fill(model.diffusion_model, seed)
+    model.diffusion_model.trained_at = UNTOLD
     cpu = torch.device("cpu")
     return comfy.model_patcher.CoreModelPatcher(model, load_device=cpu, offload_device=cpu)
 
