@@ -33,6 +33,7 @@ EDITS = {
         rectifier=at("rectifier"),
         edit=at("rectifier edit"),
     ),
+    "HSpaceDials": edit_inputs("HSpaceDials", "dial_2", 1.0, trajectory=at("invert"), directions=at("mouth"), frames=0),
     "HSpaceEditState": edit_inputs(
         "HSpaceEditState", "strength", 20.0, trajectory=at("invert"), directions=at("face state")
     ),
@@ -52,7 +53,8 @@ def edited(bench: Bench, name: str, value: float | None = None) -> dict:
     kind, strength, inputs = EDITS[name]
     if value is not None:
         inputs = {**inputs, strength: value}
-    result = bench.call(kind, {**bench.defaults(kind), **inputs})[0]
+    outputs = bench.call(kind, {**bench.defaults(kind), **inputs})
+    result = next(output for output in outputs if not isinstance(output, torch.Tensor))  # Dials gives pictures first
     return {**FACE, "trajectory" if isinstance(result, dict) else "model": result}
 
 

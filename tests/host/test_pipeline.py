@@ -14,9 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def fewer_splits(prompt: dict, steps: int) -> None:
-    """Split Sigmas cuts a schedule that is about to get ``steps`` steps at the same share of them: behind its end
-    nothing would be left."""
+    """What counts in steps of a schedule that is about to get ``steps`` steps: Split Sigmas cuts at the same share of
+    them, as behind its end nothing would be left, and half of them are skipped at most."""
     for entry in prompt.values():
+        if entry["class_type"] == "HSpaceSampleEditFriendly":
+            entry["inputs"]["skip"] = min(entry["inputs"]["skip"], steps // 2)
         if entry["class_type"] == "SplitSigmas":
             cut = entry["inputs"]
             cut["step"] = round(cut["step"] * steps / prompt[cut["sigmas"][0]]["inputs"]["steps"])

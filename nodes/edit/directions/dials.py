@@ -1,6 +1,7 @@
 """Edit: calibrated dials on a picture, with the edited picture on the node."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -247,10 +248,10 @@ def _region(node: type[Node], protect: float, mask: Tensor | None, sets: Sequenc
 
 
 def _steered(model, dials: Dials, values: Sequence[float]):
-    """The MODEL with the setting on it; the one that came in if all dials are at 0."""
+    """The MODEL with the setting on it. Dials at 0 are an edit of strength 0, as in Steer: no noise is drawn for it."""
     for edit in dials.edits([values]):
-        if any(edit.weights):
-            model = add_steering(model, edit)
+        off = edit if any(edit.weights) else replace(edit, schedule=replace(edit.schedule, strength=0.0))
+        model = add_steering(model, off)
     return model
 
 
