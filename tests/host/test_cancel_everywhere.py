@@ -88,6 +88,7 @@ def prolong(good: Good) -> None:
         **values["trajectory"],
         "states": values["trajectory"]["states"].repeat(1, 64, 1, 1, 1),
         "reconstruction": None,
+        "world": None,
     }
     values["many faces"] = values["faces"].repeat(80, 1, 1, 1)
 

@@ -70,8 +70,8 @@ def test_they_run_on_other_files(server, portrait, name):
             entry |= {"class_type": "HSpaceTestClip", "inputs": {"case": "joint"}}  # its outputs are both towers
         elif kind == "LoadImageDataSetFromFolder":
             entry |= {"class_type": "HSpaceDemoFace", "inputs": {"source": "random", "seed": 100, "count": faces}}
-        elif kind == "LoadImage":
-            inputs["image"] = portrait
+        elif kind in ("LoadImage", "HSpaceDemoPhoto"):  # the stand-ins know drawn faces only
+            entry |= {"class_type": "LoadImage", "inputs": {"image": portrait}}
         inputs |= {key: [link[0], 1] for key, link in inputs.items() if isinstance(link, list) and link[0] in vision}
         inputs |= FILES.get(kind, {}) | (
             {"steps": steps} if isinstance(inputs.get("steps"), int) and kind != "HSpaceLoadAsyrp" else {}
