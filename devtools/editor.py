@@ -19,6 +19,7 @@ from .console import ROOT
 from .host import LINK
 
 PACK = LINK.name
+SHOWN_AS = "HSpace"  # the name of the pack in the template browser, by locales/en/main.json
 SCREENSHOTS = ROOT / "output" / "screenshots"
 # Works as root and in containers; the last two keep the page on this machine.
 FLAGS = [
@@ -208,7 +209,7 @@ class Editor:
         self.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         content = self.page.get_by_test_id("template-workflows-content")
         content.wait_for(timeout=60_000)
-        entry = self.page.get_by_text(re.compile(rf"^\s*{PACK}\s*$")).first
+        entry = self.page.get_by_text(re.compile(rf"^\s*{SHOWN_AS}\s*$")).first
         entry.click(timeout=60_000)
         self.page.wait_for_timeout(1500)
         return content.inner_text()
