@@ -22,9 +22,9 @@ SHOWN = {
         f"HSpace{name}"
         for name in """
         AsyrpLevels BaselineDirections BasisDirections CheckModel DemoFace DemoPhoto DirectionAtlas DiscoverRegion
-        EditFriendlyInversion FitLatentSVD FitPhoto GlobalDirections IntoDomain InvertImage LatentSVD MeanDifference
+        EditFriendlyInversion FitLatentSVD FitPhoto GlobalDirections IntoDomain InvertImage LatentSVD
         MeasureEdit MorphFrames NullTextOptimise PasteBack PerceptualReschedule RenderTrajectory TrackDirections
-        TrainAsyrp TrainDeltaMapper TrainDiffusionCLIP TrainPada TrainRectifier TrainRectifierEdit TransportDirections
+        TrainAsyrp TrainDeltaMapper TrainDiffusionCLIP TrainPada TrainRectifier TrainRectifierEdit
         """.split()
     ),
 }
