@@ -234,3 +234,24 @@ def test_what_cannot_act_is_refused_before_the_network_is_asked(executor, inputs
         executor.run(prompt, "turned")
     assert all(word in str(error.value) for word in words)
     assert counter.of["turned"].calls == 0
+
+
+def test_a_mask_of_the_whole_photograph_protects_as_the_cut_one_does(executor):
+    (face, mouth, *_), (model, *_) = executor.run(world(), "face", "model")
+    wide = torch.nn.functional.pad(face.movedim(-1, 1).repeat_interleave(2, 2).repeat_interleave(2, 3), (64, 64))
+    painted = torch.nn.functional.pad(mouth.repeat_interleave(2, 1).repeat_interleave(2, 2), (64, 64))
+    sigmas = executor.call("BasicScheduler", model=model, scheduler="karras", steps=8, denoise=1.0)[0]
+    inverted = {"model": model, "image": wide.movedim(1, -1), "sigmas": sigmas, "method": "fixed point"}
+    trajectory = executor.call("HSpaceInvertImage", iterations=4, **inverted)[0]
+    assert trajectory["fit"]["source"] == [128, 256]
+    (directions,) = executor.run(world(), "mouth")[0]
+    given = {"model": model, "trajectory": trajectory, "directions": directions, "frames": 0, "dial_2": 1.0, **WINDOW}
+    looking = executor.module("nodes.looking")
+    inside = looking.mask_of(model, executor.module("core.payload").trajectory_from_payload(trajectory), painted)
+    assert float((inside - mouth[0]).abs().mean()) < 0.01  # to the edge's smoothness
+    cut, whole = (executor.call("HSpaceDials", **given, protect=1.0, mask=m)[0] for m in (inside[None], painted))
+    assert torch.equal(cut, whole)
+    change = (whole - face).abs().amax(-1)[0]  # what is protected is the picture itself, not its reconstruction
+    far = torch.nn.functional.max_pool2d(mouth[None], 9, 1, 4)[0, 0] == 0  # protection has a smooth edge
+    assert float(change[far].max()) <= 1 / 255
+    assert float(change[mouth[0] > 0.5].max()) > 0.1

@@ -29,13 +29,13 @@ from ...host.dial_pictures import enlarged, for_preview, if_possible, save_pictu
 from ...host.kept import content_key
 from ...host.model.copies import directions_for
 from ...host.model.fingerprint import model_fingerprint
-from ...host.model.images import check_vae, one_mask
+from ...host.model.images import check_vae
 from ...host.model.traits import check_network
 from ...host.patches.model_edits import schedules_of
 from ...host.patches.sampler_only import refuse_sampler_only
 from ...host.patches.steering import add_steering, edits_of
 from ...host.progress import say
-from ...looking import pixels
+from ...looking import mask_of
 from ...turning import Turning
 from ...unused import refuse_unused
 
@@ -167,7 +167,7 @@ class HSpaceDials(Node):
         windows = [(one, edit_schedule(one, 1.0, sigma_start, sigma_end)) for one in sets]
         values = _values(cls, dials, sum(map(len, sets)))
         _check_edits(model, trajectory, windows)
-        region = _region(cls, protect, one_mask(mask, *pixels(model, trajectory)), sets)
+        region = _region(cls, protect, mask_of(model, trajectory, mask), sets)
         if frames and (frames < _FEWEST or frames % 2 == 0):
             raise ValueError(f"'frames' must be 0 or an odd number from {_FEWEST} on, got {frames}; take {frames + 1}")
         options = SteerOptions(protect=protect, mask=region, start="auto")
