@@ -6,6 +6,7 @@ import torch
 
 from .feature_graphs import inject, small
 from .graphs import FACE, SCHEDULE, base, custom_sampler, discover, edit_friendly, invert, node, steer
+from .test_flowedit import world as flowedit_world
 
 CACHES = {
     "EasyCache": ("EasyCache", {"reuse_threshold": 0.2, "start_percent": 0.15, "end_percent": 0.95, "verbose": False}),
@@ -221,3 +222,43 @@ def test_nothing_is_asked_again_where_the_network_changes_meanwhile(executor):
     edited = clone.clone()
     edited.model_options["transformer_options"][steering.MODELS] = [lambda denoiser, net, plain: denoiser]
     assert run(edited) is None
+
+
+@pytest.mark.parametrize("cache", ["EasyCache wide", "LazyCache wide"])
+def test_flowedit_and_dials_do_not_see_a_cache(executor, cache):
+    """FlowEdit asks under two prompts at one level, where an answer from the cache would be the other prompt's."""
+    kind, options = CACHES[cache]
+    flow = flowedit_world()
+    flow["run"]["inputs"]["sigmas"] = ["flow", 1]
+    (plain,) = executor.run(flow, "run")
+    flow["cached"] = node(kind, model=["model", 0], **options)
+    flow["guider"]["inputs"]["model"] = ["cached", 0]
+    (beside,) = executor.run(flow, "run")
+    assert torch.equal(beside[0]["samples"], plain[0]["samples"])
+
+    prompt = base(steps=6) | {"cached": node(kind, model=["model", 0], **options)}
+    prompt["mouth"] = node("HSpaceLoadDirections", file="hspace/mouth.safetensors")
+    for name in ("model", "cached"):
+        links = {"model": [name, 0], "trajectory": ["invert", 0], "directions": ["mouth", 0]}
+        prompt[f"dials {name}"] = node("HSpaceDials", **links, dial_2=1.0, frames=0)
+    plain, beside = executor.run(prompt, "dials model", "dials cached")
+    assert torch.equal(beside[0], plain[0]) and not torch.equal(plain[0], plain[1])
+
+
+@pytest.mark.parametrize("cache", ["EasyCache wide", "LazyCache wide"])
+def test_a_second_order_way_back_beside_a_cache(executor, cache):
+    """The cache answers whole steps; what is asked between them is the network's, or the two would be mixed up."""
+    kind, options = CACHES[cache]
+    missed = {}
+    for method in ("ddim B", "midpoint", "fireflow"):
+        prompt = base(steps=8) | {"invert": inversion("model", method), "noise": node("DisableNoise")}
+        prompt["cached"] = node(kind, model=["model", 0], **options)
+        prompt["back"] = node("HSpaceResumeTrajectory", trajectory=["invert", 0], asymmetric=False)
+        for name in ("model", "cached"):
+            prompt[f"guider {name}"] = node("BasicGuider", model=[name, 0], conditioning=["model", 2])
+            run = custom_sampler("noise", f"guider {name}", "back", ["back", 1], ["invert", 1])
+            prompt[f"run {name}"] = run
+        plain, beside = executor.run(prompt, "run model", "run cached")
+        missed[method] = float((plain[0]["samples"] - beside[0]["samples"]).abs().mean())
+    assert missed["ddim B"] > 0
+    assert missed["midpoint"] < missed["ddim B"] and missed["fireflow"] < 2 * missed["ddim B"], missed
