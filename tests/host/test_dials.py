@@ -21,7 +21,7 @@ WINDOW = {"sigma_start": 3.4, "sigma_end": 0.1}
 def dials(directions: str = "mouth", model: str = "model", **inputs) -> dict:
     """The node, on the inverted face."""
     links = {"model": [model, 0], "trajectory": ["invert", 0], "directions": [directions, 0]}
-    return node("HSpaceDials", **links, **{"frames": 3, **WINDOW, **inputs})
+    return node("HSpaceDials", **{**links, "frames": 3, **WINDOW, **inputs})
 
 
 def world(steps: int = 8, **nodes) -> dict:
@@ -213,6 +213,20 @@ def test_in_latents_pictures_come_through_the_vae(executor):
     del prompt["turned"]["inputs"]["vae"]
     with pytest.raises(NodeFailed, match="connect the VAE of its checkpoint to 'vae'"):
         executor.run(prompt, "turned")
+
+
+@pytest.mark.parametrize("dtype", ["scaled fp8", "int8"])
+def test_quantised_weights_turn_and_take_the_directions_of_the_release(executor, dtype):
+    """Whoever has little memory loads such a copy; a turn asks for predictions alone."""
+    prompt = {**latent_base(), **latent_discover()}
+    prompt["copy"] = node("HSpaceTestUNet", network="sd15", dtype=dtype, seed=0)
+    prompt["copied"] = {**prompt["invert"], "inputs": {**prompt["invert"]["inputs"], "model": ["copy", 0]}}
+    settings = {"sigma_start": 0.0, "vae": ["vae", 0], "frames": 0}
+    prompt["turned"] = dials("discover", model="copy", trajectory=["copied", 0], dial_1=1.0, **settings)
+    ((edited, reconstruction, model, directions),) = executor.run(prompt, "turned")
+    assert float((edited - reconstruction).abs().mean()) > 2 / 255
+    assert 0 < float(directions["calibration"]["unit"].min()) < float("inf")
+    assert model.model is executor.run(prompt, "copy")[0][0].model
 
 
 @pytest.mark.parametrize(
