@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .graph import Link
-from .world import CFG, EPSILON, LATENT_SCALE, TOP, World
+from .world import AS_IT_IS, CFG, EPSILON, LATENT_SCALE, TOP, World
 
 TRAINED = "hspace_test.safetensors"
 
@@ -70,6 +70,7 @@ def _edit_friendly(w: World, form: str) -> Link:
         vae=w.vae,
         levels_at_once=1,
         noise_shift=0.0,
+        fit=AS_IT_IS,
     )
     sampler = w.g.add(
         "HSpaceSampleEditFriendly",

@@ -13,6 +13,7 @@ SEED = 7
 CFG = 2.0
 TOP = 0.2  # level at which directions are found
 EPSILON = 0.01
+AS_IT_IS = "any size"  # the pictures are far smaller than what a model of this kind works at
 LATENT_SCALE = 0.18215  # of Stable Diffusion 1.x: the host samples latents times this
 
 
@@ -138,6 +139,7 @@ class World:
             positive=self.prompt(),
             negative=self.negative,
             cfg=CFG,
+            fit=AS_IT_IS,
         )
 
     def directions(self, model: Link | None = None, trajectory: str | None = None, sigma: float = 0.0) -> str:
