@@ -248,10 +248,11 @@ FAMILIES = {
             attention_head_dim=32,
             intermediate_size=128,
             adaln_dim=32,
+            llm_features_dim=96,
             rope_theta=10000,
             mrope_section=(6, 5, 5),
         ),
-        width=53248,
+        width=96,
     ),
 }
 
@@ -260,6 +261,7 @@ def transformer(family: str, seed: int = 0):
     """A network of a family as its ModelPatcher."""
     made = FAMILIES[family]
     config = getattr(comfy.supported_models, made.kind)(dict(made.config))
+    config.unet_config.update(made.config)  # the host's own figures of a released model came last
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "", device="cpu")
     if family == "Anima":
