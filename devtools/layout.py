@@ -132,8 +132,10 @@ def shapes_of(block: Block) -> list[Shape]:
     """The block in one column, in two, and so on, from the narrowest to the widest; each is lower than those before."""
     found = []
     for columns in range(1, min(COLUMNS, len(block.boxes)) + 1):
-        start = _split(block.boxes, columns)
-        found += [_shape(block, start), *(_shape(block, _packed(block, start, weight)) for weight in WEIGHTS)]
+        # Moves of single boxes do not lead from columns of all widths to a column for each width.
+        for start in (_split(block.boxes, columns), _split_by_width(block.boxes, columns)):
+            if _flows(block, start):
+                found += [_shape(block, start), *(_shape(block, _packed(block, start, weight)) for weight in WEIGHTS)]
     return _lower_the_wider(found)
 
 
@@ -151,6 +153,13 @@ def _split(boxes: Sequence[Box], columns: int) -> tuple[int, ...]:
     ways = itertools.combinations(range(1, len(boxes)), columns - 1)
     cuts = min(ways, key=lambda ends: _tallest(boxes, (0, *ends, len(boxes))))
     return tuple(sum(place >= cut for cut in cuts) for place in range(len(boxes)))
+
+
+def _split_by_width(boxes: Sequence[Box], columns: int) -> tuple[int, ...]:
+    """Column of each box, the narrowest in the first and the widest in the last."""
+    order = sorted(range(len(boxes)), key=lambda place: boxes[place].width)
+    column_of = dict(zip(order, _split([boxes[place] for place in order], columns), strict=True))
+    return tuple(column_of[place] for place in range(len(boxes)))
 
 
 def _tallest(boxes: Sequence[Box], ends: Sequence[int]) -> tuple[int, int]:
