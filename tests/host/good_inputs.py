@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 
 from devtools.console import ROOT
 
+from .graphs import AS_IT_IS
+
 WEIGHTS = ROOT / "weights"
 _FILES = {"face_model.safetensors": "faces.safetensors", "face_diffae.safetensors": "codes.safetensors"}
 _CHEAP = {
@@ -188,7 +190,7 @@ class Good:
             "HSpacePairConditioning", clip=clip, source="a person with red hair", targets="a person with blond hair"
         )
         (blended,) = call("HSpaceP2PLocalBlend", model=text, tokens=tokens, words="hair")
-        invert = {"image": picture, "sigmas": sigmas, "method": "fixed point", "iterations": 1}
+        invert = {"image": picture, "sigmas": sigmas, "method": "fixed point", "iterations": 1, **AS_IT_IS}
         trajectory, noise, *_ = call("HSpaceInvertImage", model=model, **invert)
         written, *_ = call(
             "HSpaceInvertImage", model=text, positive=prompt, **{**invert, "image": picture[:, 16:48, 16:48]}

@@ -10,6 +10,7 @@ from PIL import Image
 from devtools.client import ExecutionFailed, Interrupted, PromptRefused
 
 FACE, SCHEDULE = "face", "sigmas"
+AS_IT_IS = {"fit": "any size"}  # the pictures here are smaller than what most models work at
 
 
 def node(kind: str, **inputs: Any) -> dict:
@@ -41,7 +42,14 @@ def invert(
     **options: Any,
 ) -> dict:
     """Invert a picture. A link is the name of a node, or of a node and its output."""
-    inputs = {"model": link(model), "image": link(image), "sigmas": link(sigmas), "method": method, **options}
+    inputs = {
+        "model": link(model),
+        "image": link(image),
+        "sigmas": link(sigmas),
+        "method": method,
+        **AS_IT_IS,
+        **options,
+    }
     return node("HSpaceInvertImage", iterations=iterations, **inputs)
 
 
@@ -50,7 +58,7 @@ def edit_friendly(
 ) -> dict:
     """Invert a picture with its noises; links as in :func:`invert`."""
     inputs = {"model": link(model), "image": link(image), "sigmas": link(sigmas), "solver": "ddpm", "cfg": 1.0}
-    return node("HSpaceEditFriendlyInversion", **{**inputs, "seed": 0, **options})
+    return node("HSpaceEditFriendlyInversion", **{**inputs, "seed": 0, **AS_IT_IS, **options})
 
 
 def face(seed: int = 35, origin: str = "random", **values: Any) -> dict:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .graphs import face, node, pictures, save
+from .graphs import AS_IT_IS, face, node, pictures, save
 from .text_graphs import text_model
 
 TUNED = "hspace/glasses.safetensors"
@@ -44,7 +44,7 @@ def fitted(name: str, **options) -> dict:
 def inverted(name: str, model: str, method: str = "ddim B", suffix: str = "") -> dict:
     links = {"model": [model, 0], "image": [f"face {name}", 0], "sigmas": ["sigmas", 0], "vae": ["model", 2]}
     more = {"method": method, "iterations": 1 if method == "fixed point" else 3, "positive": [f"prompt {name}", 0]}
-    return {f"invert {name}{suffix}": node("HSpaceInvertImage", **links, **more)}
+    return {f"invert {name}{suffix}": node("HSpaceInvertImage", **links, **more, **AS_IT_IS)}
 
 
 def frames(loras: bool = True, suffix: str = "", **options) -> dict:

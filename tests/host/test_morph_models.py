@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from .graphs import face, invert, node, refused, save
+from .graphs import AS_IT_IS, face, invert, node, refused, save
 from .morph_graphs import SEEDS, TUNED, frames, inverted, rendered, saved, shown
 
 
@@ -31,6 +31,7 @@ def test_every_family_with_its_posterior(server, family):
                 rank=2,
                 lr=1e-3,
                 seed=0,
+                **AS_IT_IS,
             ),
             f"tuned {name}": node(
                 "LoraModelLoader", model=["model", 0], lora=[f"fit {name}", 0], strength_model=1.0, bypass=False

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .graphs import FACE, face, node
+from .graphs import AS_IT_IS, FACE, face, node
 
 FEW = {"k": 2, "mode": "generalized", "tau": 0.01, "rank": 20, "sigma": 1.6}
 PROMPTS = {"source": "a person", "target": "a smiling person"}
@@ -60,7 +60,7 @@ class World:
 
     def _picture(self, model, **options: Any) -> dict:
         links = {"model": model or self.model, "image": self.image, "sigmas": self.sigmas, "vae": self.vae}
-        return {**links, **self.prompts, **options}
+        return {**links, **self.prompts, **AS_IT_IS, **options}
 
     def sampled(self, model, sampler, sigmas, guider=None) -> Any:
         """SamplerCustomAdvanced, decoded."""
