@@ -200,7 +200,8 @@ def edit_state(w: World, model, **options: Any) -> tuple:
 
 def domain(w: World, model, **options: Any) -> tuple:
     """Into The Domain."""
-    inputs = {"image": w.image, "sigma": 3.0, "steps": 2, "repeats": 1, "seed": 0, "vae": w.vae, **w.prompts, **options}
+    few = {"sigma": 3.0, "steps": 2, "repeats": 1, "seed": 0}
+    inputs = {"image": w.image, "vae": w.vae, **few, **w.prompts, **AS_IT_IS, **options}
     return w.call("HSpaceIntoDomain", model=model, **inputs)
 
 
