@@ -54,7 +54,7 @@ def test_the_counter_counts(worlds):
 def test_a_moderate_mismatch_and_a_snapped_level_are_said_on_the_node(executor):
     prompt = base(steps=4, iterations=1)
     prompt["scaled"] = node("ImageScale", image=[FACE, 0], upscale_method="area", width=96, height=128, crop="disabled")
-    prompt["invert"]["inputs"]["image"] = ["scaled", 0]
+    prompt["invert"]["inputs"] |= {"image": ["scaled", 0], "fit": "crop"}
     executor.run(prompt, "invert")
     said = [
         text for event, (name, text) in ((e, d) for e, d in executor.server.events if e == "text") if name == "invert"
