@@ -23,6 +23,36 @@ _DROP = """([name, type, data, x, y]) => {
     const canvas = document.querySelector('#graph-canvas');
     for (const kind of ['dragover', 'drop']) canvas.dispatchEvent(new DragEvent(kind, at)); }"""
 _IDS = "() => window.app.graph.nodes.map(node => node.id)"
+_STORE = "document.querySelector('#vue-app').__vue_app__.config.globalProperties.$pinia._s.get('subgraph')"
+_LISTED = f"name => {_STORE}.subgraphBlueprints.some(node => node.display_name === name)"
+_PLACE = f"""([name, position]) => {{ const store = {_STORE};
+    const blueprint = store.getBlueprint(store.subgraphBlueprints.find(node => node.display_name === name).name);
+    const given = {{nodes: blueprint.nodes, subgraphs: blueprint.definitions.subgraphs}};
+    const [node] = window.app.canvas._deserializeItems(given, {{position}}).nodes.values(); return node.id; }}"""
+_ADD = """([kind, position, values]) => { const node = window.LiteGraph.createNode(kind);
+    window.app.graph.add(node); node.pos = position;
+    for (const [name, value] of Object.entries(values)) node.widgets.find(widget => widget.name === name).value = value;
+    return node.id; }"""
+_CONNECT = """([source, output, target, socket]) => {
+    const {graph} = window.app, from = graph.getNodeById(source), to = graph.getNodeById(target);
+    const named = slot => slot.label ?? slot.name;
+    const place = (slots, name) => slots.findIndex(slot => named(slot) === name);
+    const out = place(from.outputs, output), into = place(to.inputs, socket);
+    if (out < 0 || into < 0) throw Error(`${from.outputs.map(named)} to ${to.inputs.map(named)}`);
+    from.connect(out, to, into); }"""
+_REMOVE_BEFORE = """([id, sockets]) => { const {graph} = window.app, seen = new Set();
+    const follow = node => { if (!node || seen.has(node)) return; seen.add(node);
+        node.inputs.forEach((_, i) => follow(node.getInputNode(i))); };
+    const node = graph.getNodeById(id);
+    node.inputs.forEach((slot, i) => { if (sockets.includes(slot.name)) follow(node.getInputNode(i)); });
+    for (const one of seen) graph.remove(one); }"""
+_LOOK = """([ids, zoom]) => { const {canvas, graph} = window.app;
+    canvas.deselectAll();
+    const boxes = ids.map(id => graph.getNodeById(id).boundingRect), middle = axis => { const edges = boxes.flatMap(
+        box => [box[axis], box[axis] + box[axis + 2]]); return (Math.min(...edges) + Math.max(...edges)) / 2; };
+    canvas.ds.scale = zoom;
+    canvas.ds.offset = [innerWidth / 2 / zoom - middle(0), innerHeight / 2 / zoom - middle(1)];
+    canvas.setDirty(true, true); }"""
 _VALUE = "([id, name]) => window.app.graph.getNodeById(id).widgets.find(widget => widget.name === name).value"
 
 
@@ -68,6 +98,8 @@ def drop_file(editor: Editor, file: Path, at: Point = (500, 900)) -> int:
     editor.page.evaluate(_DROP, [file.name, kind, base64.b64encode(file.read_bytes()).decode(), *at])
     editor.page.wait_for_function("count => window.app.graph.nodes.length > count", arg=len(before), timeout=20_000)
     (new,) = set(editor.page.evaluate(_IDS)) - before
+    editor.page.wait_for_timeout(1000)  # a person's pace: the editor stays blocked if two files come at once
+    editor.page.wait_for_function("!document.querySelector('.p-blockui-mask')", timeout=20_000)
     return new
 
 
@@ -133,3 +165,49 @@ def keep_picture(editor: Editor, name: str, part: Box | None = None) -> Path:
     clip = dict(zip(("x", "y", "width", "height"), part, strict=True)) if part else None
     editor.page.screenshot(path=path, clip=clip, timeout=120_000)
     return path
+
+
+def place_blueprint(editor: Editor, name: str, at: Point) -> int:
+    """Put one of the pack's subgraphs onto the canvas, as its entry in the list of nodes does.
+
+    Args:
+        editor: the page.
+        name: of the blueprint's file.
+        at: where on the canvas.
+
+    Returns:
+        the id of the node.
+    """
+    editor.page.wait_for_function(_LISTED, arg=name, timeout=60_000)
+    return editor.page.evaluate(_PLACE, [name, list(at)])
+
+
+def add_node(editor: Editor, kind: str, at: Point, **values: object) -> int:
+    """Put a node onto the canvas and set widgets of it.
+
+    Args:
+        editor: the page.
+        kind: class of the node.
+        at: where on the canvas.
+        values: of widgets, by name.
+
+    Returns:
+        its id.
+    """
+    return editor.page.evaluate(_ADD, [kind, list(at), values])
+
+
+def connect(editor: Editor, source: int, output: str, target: int, socket: str) -> None:
+    """Draw a link from an output of one node to an input of another, by the names that the editor shows."""
+    editor.page.evaluate(_CONNECT, [source, output, target, socket])
+
+
+def remove_before(editor: Editor, node: int, sockets: Sequence[str]) -> None:
+    """Delete the nodes that some inputs of a node hang on, and those before them."""
+    editor.page.evaluate(_REMOVE_BEFORE, [node, list(sockets)])
+
+
+def look_at(editor: Editor, nodes: Sequence[int], zoom: float = 1.0) -> None:
+    """Scroll so that some nodes are in the middle of the screen, at a zoom of 1 unless another is asked for."""
+    editor.page.evaluate(_LOOK, [list(nodes), zoom])
+    editor.page.wait_for_timeout(1500)  # drawn, and pictures loaded

@@ -6,6 +6,8 @@ import pytest
 
 from devtools.editor import launch_chromium, open_page
 
+from .people import Person
+
 
 @pytest.fixture(scope="session")
 def chromium():
@@ -26,3 +28,18 @@ def shared_editor(chromium, server):
     """One page for tests that load a graph and read what became of it: to open a page takes ten seconds."""
     with open_page(chromium, server.url) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["classic", "nodes 2.0"])
+def person(request, chromium, server):
+    with open_page(chromium, server.url) as editor:
+        yield Person(editor, server, request.param)
+        editor.use_nodes_2(False)
+
+
+@pytest.fixture
+def quiet(person):
+    """Nothing of ours was written into the console meanwhile."""
+    person.editor.errors.clear()
+    yield
+    assert not [error for error in person.editor.errors if "hspace" in error.lower()]

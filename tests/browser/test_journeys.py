@@ -1,16 +1,14 @@
 """Ways of a person through the real editor, in both renderers: the first picture, a missing file, Cancel, a reload."""
 
-import io
 import json
 import time
 
 import numpy as np
-import pytest
-from PIL import Image
 from safetensors.numpy import load_file
 
 from devtools import gestures
-from devtools.editor import open_page
+from devtools.workflow_layout import EXAMPLE
+from devtools.workflows import PORTRAIT
 
 START_HERE = "edit_directions_dials"
 PANEL = ".hspace-dials"
@@ -32,58 +30,6 @@ JUDGEABLE = 320  # pixels
 OUTSIDE = """() => { const {scale, offset} = window.app.canvas.ds, title = window.LiteGraph.NODE_TITLE_HEIGHT;
     return window.app.graph.nodes.filter(({pos, size}) => { const [x, y] = [pos[0] + offset[0], pos[1] - title + offset[1]];
         return x < 0 || y < 0 || (x + size[0]) * scale > innerWidth || (y + size[1] + title) * scale > innerHeight; }).map(node => node.title); }"""
-
-
-class Person:
-    """Somebody at the editor.
-
-    Args:
-        editor: an open page.
-        server: the host.
-        modern: with Nodes 2.0.
-    """
-
-    def __init__(self, editor, server, modern: bool):
-        self.editor, self.page, self.server, self.modern = editor, editor.page, server, modern
-        gestures.sit_down(editor, modern)
-
-    def keep_picture(self, name: str, part: gestures.Box | None = None) -> None:
-        gestures.keep_picture(self.editor, f"{name}_{'nodes2' if self.modern else 'classic'}", part)
-
-    def forget_results(self) -> None:
-        """Let the host forget what it has computed, as after its start."""
-        self.server.post("/free", {"unload_models": True, "free_memory": True})
-        time.sleep(1.5)  # the host does it between two runs, and says nothing
-
-    def ran(self) -> list[str]:
-        """Ids of the nodes that were executed since the last look."""
-        told = self.page.evaluate(
-            "window.__events.filter(([name]) => name === 'executing').map(([, detail]) => detail)"
-        )
-        return [str(node) for node in told if node]
-
-    def pictures(self) -> dict[str, list[np.ndarray]]:
-        """Title of a node to the pictures that it shows."""
-        shown = self.editor.pictures()
-        return {
-            title: [np.asarray(Image.open(io.BytesIO(self.server.view(file)))) for file in files]
-            for title, files in shown.items()
-        }
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["classic", "nodes 2.0"])
-def person(request, chromium, server):
-    with open_page(chromium, server.url) as editor:
-        yield Person(editor, server, request.param)
-        editor.use_nodes_2(False)
-
-
-@pytest.fixture
-def quiet(person):
-    """Nothing of ours was written into the console meanwhile."""
-    person.editor.errors.clear()
-    yield
-    assert not [error for error in person.editor.errors if "hspace" in error.lower()]
 
 
 def test_a_newcomer_sees_the_first_edited_picture(person, quiet, record_property):
@@ -124,6 +70,7 @@ CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 def test_a_missing_checkpoint_is_named_with_the_place_to_get_it(person):
     """Opens the workflow for Stable Diffusion 1.5 without its file: it is offered; Run says which widget of which node."""
     page = person.page
+    person.server.upload(PORTRAIT, EXAMPLE)  # comes with the host
     try:
         gestures.choose_template(person.editor, "discover_region_sd15")
         page.get_by_test_id("error-overlay-see-errors").click()
@@ -163,6 +110,7 @@ SOON = 10  # seconds until a run has stopped; far more than it takes, so that a 
 
 def test_cancel_stops_a_long_discovery_and_the_next_run_is_as_if_it_had_not_been(person, quiet, record_property):
     page = person.page
+    person.forget_results()
     gestures.choose_template(person.editor, "discover_region")
     page.evaluate(LONG_DISCOVERY)
     gestures.press_run(person.editor)
