@@ -29,10 +29,12 @@ _PLACE = f"""([name, position]) => {{ const store = {_STORE};
     const blueprint = store.getBlueprint(store.subgraphBlueprints.find(node => node.display_name === name).name);
     const given = {{nodes: blueprint.nodes, subgraphs: blueprint.definitions.subgraphs}};
     const [node] = window.app.canvas._deserializeItems(given, {{position}}).nodes.values(); return node.id; }}"""
-_ADD = """([kind, position, values]) => { const node = window.LiteGraph.createNode(kind);
+_ADD = """([kind, position]) => { const node = window.LiteGraph.createNode(kind);
     window.app.graph.add(node); node.pos = position;
-    for (const [name, value] of Object.entries(values)) node.widgets.find(widget => widget.name === name).value = value;
     return node.id; }"""
+_SET = """([id, values]) => { const node = window.app.graph.getNodeById(id);
+    for (const [name, value] of Object.entries(values)) { const widget = node.widgets.find(one => one.name === name);
+        widget.value = value; widget.callback?.(value); } }"""
 _CONNECT = """([source, output, target, socket]) => {
     const {graph} = window.app, from = graph.getNodeById(source), to = graph.getNodeById(target);
     const named = slot => slot.label ?? slot.name;
@@ -194,7 +196,14 @@ def add_node(editor: Editor, kind: str, at: Point, **values: object) -> int:
     Returns:
         its id.
     """
-    return editor.page.evaluate(_ADD, [kind, list(at), values])
+    node = editor.page.evaluate(_ADD, [kind, list(at)])
+    set_values(editor, node, **values)
+    return node
+
+
+def set_values(editor: Editor, node: int, **values: object) -> None:
+    """Set widgets of a node, by their names."""
+    editor.page.evaluate(_SET, [node, values])
 
 
 def connect(editor: Editor, source: int, output: str, target: int, socket: str) -> None:
