@@ -20,8 +20,8 @@ PARTS: dict[str, tuple[str, Box]] = {
     "newcomer": ("newcomer_nodes2", (250, 120, 1420, 830)),
     "photo": ("photo_classic", (660, 40, 610, 1010)),
     "warning": ("warning_classic", (350, 190, 850, 720)),
-    "missing": ("missing_nodes2", (760, 60, 1160, 760)),
-    "cancel": ("cancel_nodes2", (560, 30, 1360, 900)),
+    "missing": ("missing_classic", (760, 30, 1160, 770)),
+    "cancel": ("cancel_nodes2", (660, 30, 1260, 540)),
     "reload": ("reload_classic", (250, 120, 1420, 830)),
 }
 """Name of a picture -> the screen that a test kept, and the part of it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from devtools.editor import launch_chromium, open_page
+from devtools.workflow_layout import EXAMPLE
+from devtools.workflows import PORTRAIT
 
 from .people import Person
 
@@ -32,6 +34,8 @@ def shared_editor(chromium, server):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["classic", "nodes 2.0"])
 def person(request, chromium, server):
+    """Somebody at the editor; the picture that comes with the host is there."""
+    server.upload(PORTRAIT, EXAMPLE)
     with open_page(chromium, server.url) as editor:
         yield Person(editor, server, request.param)
         editor.use_nodes_2(False)

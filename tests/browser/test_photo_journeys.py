@@ -112,7 +112,7 @@ def test_a_photograph_on_the_face_model(person, quiet, photographs):
         gestures.connect(editor, source, output, target, socket)
     editor.run(timeout=300)
     steer, early = page.evaluate(NODE_OF, "HSpaceSteer"), ("HSpaceInvertImage", "HSpaceDiscoverRegion")
-    gestures.set_values(editor, steer, direction=1, strength=-20.0)  # the first one is the smile, the other way round
+    gestures.set_values(editor, steer, direction=1, strength=-30.0)  # another look at the same discovery
     editor.run(timeout=300)
     assert not {str(page.evaluate(NODE_OF, kind)) for kind in early} & set(person.ran())
     (result,) = person.pictures()["Paste Back"]
