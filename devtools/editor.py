@@ -41,7 +41,7 @@ ROOM = """node => { const drawn = document.querySelector(`[data-node-id="${node.
   return drawn ? [drawn.offsetWidth, Math.max(0, drawn.offsetHeight - window.LiteGraph.NODE_TITLE_HEIGHT)] : [node._collapsed_width ?? node.size[0], 0]; }"""
 _LISTEN = """() => {
   window.__events = [];
-  for (const name of ['execution_start', 'execution_success', 'execution_error', 'execution_interrupted', 'executed', 'progress'])
+  for (const name of ['execution_start', 'execution_success', 'execution_error', 'execution_interrupted', 'execution_cached', 'executing', 'executed', 'progress'])
     window.app.api.addEventListener(name, event => window.__events.push([name, event.detail]));
 }"""
 _LOAD = "async graph => { await window.app.loadGraphData(graph); }"
@@ -78,10 +78,25 @@ class Editor:
         self.page.evaluate(_LISTEN)
         if template:
             # The start-up graph is replaced a moment after the editor is ready; it can have as many nodes.
-            nodes = sorted(f"{node['id']} {node['type']}" for node in self.template(template)["nodes"])
-            self.page.wait_for_function(_SHOWS, arg=nodes, timeout=60_000)
+            self.wait_until_shown(sorted(f"{node['id']} {node['type']}" for node in self.template(template)["nodes"]))
         self.close_dialogs()
         return self
+
+    def reload(self) -> None:
+        """Load the page anew, as a person does with F5; the editor opens the graph that was open."""
+        nodes = self.page.evaluate("() => window.app.graph.nodes.map(node => `${node.id} ${node.type}`).sort()")
+        self.page.reload(wait_until="domcontentloaded", timeout=START)
+        self.page.wait_for_function(_READY, timeout=START)
+        self.page.evaluate(_LISTEN)
+        self.wait_until_shown(nodes)
+
+    def wait_until_shown(self, nodes: list[str]) -> None:
+        """Wait until the graph has these nodes alone; each is its id, a blank and its class, and they are sorted."""
+        self.page.wait_for_function(_SHOWS, arg=nodes, timeout=60_000)
+
+    def forget_events(self) -> None:
+        """Listen anew for what runs."""
+        self.page.evaluate("() => { window.__events.length = 0; }")
 
     def load(self, graph: dict) -> None:
         """Load a UI-format graph, as opening its file does."""
@@ -118,7 +133,7 @@ class Editor:
             AssertionError: a node failed, or the host refused the prompt.
         """
         self.close_dialogs()
-        self.page.evaluate("() => { window.__events.length = 0; }")
+        self.forget_events()
         self.page.get_by_test_id("queue-button").first.click(timeout=8_000)
         try:
             self.page.wait_for_function(_FINISHED, timeout=timeout * 1000)
@@ -209,7 +224,7 @@ class Editor:
         self.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         content = self.page.get_by_test_id("template-workflows-content")
         content.wait_for(timeout=60_000)
-        entry = self.page.get_by_text(re.compile(rf"^\s*{SHOWN_AS}\s*$")).first
+        entry = self.page.get_by_role("dialog").get_by_text(re.compile(rf"^\s*{SHOWN_AS}\s*$")).first
         entry.click(timeout=60_000)
         self.page.wait_for_timeout(1500)
         return content.inner_text()

@@ -79,12 +79,13 @@ def test_help_shows_what_a_node_makes(page):
 
 
 def test_pictures_stay_small_and_each_is_used():
-    pictures = sorted((ROOT / "web" / "docs" / "pictures").iterdir())
+    pictures, screens = (sorted((ROOT / folder / "pictures").iterdir()) for folder in ("web/docs", "docs"))
     used = {(page.parent / link).resolve() for page in PAGES for link in links(page) if "pictures/" in link}
-    assert set(pictures) == used
+    assert {*pictures, *screens} == used
     for picture in pictures:
         assert picture.stat().st_size < (200_000 if picture.stem == "editor" else 40_000), picture.name
     assert sum(picture.stat().st_size for picture in pictures) < 2_000_000
+    assert all(screen.stat().st_size <= 150_000 for screen in screens) and len(screens) <= 6
 
 
 def test_every_workflow_is_on_a_page():

@@ -48,12 +48,15 @@ class TestCheckpoint(io.ComfyNode):
         return io.Schema(
             node_id="HSpaceTestCheckpoint",
             category="tests",
-            inputs=[io.Combo.Input("family", options=["sd15", "sdxl"])],
+            inputs=[
+                io.Combo.Input("family", options=["sd15", "sdxl"]),
+                io.Int.Input("size", default=0, optional=True, tooltip="What it says that it works at; 0: nothing."),
+            ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )
 
     @classmethod
-    def execute(cls, family):
+    def execute(cls, family, size=0):
         if family == "sd15":
             parts = (
                 comfy.sd1_clip.SD1Tokenizer,
@@ -64,4 +67,7 @@ class TestCheckpoint(io.ComfyNode):
         target = comfy.supported_models_base.ClipTarget(*parts)
         clip = comfy.sd.CLIP(target, model_options={"dtype": torch.float32}, disable_dynamic=True)
         fill(clip.cond_stage_model, 1)
-        return io.NodeOutput(unet(family, torch.float32), clip, TestVAE.execute().args[0])
+        model = unet(family, torch.float32)
+        if size:
+            model.model.diffusion_model.trained_at = (size, True)
+        return io.NodeOutput(model, clip, TestVAE.execute().args[0])
