@@ -24,8 +24,9 @@ def _cells_left_out(items) -> set:
     for item in items:
         mark = item.get_closest_marker("sweep")
         if mark and mark.args:
+            (row,) = mark.args
             rows = tables.setdefault(item.nodeid.partition("[")[0], {})
-            rows.setdefault(repr(item.callspec.params[mark.args[0]]), []).append(item)
+            rows.setdefault(repr(item.callspec.params[row]) if row else "", []).append(item)
     left = set()
     for rows in tables.values():
         for number, cells in enumerate(rows.values()):

@@ -22,6 +22,7 @@ def test_the_table_holds_the_classes_that_are_tested(executor):
         assert type(World(executor, Case(family)).model.model.diffusion_model).__name__ == name
 
 
+@pytest.mark.sweep("")
 def test_the_halves_give_the_whole_and_the_picture_is_where_it_is_looked_for(world):
     """A wrong span of tokens splits exactly too, so every token is moved by itself: it must show at its own place."""
     found = split_figures(world)

@@ -79,6 +79,7 @@ def found(executor, request):
     return Found(executor, Case(request.param))
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("mode", ["generalized", "constrained", "none"])
 def test_directions_of_a_region_change_it_and_are_rendered_and_sampled_alike(found, mode):
     rank = {} if mode != "constrained" else {"rank": 2}
@@ -93,6 +94,7 @@ def test_directions_of_a_region_change_it_and_are_rendered_and_sampled_alike(fou
     assert float((sampled - moved).abs().max()) < 1e-3 * float(change.max()) + 1e-5
 
 
+@pytest.mark.sweep("")
 def test_a_region_has_a_better_quotient_than_none(found):
     """What the region gains per unit of what leaks is more than that of the strongest directions of all."""
 
@@ -103,6 +105,7 @@ def test_a_region_has_a_better_quotient_than_none(found):
     assert quotient("generalized") > 1.2 * quotient("none")
 
 
+@pytest.mark.sweep("")
 def test_basis_track_transport_and_baselines(found):
     executor, model = found.executor, found.model
     (basis, _) = found.discovered("HSpaceRegionBasis", max_k=2, max_rank=0, iterations=2)

@@ -78,6 +78,7 @@ def test_a_moderate_mismatch_and_a_snapped_level_are_said_on_the_node(executor):
     assert not [d for e, d in executor.server.events if e == "text"]
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("scale", [0.5, 2.0, 1.5, 2.34375])
 def test_a_mask_of_another_size_does_what_it_does_scaled_by_hand(worlds, executor, bench, scale):
     """Discover and LOCO on a network of 16 pixels, which they ask a hundred times."""

@@ -10,6 +10,7 @@ from .graphs import FACE, edit_friendly, half_mask, invert, node, refused, save
 from .pair_graphs import local_blend
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("solver", ["ddpm", "sde-dpm++2"])
 @pytest.mark.parametrize(
     ("model", "cfg"), [("HSpaceLoadFaceTextModel", 3.5), ("HSpaceLoadFaceTextModel", 1.0), ("HSpaceLoadFaceModel", 1.0)]
@@ -20,6 +21,7 @@ def test_the_picture_comes_back(server, model, cfg, solver):
     assert float(result.outputs["psnr"]["text"][0]) >= 60
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("steps", [20, 50, 100])
 def test_the_source_prompt_gives_the_pixels_back(server, steps):
     """By the stock sampler, and measured on its latent, which no file has rounded."""
@@ -33,6 +35,7 @@ def test_the_source_prompt_gives_the_pixels_back(server, steps):
     assert apart < 1e-3  # over the size of the picture, which is below 1 where PSNR counts from 2: more than 60 dB
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(
     ("network", "dtype"), [("sd15", "fp32"), ("sd15", "bf16"), ("sd2 v", "fp16"), ("sdxl", "fp32")]
 )

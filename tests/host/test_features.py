@@ -40,6 +40,7 @@ def test_each_preset_is_its_blocks_and_the_source_in_itself_changes_nothing(serv
     assert max(split["rows"]) < 1e-5
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("network", ["sd15", "sd2 v", "sdxl"])
 def test_every_family_and_a_picture_that_is_not_square(server, network):
     prompt = small(network)
@@ -66,6 +67,7 @@ def test_every_family_and_a_picture_that_is_not_square(server, network):
         assert result["rows"][0] < plain["rows"][0]  # what is taken draws the edit to the source
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(("network", "tau"), [("sd15", 1.0), ("sdxl", 0.5)])
 def test_queries_and_keys_are_those_of_a_source_row_beside_it(server, network, tau):
     """What Prompt-to-Prompt copies from a row that is held on the stored states is what Inject Features takes from the
@@ -88,6 +90,7 @@ def test_queries_and_keys_are_those_of_a_source_row_beside_it(server, network, t
     assert max(same["rows"]) < 1e-5 and min(acts["rows"]) > 1e-3
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("preset", ["PnP", "MasaCtrl"])
 def test_other_steps_are_looked_up_between_the_stored_ones(server, preset):
     """Three steps for one of the stored ones and a stock sampler of second order: what is taken is nearly what the

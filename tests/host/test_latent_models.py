@@ -44,6 +44,7 @@ def test_discovery_in_pixels(server):
     refused(server, prompt, "4 latent channels", "has 16")
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("network", ["sd15", "sdxl"])
 def test_the_whole_way_in_latents(server, network):
     """Invert, discover, steer, render, and the same edit in the stock samplers."""

@@ -7,6 +7,7 @@ from .graphs import AS_IT_IS, face, invert, node, refused, save
 from .morph_graphs import SEEDS, TUNED, frames, inverted, rendered, saved, shown
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("family", ["sd15", "sd2 v", "sdxl", "sd15 fp16"])
 def test_every_family_with_its_posterior(server, family):
     """Non-square latents, guidance with prompts of different length, and the posterior of a KL autoencoder."""

@@ -15,6 +15,7 @@ PACKED = ["gguf Q8_0", "gguf Q4_0"]
 EXACT = 1e-5  # angle, and relative difference of gains
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("kind", [*HOSTS, *PACKED])
 def test_directions_are_those_of_the_dequantised_network(executor, kind):
     """To rounding, and the quantised weights are back where they were."""
@@ -22,6 +23,7 @@ def test_directions_are_those_of_the_dequantised_network(executor, kind):
     assert figures["angle"] < EXACT and figures["gain"] < EXACT and figures["as before"]
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("kind", ["scaled fp8", "int8", "gguf Q8_0"])
 @pytest.mark.parametrize(("layer", "forward"), [("x", "exact"), ("up.1", "one-sided")])
 def test_layers_and_differences(executor, kind, layer, forward):
@@ -37,6 +39,7 @@ def quantised(kind: str) -> dict:
     return prompt | latent_discover(mode="none", k=1, iterations=1)
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("kind", ["int8", "gguf Q8_0"])
 def test_the_nodes_take_them(executor, kind):
     """A VAE behind it, and guidance; what is found steers the model that it was found on, without a word."""

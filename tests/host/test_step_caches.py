@@ -31,6 +31,7 @@ def inversion(model: str, method: str) -> dict:
     return invert(method=method, iterations=2 if method == "fixed point" else 3, model=model)
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("method", METHODS)
 def test_inversions_do_not_see_a_cache(executor, method):
     prompt = base(steps=4) | {"plain": inversion("model", method)}
@@ -186,6 +187,7 @@ def asymmetric(cache: str | None, strength: float, asym: bool) -> dict:
     return prompt
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("cache", ["EasyCache wide", "LazyCache wide"])
 def test_an_asymmetric_run_with_a_cache(executor, cache):
     def out(name, strength, asym):
@@ -224,6 +226,7 @@ def test_nothing_is_asked_again_where_the_network_changes_meanwhile(executor):
     assert run(edited) is None
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("cache", ["EasyCache wide", "LazyCache wide"])
 def test_flowedit_and_dials_do_not_see_a_cache(executor, cache):
     """FlowEdit asks under two prompts at one level, where an answer from the cache would be the other prompt's."""
@@ -245,6 +248,7 @@ def test_flowedit_and_dials_do_not_see_a_cache(executor, cache):
     assert torch.equal(beside[0], plain[0]) and not torch.equal(plain[0], plain[1])
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("cache", ["EasyCache wide", "LazyCache wide"])
 def test_a_second_order_way_back_beside_a_cache(executor, cache):
     """The cache answers whole steps; what is asked between them is the network's, or the two would be mixed up."""

@@ -9,6 +9,7 @@ from .graphs import FACE, SCHEDULE, node, refused, render, save
 from .text_inversion_graphs import error, sampled, shown, source
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("method", ["edict", "bdia"])
 def test_exact_inversions_bring_the_picture_back_with_guidance_and_edit_it(server, method):
     prompt = source(method=method, cfg=3.0, steps=20)
@@ -116,6 +117,7 @@ def ends(result) -> tuple[float, float]:
     return tuple(float(v) for v in re.findall(r"(\d+\.\d+) (?:\(rms\)|with)", report))
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(("network", "dtype"), [("sdxl", "fp16"), ("sd2 v", "bf16"), ("sd15", "fp32")])
 def test_null_text_on_other_networks(server, network, dtype):
     """Narrow weights, pooled text that stays, and on SD1.5 a ControlNet, on a picture that is not square."""

@@ -14,6 +14,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 @pytest.mark.parametrize("name", NAMES)
 def test_they_run_on_other_families_by_another_loader(server, name, family):

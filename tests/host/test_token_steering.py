@@ -85,6 +85,7 @@ def first_call(world, model, **options):
     return seen
 
 
+@pytest.mark.sweep("")
 def test_strength_0_changes_no_bit(world):
     plain = sampled(world, world.model)
     assert torch.equal(sampled(world, steer(world, 0.0)), plain)
@@ -92,6 +93,7 @@ def test_strength_0_changes_no_bit(world):
     assert torch.equal(sampled(world, world.model), plain)
 
 
+@pytest.mark.sweep("")
 def test_positive_rows_move_as_the_cut_says_and_negative_rows_stay(world):
     plain, moved = first_call(world, world.model), first_call(world, steer(world, 5.0))
     assert sorted(plain.kinds.tolist()) == [0, 1]

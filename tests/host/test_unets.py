@@ -28,6 +28,7 @@ def exact(figures: dict) -> None:
     assert figures["composed"] and figures["reverse"] < 1e-5
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("network", ["sd15", "sd15 inpaint", "sd2 v", "sdxl"])
 @pytest.mark.parametrize("layer", ["middle", "up.2", "x"])
 def test_every_family(server, network, layer):
@@ -38,6 +39,7 @@ def test_every_family(server, network, layer):
     exact(figures)
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(
     ("kind", "layer", "step", "tolerance"),
     [("tiny", "middle", 0.1, 3e-2), ("tiny", "x", 0.02, 5e-2), ("kl", "middle", 0.5, 5e-3)],
@@ -92,6 +94,7 @@ def test_a_controlnet_is_inside(server):
     exact(split(server, prompt, positive="control", negative=["model", 2], cfg=4.0, layer="x"))
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("layer", ["middle", "up.1", "x"])
 def test_patches_of_other_nodes_are_inside(server, layer):
     freeu = {"freeu": node("FreeU_V2", model=["model", 0], b1=1.3, b2=1.4, s1=0.9, s2=0.2)}

@@ -140,6 +140,7 @@ def run(executor, name: str, claims: list[Claim]) -> tuple[dict, tuple]:
     return pictures, outputs[face]
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_workflow_does_what_it_says(executor, regressor, name):
     claims = CLAIMS[name]
