@@ -168,7 +168,7 @@ UNJUDGED = {
     "discover_compare_methods": "shows sheets of four methods side by side; its figures are those of discover_region",
     "discover_explorer": "shows an atlas",
     "discover_global": "shows an atlas",
-    "edit_directions_dials": "shows its picture in the editor; tests/host/test_dials.py reads it",
+    "01_start_here": "shows its picture in the editor; tests/host/test_dials.py reads it",
     "edit_noise_edit_dial": "has a model that is no edit model; tests/host/test_edit_dial.py holds its two ends",
     "edit_noise_flowedit": "is measured on 40 edits by benchmarks/text_editing.py",
     "measure_check_model": "makes a report and no picture",
