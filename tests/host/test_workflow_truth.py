@@ -49,8 +49,8 @@ CLAIMS = {
         Claim("Edited", 0.065, {"hair_shade": 0.3}, held={"smile": 0.05}, outside=("hair", 0.01)),
     ],
     "edit_codes_deltaedit": [
-        Claim("Blond edit", 0.07, reads=BLOND, held={"smile": 0.1}),
-        Claim("Open mouth edit", 0.055, {"mouth_open": 0.9}, held={"hair_length": 0.1}),
+        Claim("Blond edit", 0.06, reads=BLOND, held={"smile": 0.1, "bg_hue": 0.1}, outside=("hair", 0.085)),
+        Claim("Open mouth edit", 0.048, {"mouth_open": 0.6}, held={"hair_length": 0.1}, outside=("mouth", 0.065)),
     ],
     "edit_codes_diffae_manipulate": [
         Claim("Code alone", 0.05, held={"smile": 0.1, "hair_length": 0.1}),
@@ -93,8 +93,10 @@ CLAIMS = {
         Claim("Edited", 0.04, {"smile": 0.7}, held={"bg_hue": 0.02}, outside=("mouth", 0.006)),
         Claim("Edited too", 0.04, reads=GLASSES | RED, held={"smile": 0.08}, outside=("glasses", 0.016)),
     ],
-    "train_asyrp_levels": [Claim("Edited", 0.045, {"smile": 0.2}, held={"skin": 0.05}, outside=("mouth", 0.012))],
-    "train_deltaedit": [Claim("Edited", 0.085, reads=RED, held={"smile": 0.1})],
+    "train_asyrp_levels": [
+        Claim("Edited", 0.035, reads=RED, held={"smile": 0.05, "skin": 0.05, "bg_hue": 0.05}, outside=("hair", 0.03)),
+    ],
+    "train_deltaedit": [Claim("Edited", 0.08, reads=RED, held={"smile": 0.1})],
     "train_diffusionclip": [Claim("Edited", 0.1, reads=RED, held={"bg_hue": 0.05}, outside=("hair", 0.025))],
     "train_heads": [Claim("Edited", 0.03, {"eye_open": -0.4}, held={"smile": 0.08})],
     "train_pada": [Claim("Variants", 0.1, reads=GREY)],
