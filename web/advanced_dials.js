@@ -26,6 +26,16 @@ function refresh(node, dials) {
   if (changed) redrawWidgets(node);
 }
 
+// Calls `then` after a method of the node.
+function follow(node, method, then) {
+  const before = node[method];
+  node[method] = function (...given) {
+    const result = before?.apply(this, given);
+    then();
+    return result;
+  };
+}
+
 const extension = {
   name: NAME,
   nodeCreated(node) {
@@ -34,16 +44,14 @@ const extension = {
     if (!dials.size) return;
     const fresh = () => refresh(node, dials);
     for (const widget of dials.keys()) watch(widget, fresh);
-    for (const event of ["onConfigure", "onConnectionsChange", "toggleAdvanced"]) {
-      const before = node[event];
-      node[event] = function (...given) {
-        const result = before?.apply(this, given);
-        fresh();
-        return result;
-      };
-    }
-    fresh();
-    node.setSize?.([node.size[0], node.computeSize()[1]]); // a saved graph brings its own
+    for (const event of ["onConfigure", "onConnectionsChange", "toggleAdvanced"]) follow(node, event, fresh);
+    let isSaved = false; // a node of a saved graph brings its size
+    follow(node, "onConfigure", () => (isSaved = true));
+    setTimeout(() => {
+      // when the node is whole
+      fresh();
+      if (!isSaved) node.setSize?.([node.size[0], node.computeSize()[1]]);
+    });
   },
 };
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from devtools.workflow_names import role_of
+
 from .test_pipeline import NEED_FILES, ROOT, WORKFLOWS
 
 REGIONS = {"mouth": 1, "eyes": 2, "hair": 3, "glasses": 4}
@@ -17,7 +19,7 @@ class Claim:
     """What must hold of the pictures that a node shows, beside the face that the workflow starts from.
 
     Attributes:
-        shown: title of the node that shows them.
+        shown: role of the node that shows or gives them, by its title.
         moved: factor -> least change in shares of its range, with its sign; each picture.
         reads: factor -> class that every picture must read as.
         held: factor -> largest change.
@@ -39,7 +41,9 @@ GLASSES: dict[str, str | float] = {"glasses": 1.0}
 
 CLAIMS = {
     "discover_mean_difference": [Claim("Edited", 0.04, {"smile": 0.2}, outside=("mouth", 0.012))],
-    "discover_region": [Claim("Edited", 0.025, {"smile": 0.2}, held={"mouth_open": 0.1}, outside=("mouth", 0.006))],
+    "discover_region": [
+        Claim("Render Trajectory", 0.025, {"smile": 0.2}, held={"mouth_open": 0.1}, outside=("mouth", 0.006))
+    ],
     "discover_track": [Claim("Edited", 0.03, {"smile": 0.2}, held={"mouth_open": 0.1}, outside=("mouth", 0.006))],
     "discover_transport": [Claim("Edited transported", 0.025, {"smile": -0.6}, outside=("mouth", 0.01))],
     "edit_attention_plug_and_play": [
@@ -112,14 +116,17 @@ def regressor(executor):
 
 
 def run(executor, name: str, shown: list[str]) -> tuple[dict, tuple]:
-    """Title -> pictures `[n 3 64 64]` in 0..1; and what the first Demo Face gives."""
+    """Role -> pictures `[n 3 64 64]` in 0..1 that a node of it shows or gives; and what the first Demo Face gives."""
     prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     face = next(number for number, entry in prompt.items() if entry["class_type"] == "HSpaceDemoFace")
-    links = {
-        entry["_meta"]["title"]: entry["inputs"]["images"]
-        for entry in prompt.values()
-        if entry["_meta"]["title"] in shown and "images" in entry["inputs"]
+    roles = {number: role_of(entry["_meta"]["title"]) for number, entry in prompt.items()}
+    given = {role: [number, 0] for number, role in roles.items() if role in shown}
+    saved = {
+        role: prompt[number]["inputs"]["images"]
+        for number, role in roles.items()
+        if role in shown and "images" in prompt[number]["inputs"]
     }
+    links = given | saved
     wanted = list(dict.fromkeys([face, *(number for number, _ in links.values())]))
     outputs = dict(zip(wanted, executor.run(prompt, *wanted), strict=True))
     pictures = {title: outputs[number][slot].movedim(-1, 1) for title, (number, slot) in links.items()}
