@@ -73,8 +73,8 @@ def test_values_of_a_saved_graph_decide(shared_editor, renderer):
 def test_advanced_dials_come_by_the_menu_of_the_node(shared_editor, renderer):
     """Nodes 2.0 has a button of its own for them."""
     page = shared_editor.page
-    page.evaluate(PLACE, "HSpaceSteer")
-    assert {"strength", "direction"} <= shown(shared_editor, renderer)
+    page.evaluate(PLACE, "HSpaceDirectionAtlas")
+    assert {"strength", "columns"} <= shown(shared_editor, renderer)
     assert not shown(shared_editor, renderer) & {"sigma_start", "sigma_end"}
     low = page.evaluate("() => window.__node.computeSize()[1]")
     turn(shared_editor, "sigma_end", 0.3)
