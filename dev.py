@@ -72,7 +72,7 @@ def _serve(options: argparse.Namespace) -> int:
             target = server.input / picture.name
             if not target.exists():
                 target.write_bytes(picture.read_bytes())
-        template = f"{server.url}/?template=edit_directions_dials&source={host.LINK.name}"
+        template = f"{server.url}/?template=01_start_here&source={host.LINK.name}"
         say(
             "serve",
             f"the graph editor is at {server.url} (log: {server.log}); models go to {server.models}; Ctrl-C stops it",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .editor import ROOM, Editor
@@ -60,6 +60,10 @@ class Need:
         size = max(self.size[0], other.size[0]), max(self.size[1], other.size[1])
         return Need(size, self.pictures or other.pictures, max(self.said, other.said))
 
+    def as_pair(self) -> Need:
+        """With a row of two pictures, where a single one was pretended."""
+        return self if _grid_aspect(self.pictures or ((2, 1),)) > 1 else replace(self, pictures=((2, 1),))
+
 
 def is_folded(node: Mapping[str, Any]) -> bool:
     """Whether a node is a title bar only; it keeps the size that it has when it is opened."""
@@ -86,6 +90,8 @@ def measure(editor: Editor, graph: Graph, show: Show) -> dict[int, tuple[int, in
     folded = {node["id"] for node in graph["nodes"] if is_folded(node)}
     widths = {id: _plain_width(kinds[id], titles[id]) for id in kinds}
     seen = _seen(editor, graph, widths, show)
+    pairs = _pairs(graph, kinds)
+    seen = {id: need.as_pair() if id in pairs else need for id, need in seen.items()}
     widths = {id: max(widths[id], _picture_width(kinds[id], seen[id])) for id in kinds}
     needs = _seen(editor, graph, widths, show)
     editor.use_nodes_2(True)
@@ -106,6 +112,11 @@ def measure(editor: Editor, graph: Graph, show: Show) -> dict[int, tuple[int, in
         height = need.size[1] + need.said + _more_picture(kind, need, widths[id])
         found[id] = on_grid(max(widths[id], needs[id].size[0])), on_grid(height)
     return found
+
+
+def _pairs(graph: Graph, kinds: Mapping[int, str]) -> set[int]:
+    """Nodes that show what was put side by side."""
+    return {link[3] for link in graph["links"] if kinds[link[1]] == "ImageStitch"}
 
 
 def _seen(editor: Editor, graph: Graph, widths: Mapping[int, int], show: Show) -> dict[int, Need]:

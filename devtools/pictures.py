@@ -181,7 +181,7 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
         [("Image", 0, "another face"), ("Edited as it is", 0, "as it is"), ("Edited transported", 0, "transported")],
     ),
     "edit_directions_dials": (
-        "edit_directions_dials",
+        "01_start_here",
         [("Demo Face — Image", 0, "before"), ("Edit Image by Dials (expression, age, hair)", 0, "smile at 1")],
     ),
     "edit_directions_asyrp_mean": (

@@ -13,6 +13,8 @@ Facts = Mapping[str, Mapping[str, Any]]
 
 STAGES = ("load", "photo", "invert", "discover", "edit", "train", "measure", "faces")
 """The first word of a workflow's name: the stage it is about."""
+START = "01_start_here"
+"""The one that people are to open first: its number brings it to the top where names are sorted."""
 NUMBERS = {"INT": int, "FLOAT": (int, float)}
 VIEW = ("ds", "frontendVersion")
 """What the editor stores beside a graph about itself: where the window stood, and its own version."""
@@ -77,7 +79,7 @@ def find_name_fault(name: str) -> str:
     """What is wrong with a workflow's name, empty if nothing."""
     if not name.replace("_", "a").isalnum() or name != name.lower() or not name.isascii():
         return f"the name {name!r} has other characters than small letters, digits and _"
-    if name.partition("_")[0] not in STAGES or "_" not in name:
+    if name != START and (name.partition("_")[0] not in STAGES or "_" not in name):
         return f"the name {name!r} does not begin with a stage and _: {', '.join(STAGES)}"
     return ""
 

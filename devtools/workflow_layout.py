@@ -88,7 +88,10 @@ def _framed(members: list[tuple[dict[str, Any] | None, list[int]]], places: Plac
 
 
 def _members(graph: Graph) -> list[tuple[dict[str, Any] | None, list[int]]]:
-    """The notes, then every group with two nodes or more; others join the group that they are linked to most."""
+    """The notes, then every group with two nodes or more; others join the group that they are linked to most.
+
+    Where there is no group at all, notes lie among the nodes.
+    """
     groups = graph.get("groups") or []
     home = {node["id"]: _group_at(groups, node["pos"]) for node in graph["nodes"] if node["type"] not in NOTES}
     crowd = Counter(home.values())
@@ -99,7 +102,7 @@ def _members(graph: Graph) -> list[tuple[dict[str, Any] | None, list[int]]]:
     notes = [node["id"] for node in graph["nodes"] if node["type"] in NOTES]
     members = [(group, [id for id, at in home.items() if at == place]) for place, group in enumerate(groups)]
     alone = [id for id, at in home.items() if at is None]
-    everything = [(None, notes), *members, (None, alone)]
+    everything = [(None, notes), *members, (None, alone)] if groups else [(None, notes + alone)]
     return [(group, ids) for group, ids in everything if ids]
 
 

@@ -20,7 +20,7 @@ from ..core.payload import directions_to_payload
 from ..core.sample import known_reconstruction, reconstruct
 from ..core.trajectory import Trajectory
 from .host.dial_pictures import for_preview
-from .host.kept import Kept, content_key
+from .host.kept import Kept, content_key, path_key
 from .host.memory import rows_at_once
 from .host.model.images import decode
 from .host.model.prompts import Prompts
@@ -57,8 +57,7 @@ class Turning:
     @property
     def _path_key(self) -> str | None:
         """What every rendering depends on beside the MODEL."""
-        path = self.trajectory
-        return content_key(path.fingerprint, path.sigmas, path.states, path.reconstruction, path.moved, path.prompts)
+        return path_key(self.trajectory)
 
     @property
     def _options_key(self) -> str | None:

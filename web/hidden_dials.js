@@ -3,7 +3,7 @@
 // A dial that was moved from its default stays in sight: the node refuses it by name, and one must be able to set it back.
 
 import { app } from "../../scripts/app.js";
-import { redrawWidgets, setHidden } from "./widget_visibility.js";
+import { defaultOf, isConnected, isHidden, redrawWidgets, setHidden, watch } from "./widget_visibility.js";
 
 const NAME = "HSpace.HiddenDials";
 const RULE = "hspace_only_with";
@@ -19,15 +19,6 @@ function widgetOf(node, name) {
   return node.widgets?.find((widget) => widget.name === name);
 }
 
-function isConnected(node, name) {
-  return node.inputs?.some((input) => input.widget?.name === name && input.link != null) ?? false;
-}
-
-function defaultOf([kind, options]) {
-  const choices = Array.isArray(kind) ? kind : options.options;
-  return options.default ?? choices?.[0];
-}
-
 function acts(node, rule) {
   return Object.entries(rule).every(
     ([name, values]) => isConnected(node, name) || values.includes(widgetOf(node, name)?.value)
@@ -41,22 +32,12 @@ function refresh(node, ruled) {
     if (!widget) continue;
     const moved = widget.value !== defaultOf(input) || isConnected(node, name);
     const hidden = !moved && !acts(node, input[1][RULE]);
-    if (hidden !== Boolean(widget.hidden)) {
+    if (hidden !== isHidden(widget)) {
       setHidden(widget, hidden);
       changed = true;
     }
   }
   if (changed) redrawWidgets(node);
-}
-
-// Calls `then` after each change of a widget, by hand or by another extension.
-function watch(widget, then) {
-  const before = widget.callback;
-  widget.callback = function (...given) {
-    const result = before?.apply(this, given);
-    then();
-    return result;
-  };
 }
 
 const extension = {

@@ -1,10 +1,29 @@
 // Hides widgets of a node and shows them again, in both renderers of the editor.
 
-/** The value of a hidden widget is still saved and sent. */
+// Widget -> why it is hidden in the classic canvas; it is shown again when no reason is left.
+const reasons = new WeakMap();
+
+/** The value of a hidden widget is still saved and sent. Widgets that are linked to it go with it. */
 export function setHidden(widget, hidden) {
-  widget.hidden = hidden; // the classic canvas
   widget.options.hidden = hidden; // Nodes 2.0, which holds this object
+  hideInClassic(widget, hidden, "unused");
   for (const linked of widget.linkedWidgets ?? []) setHidden(linked, hidden);
+}
+
+/** Hides in the classic canvas alone, for one of several reasons; says whether that changed anything. */
+export function hideInClassic(widget, hidden, reason) {
+  const mine = reasons.get(widget) ?? new Set();
+  reasons.set(widget, mine);
+  if (hidden) mine.add(reason);
+  else mine.delete(reason);
+  const before = Boolean(widget.hidden);
+  widget.hidden = mine.size > 0;
+  return widget.hidden !== before;
+}
+
+/** Whether {@link setHidden} has hidden it. */
+export function isHidden(widget) {
+  return reasons.get(widget)?.has("unused") ?? false;
 }
 
 /** To be called once after some were hidden or shown. */
@@ -13,4 +32,23 @@ export function redrawWidgets(node) {
   const least = node.computeSize();
   if (node.size[1] < least[1]) node.setSize([node.size[0], least[1]]);
   node.setDirtyCanvas?.(true, true);
+}
+
+export function isConnected(node, name) {
+  return node.inputs?.some((input) => input.widget?.name === name && input.link != null) ?? false;
+}
+
+export function defaultOf([kind, options]) {
+  const choices = Array.isArray(kind) ? kind : options.options;
+  return options.default ?? choices?.[0];
+}
+
+/** Calls `then` after each change of a widget, by hand or by another extension. */
+export function watch(widget, then) {
+  const before = widget.callback;
+  widget.callback = function (...given) {
+    const result = before?.apply(this, given);
+    then();
+    return result;
+  };
 }

@@ -5,7 +5,7 @@ import torch
 from ...core.edit.directions.atlas import Atlas, render_variants
 from ...core.faces.names import name_ends, name_factors
 from ...core.faces.regressor import load_regressor
-from ...core.payload import directions_from_payload, trajectory_from_payload
+from ...core.payload import directions_from_payload, directions_to_payload, trajectory_from_payload
 from ..dials import (
     IMAGE_INDEX,
     WINDOW_END,
@@ -21,6 +21,7 @@ from ..dials import (
 )
 from ..host import paths
 from ..host.api import Embedder, Node, io, ui
+from ..host.kept import Kept, content_key, path_key
 from ..host.memory import rows_at_once
 from ..host.model.copies import directions_for
 from ..host.model.fingerprint import model_fingerprint
@@ -36,6 +37,7 @@ from ..host.training import networks_of
 from ..unused import refuse_unused
 
 _TOGETHER = 32  # pictures rendered in one batch, where they fit
+_DRAWN: Kept[tuple[torch.Tensor, torch.Tensor]] = Kept(2)
 
 
 class HSpaceDirectionAtlas(Node):
@@ -91,6 +93,11 @@ class HSpaceDirectionAtlas(Node):
                     "words",
                     "The words to choose from, separated by commas, if an embedder is connected. An empty text takes a list of the node's own.",
                 ),
+                io.AnyType.Input(
+                    "after",
+                    optional=True,
+                    tooltip="The sheet is drawn after what is connected here, such as the edited picture, so that this is seen first. It changes nothing on the sheet.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet"),
@@ -118,6 +125,7 @@ class HSpaceDirectionAtlas(Node):
         names="off",
         embedder=None,
         words="",
+        after=None,
     ) -> io.NodeOutput:
         if embedder is None:
             refuse_unused(cls, "needs an embedder, and none is connected", words=words)
@@ -130,11 +138,18 @@ class HSpaceDirectionAtlas(Node):
         atlas = Atlas.of(directions, edit_schedule(directions, 1.0, sigma_start, sigma_end), strength, columns)
         refuse_sampler_only(model, "connect the MODEL from before them to draw an atlas")
 
-        pictures = decode(model, vae, _rendered(model, trajectory, atlas))
-        images, ends = atlas.arranged(pictures)
-        end_names = _end_names(pictures[1].movedim(-1, 0), ends, names, embedder, words)
-        (original,) = from_image(pictures[:1])
-        sheet = atlas.sheet(original, list(from_image(images)), title, end_names)
+        def draw() -> tuple[torch.Tensor, torch.Tensor]:
+            pictures = decode(model, vae, _rendered(model, trajectory, atlas))
+            images, ends = atlas.arranged(pictures)
+            end_names = _end_names(pictures[1].movedim(-1, 0), ends, names, embedder, words)
+            (original,) = from_image(pictures[:1])
+            return atlas.sheet(original, list(from_image(images)), title, end_names), images
+
+        # The host takes the sheet for stale whenever what it waits for has changed; without 'after' it keeps it itself.
+        said = content_key(strength, columns, sigma_start, sigma_end, title, names, words)
+        drawn = [path_key(trajectory), content_key(directions_to_payload(directions)), said]
+        key = content_key(drawn) if after is not None and None not in drawn else None
+        sheet, images = _DRAWN.get(model, key, draw, *(one for one in (vae, embedder) if one is not None))
         return io.NodeOutput(sheet, images, ui=ui.PreviewImage(sheet, cls=cls))
 
 

@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor
 
+from ...core.trajectory import Trajectory
+
 T = TypeVar("T")
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -71,6 +73,11 @@ def content_key(*values: Any) -> str | None:
     except TypeError:
         return None
     return digest.hexdigest()
+
+
+def path_key(path: Trajectory) -> str | None:
+    """Digest what every rendering of a trajectory depends on beside the MODEL; None as of :func:`content_key`."""
+    return content_key(path.fingerprint, path.sigmas, path.states, path.reconstruction, path.moved, path.prompts)
 
 
 def _parts(value: Any) -> Iterator[bytes]:

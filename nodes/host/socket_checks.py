@@ -195,7 +195,12 @@ def _parsed(parse: Callable[[Any], object]) -> Check:
     return check
 
 
+def _anything(value: Any, name: str) -> None:
+    """Of an input that waits for what is connected, and does not look at it."""
+
+
 SOCKETS: dict[str, Check] = {
+    "*": _anything,
     "IMAGE": check_image,
     "MASK": check_mask,
     "LATENT": check_latent,

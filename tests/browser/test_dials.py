@@ -24,7 +24,7 @@ class Page:
         self.editor, self.page, self.is_vue = editor, editor.page, is_vue
         setting = "on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
         self.page.evaluate(setting, is_vue)
-        editor.load(editor.template("edit_directions_dials"))
+        editor.load(editor.template("01_start_here"))
         self.page.evaluate("() => { const ds = window.app.canvas.ds; ds.scale = 1; ds.offset = [90, 90]; }")
         editor.run(timeout=300)
         self.page.locator(".hspace-dials button").nth(1).wait_for(timeout=30_000)

@@ -6,16 +6,22 @@ import pytest
 
 from devtools.console import ROOT
 from devtools.layout import SCREEN
-from devtools.workflow_form import find_missing_files
+from devtools.workflow_form import START, find_missing_files
 from devtools.workflow_layout import EXAMPLE, SHOWN
 from devtools.workflows import PORTRAIT, names
 
-EDITS = {"HSpaceRenderTrajectory", "HSpacePasteBack"}
+EDITS = {"HSpaceRenderTrajectory", "HSpacePasteBack", "HSpaceDials"}
 SHEETS = {"HSpaceDirectionAtlas"}
-SHEET_FIRST = {"discover_explorer", "discover_mean_difference", "discover_region", "discover_track"}
-"""In the first of these one picks a direction from the sheet, and only then edits. In the others both hang on the same
-directions, and the host runs an output node, such as the sheet, as soon as it can."""
-RUN = {"discover_region", "discover_track", "edit_directions_steer_saved", "edit_noise_ledits", "photo_edit"}
+RUN = {
+    "01_start_here",
+    "discover_explorer",
+    "discover_mean_difference",
+    "discover_region",
+    "discover_track",
+    "edit_directions_steer_saved",
+    "edit_noise_ledits",
+    "photo_edit",
+}
 """Those that are run here, for the order in which pictures appear. In the others nodes show a picture as if they had
 run; tests/host runs them all."""
 TITLE = 14  # height of a title's letters, in units of the canvas
@@ -54,9 +60,10 @@ def test_a_graph_lies_well_in_both_renderers(page, facts, record_property, name)
         record_property(f"zoom in {'Nodes 2.0' if modern else 'the classic canvas'}", round(zoom, 2))
         record_property("letters of titles on the screen, pixels", round(TITLE * zoom, 1))
         page.screenshot(f"graph_{name}_{'nodes2' if modern else 'classic'}")
-        if events and not modern and name not in SHEET_FIRST:
+        if events and not modern:
             shown = [kinds[detail["node"]] for event, detail in events if event == "executed" and pictured(detail)]
             assert first(shown, EDITS) <= first(shown, SHEETS), shown
+        assert name != START or zoom >= 1
     assert TITLE * zoom > READABLE
     assert not [error for error in page.errors if "hspace" in error.lower()]
 
@@ -75,3 +82,11 @@ def test_what_is_saved_is_on_the_grid(name):
     graph = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     off = [node["id"] for node in graph["nodes"] if node["pos"][0] % 20 or (node["pos"][1] - 30) % 20]
     assert off == [], "run python dev.py workflow layout"
+
+
+def test_the_first_graph_is_small_and_shows_the_edit_beside_the_original():
+    graph = json.loads((ROOT / "workflows" / f"{START}.json").read_text(encoding="utf-8"))
+    kinds = {node["type"]: node for node in graph["nodes"]}
+    assert len(graph["nodes"]) <= 7 and not set(kinds) & SHEETS
+    for kind in ("HSpaceDemoFace", "HSpaceDials"):
+        assert kinds[kind]["size"][0] >= 320 and not kinds[kind]["flags"].get("collapsed")

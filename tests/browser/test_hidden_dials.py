@@ -67,3 +67,35 @@ def test_values_of_a_saved_graph_decide(shared_editor, renderer):
     assert "smile" in shown(shared_editor, renderer)
     sent = shared_editor.to_prompt()
     assert {"seed", "count"} <= set(next(iter(sent.values()))["inputs"])
+
+
+@pytest.mark.parametrize("renderer", ["classic"], indirect=True)
+def test_advanced_dials_come_by_the_menu_of_the_node(shared_editor, renderer):
+    """Nodes 2.0 has a button of its own for them."""
+    page = shared_editor.page
+    page.evaluate(PLACE, "HSpaceDirectionAtlas")
+    assert {"strength", "columns"} <= shown(shared_editor, renderer)
+    assert not shown(shared_editor, renderer) & {"sigma_start", "sigma_end"}
+    low = page.evaluate("() => window.__node.computeSize()[1]")
+    turn(shared_editor, "sigma_end", 0.3)
+    assert "sigma_end" in shown(shared_editor, renderer), "one that was moved stays in sight"
+    turn(shared_editor, "sigma_end", 0.1)
+    assert "sigma_end" not in shown(shared_editor, renderer)
+    page.evaluate("() => window.__node.toggleAdvanced()")  # what "Show Advanced" in the menu does
+    assert {"sigma_start", "sigma_end"} <= shown(shared_editor, renderer)
+    assert page.evaluate("() => window.__node.size[1]") > low
+    page.evaluate("() => window.__node.toggleAdvanced()")
+    assert not shown(shared_editor, renderer) & {"sigma_start", "sigma_end"}
+    sent = next(iter(shared_editor.to_prompt().values()))["inputs"]
+    assert (sent["sigma_start"], sent["sigma_end"]) == (0, 0.1)
+
+
+def test_a_dial_may_be_unused_and_advanced(shared_editor, renderer):
+    """Each reason hides it by itself."""
+    shared_editor.page.evaluate(PLACE, "HSpaceInvertImage")
+    turn(shared_editor, "method", "edict")
+    if renderer == "classic":
+        shared_editor.page.evaluate("() => window.__node.toggleAdvanced()")
+        assert "mixing" in shown(shared_editor, renderer)
+    turn(shared_editor, "method", "ddim B")
+    assert not shown(shared_editor, renderer) & {"mixing", "iterations", "gamma"}

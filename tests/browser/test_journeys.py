@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from devtools import gestures
 
-START_HERE = "edit_directions_dials"
+START_HERE = "01_start_here"
 PANEL = ".hspace-dials"
 DIALS = "window.app.graph.nodes.find(node => node.comfyClass === 'HSpaceDials')"
 VALUES = f"() => {DIALS}.widgets.filter(w => w.name.startsWith('dial_')).map(w => w.value)"

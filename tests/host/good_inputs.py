@@ -123,6 +123,7 @@ _BY_NODE: dict[str, dict[str, Any]] = {
     "HSpaceSteer": {"sigma_end": 0.005},
 }
 _SOCKETS = {
+    "*": "face",
     "MODEL": "model",
     "VAE": "vae",
     "CLIP": "clip",

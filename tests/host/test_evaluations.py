@@ -172,7 +172,7 @@ def test_rows_stay_where_another_node_could_count_them(executor):
 
 
 @pytest.mark.parametrize(
-    "name", ["edit_weights_rectified_steering", "edit_noise_ledits", "train_asyrp", "edit_directions_dials"]
+    "name", ["edit_weights_rectified_steering", "edit_noise_ledits", "train_asyrp", "01_start_here"]
 )
 def test_shipped_workflows(executor, name):
     """The quick ones; ``python dev.py bench evaluations`` counts them all."""

@@ -14,6 +14,8 @@ from .graphs import pictures
 from .test_pipeline import NEED_FILES, ROOT, WORKFLOWS
 from .test_trained_inputs import WEIGHTS, block
 
+CHECKPOINTS = ("sd15", "sdxl", "checkpoint")
+"""How the names of those end that test_checkpoint_workflows.py runs."""
 FACE_MODEL, DIFFAE, TUNED = "face_model.safetensors", "face_diffae.safetensors", "red_hair_t401.safetensors"
 ASYRP = "smiling_LC_CelebA_HQ_t999_ninv40_ngen40_0.pth"
 FILES = {
@@ -58,7 +60,7 @@ def write_tuned(path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in WORKFLOWS if name.endswith(NEED_FILES) and not name.endswith(("sd15", "sdxl"))]
+    "name", [name for name in WORKFLOWS if name.endswith(NEED_FILES) and not name.endswith(CHECKPOINTS)]
 )
 def test_they_run_on_other_files(server, portrait, name):
     prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))

@@ -27,7 +27,7 @@ def fewer_splits(prompt: dict, steps: int) -> None:
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
 
 
-NEED_FILES = ("sd15", "sdxl", "released", "photographs")
+NEED_FILES = ("sd15", "sdxl", "checkpoint", "released", "photographs")
 """How the names of workflows end that run on checkpoints of others."""
 
 

@@ -93,7 +93,7 @@ def test_a_fault_is_found_and_named(facts, prompt, said):
 
 
 @pytest.mark.parametrize(
-    "name", ["mouth", "Discover_mouth", "discover mouth", "discover-mouth", "smile_asyrp", "discover"]
+    "name", ["02_start_here", "mouth", "Discover_mouth", "discover mouth", "discover-mouth", "smile_asyrp", "discover"]
 )
 def test_names_begin_with_a_stage(name):
     assert find_name_fault(name)
@@ -106,6 +106,17 @@ def test_titles_keep_the_name_of_the_node_and_nodes_name_their_pack(facts, name)
     assert stamp(graph) == graph, "run python dev.py workflow layout"
     ours = [node["properties"] for node in graph["nodes"] if node["type"].startswith("HSpace")]
     assert ours and all(facts["cnr_id"] == PACK_ID and facts["ver"] == version() for facts in ours)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_that_is_missing_can_be_downloaded_from_the_editor(name):
+    """The editor offers a file of these places, and only while the choice of the node is that file."""
+    graph = read(FOLDER / f"{name}.json")
+    for node in graph["nodes"]:
+        if node["type"] == "CheckpointLoaderSimple":
+            (file,) = node["properties"]["models"]
+            assert file["name"] == node["widgets_values"][0] and file["directory"] == "checkpoints"
+            assert file["url"].startswith("https://huggingface.co/") and file["url"].endswith("/" + file["name"])
 
 
 @pytest.mark.parametrize(
