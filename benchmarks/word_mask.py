@@ -33,18 +33,22 @@ SEED, BAR, SHOWN = 5000, 0.6, 8
 
 @dataclass(frozen=True)
 class Way:
-    """A setting of the node: its method, what stands before each phrase, and the region to leave out, by region."""
+    """A setting of the node: its method, what stands before each phrase (None: the region's name is the word), and the
+    region to leave out, by region.
+    """
 
     method: str
-    before: str
+    before: str | None
     against: tuple[tuple[str, str], ...] = ()
 
     def words(self, region: str) -> str:
         """What is written into the node for a region."""
+        if self.before is None:
+            return region
         return " / ".join(self.before + phrase for phrase in PHRASES[region])
 
 
-ATTENTION = Way("attention", "")
+ATTENTION = Way("attention", None)
 CONTRAST = Way("contrast", "a person with ")
 AGAINST = Way("contrast", "a person with ", (("eyes", "mouth"),))
 ROWS = {
@@ -116,7 +120,7 @@ def _draw(picture: Tensor, rows: list[tuple[str, list[Tensor]]], seen: list[str]
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--faces", type=int, default=64)
+    parser.add_argument("--faces", type=int, default=24)
     parser.add_argument("--sheets", type=Path, help="a folder for pictures of the first faces; writes no results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

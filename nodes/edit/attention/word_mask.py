@@ -8,6 +8,7 @@ from ...host.model.word_attention import is_joint
 from ...host.model.word_maps import Question, attention_maps, contrast_maps
 from ...host.model.words import encoded_text
 from ...host.prompt_checks import check_prompt
+from ...unused import refuse_unused
 
 METHODS = {"contrast": contrast_maps, "attention": attention_maps}
 _REST = "background"
@@ -45,13 +46,13 @@ class HSpaceWordMask(Node):
                 io.Combo.Input(
                     "method",
                     options=list(METHODS),
-                    tooltip="contrast marks where the words change what the model draws; it suits things. attention marks where the network's attention gives the words most; it suits backgrounds, and asks the model less.",
+                    tooltip="contrast marks where the words change what the model draws, which suits things. attention marks where the network looks for a word, which suits backgrounds. Give it plain words.",
                 ),
                 vae_input(),
                 io.Conditioning.Input(
                     "positive",
                     optional=True,
-                    tooltip="What the picture shows. Without it the prompt is empty.",
+                    tooltip="What the picture shows. Words without alternatives are held against it. Without it the prompt is empty.",
                 ),
                 text_input("against", "Words of other regions. A place where one of them is stronger is left out."),
                 share_input(
@@ -66,7 +67,7 @@ class HSpaceWordMask(Node):
                     "The noise level at which the model is asked. 0 takes the usual ones of the method.",
                     advanced=True,
                 ),
-                count_input("draws", 4, "Maps are averaged over so many draws of noise.", advanced=True),
+                count_input("draws", 8, "The number of draws of noise over which maps are averaged.", advanced=True),
                 seed_input("The seed of the noise.", advanced=True),
             ],
             outputs=[
@@ -91,11 +92,14 @@ class HSpaceWordMask(Node):
         against="",
         threshold=0.0,
         sigma=0.0,
-        draws=4,
+        draws=8,
         seed=0,
     ) -> io.NodeOutput:
         wanted, others = parse_phrases(words), parse_phrases(against, "against")
         _check(model, image, wanted, others)
+        if method == "contrast" and all(len(phrases) > 1 for phrases in (*wanted, *others)):
+            why = "is what words without alternatives are held against, and all words have some"
+            refuse_unused(cls, why, positive=positive)
         if positive is not None:
             check_prompt(model, positive, "positive")
         rivals = others or _usual_rival(model, method, wanted)

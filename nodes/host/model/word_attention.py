@@ -92,8 +92,11 @@ def _unet_places(net: UNetModel, x: Tensor) -> list[Place]:
     for name, level, block in blocks(net):
         unit = stem_stride(net) * 2**level
         grid = Grid(math.ceil(x.shape[-2] / unit), math.ceil(x.shape[-1] / unit))
-        crosses = [module for path, module in block.named_modules() if path.endswith(_CROSS[0])]
-        found += [Place(module, None, grid) for module in crosses if name[0] == "output"]
+        if name[0] != "output":
+            continue
+        for path, module in block.named_modules():
+            if path.endswith(_CROSS[0]):
+                found.append(Place(module, None, grid))
     finest = max((min(p.grid.rows, p.grid.columns) for p in found), default=0)
     return [p for p in found if min(p.grid.rows, p.grid.columns) >= min(_FINEST, finest)]
 
@@ -201,10 +204,10 @@ class SecondCall:
 
     Args:
         first: the call with the prompt of the picture.
-        groups: tokens of each word; None where the whole prompt is one word.
+        groups: tokens of each word; empty where the whole prompt is one word.
     """
 
-    def __init__(self, first: FirstCall, groups: Sequence[slice] | None = None):
+    def __init__(self, first: FirstCall, groups: Sequence[slice] = ()):
         self._first = first
         self._groups = groups
         self.maps: list[Tensor] = []
@@ -226,7 +229,9 @@ class SecondCall:
             done.append(True)
             if place.kind is None:
                 again = function(kept.queries, k, v, heads, *args, **kwargs)
-                self._keep(place, added_by(seen_in(q, k, v, heads, again, kwargs).out[0, kept.picture], kept.out)[None])
+                asked = seen_in(q, k, v, heads, again, kwargs)
+                added = added_by(asked.out[0, kept.picture], kept.out)
+                self._keep(place, added[None])
                 return out
             return self._beside(place, kept, seen_in(q, k, v, heads, out, kwargs), out)
 
@@ -236,8 +241,9 @@ class SecondCall:
     def _beside(self, place: Place, kept: Kept, seen: Seen, out: Tensor) -> Tensor:
         """Attention's result with that of the words in it."""
         text = self._text(kept, seen.q.shape[2])
-        picture = kept.keys
-        words = attend_beside(seen.q[:, :, text], seen.k[:, :, text], seen.v[:, :, text], picture, seen.scale)
+        picture: Any = kept.keys
+        q, k, v = (t[:, :, text] for t in (seen.q, seen.k, seen.v))
+        words = attend_beside(q, k, v, picture, seen.scale)
         if place.read:
             self._keep(place, word_shares(words[0], kept.out, self._groups))
         changed = out.clone()

@@ -20,8 +20,8 @@ from .traits import is_flow
 from .word_attention import FirstCall, SecondCall, is_joint, places_of
 from .words import encoded_text, word_tokens, words_prompt
 
-_READ, _READ_FLOW = 0.6, 0.5
-"""Noise levels at which attention is read: of states ``x0 + sigma n`` the best on the face world, of flows the paper's."""
+_HALF = 1.0
+"""Noise level at which attention is read, for states ``x0 + sigma n``; half-way for a flow model, as in the paper."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +67,17 @@ class Question:
 def contrast_maps(question: Question, words: Sequence[Sequence[str]]) -> list[Tensor]:
     """One `[h w]` for each word: where its alternatives, or it and the picture's prompt, make the MODEL differ."""
     levels = question.levels(word_contrast.LEVELS)
-    report, asked = reporter(question.model, None, preview=False), [0]
+    report = reporter(question.model, None, preview=False)
+    asked = [0]
     total = sum(max(2, len(phrases)) for phrases in words)
 
     def answers(prompt: list) -> list[Tensor]:
         def work(denoiser: Any) -> list[Tensor]:
-            sigmas = [question.x.new_full((question.draws,), level) for level in levels]
-            return [denoiser(question.noisy(level), s).cpu() for level, s in zip(levels, sigmas, strict=True)]
+            found = []
+            for level in levels:
+                sigma = question.x.new_full((question.draws,), level)
+                found.append(denoiser(question.noisy(level), sigma).cpu())
+            return found
 
         found = question.ask(prompt, work, question.draws)
         report_step(report, asked[0], total)
@@ -83,7 +87,9 @@ def contrast_maps(question: Question, words: Sequence[Sequence[str]]) -> list[Te
     maps = []
     for phrases in words:
         prompts = [encoded_text(question.clip, phrase) for phrase in phrases]
-        told = [answers(prompt) for prompt in (prompts if len(prompts) > 1 else [*prompts, question.prompt])]
+        if len(prompts) == 1:
+            prompts.append(question.prompt)
+        told = [answers(prompt) for prompt in prompts]
         at_levels = [word_contrast.contrast(one) for one in zip(*told, strict=True)]
         maps.append(torch.stack(at_levels).mean(0))
     return maps
@@ -96,7 +102,7 @@ def attention_maps(question: Question, words: Sequence[Sequence[str]]) -> list[T
         ValueError: no attention of this network is known that sees words.
         RuntimeError: another node replaces it.
     """
-    level = question.sigma or (_READ_FLOW if is_flow(question.model) else _READ)
+    (level,) = question.levels([_HALF])
     states = question.noisy(level).split(1)
     sigma = question.x.new_full((1,), level)
     report = reporter(question.model, None, preview=False)
@@ -118,7 +124,7 @@ def _looked_at(denoiser: Any, state: Tensor, sigma: Tensor) -> tuple[Tensor, Fir
     return answer, first
 
 
-def _second(question: Question, first: FirstCall, prompt: list, state: Tensor, sigma: Tensor, groups=None) -> Tensor:
+def _second(question: Question, first: FirstCall, prompt: list, state: Tensor, sigma: Tensor, groups=()) -> Tensor:
     """Maps that a prompt of words gives, `[words h w]`, each place's at one size and scale."""
     second = SecondCall(first, groups)
 
@@ -127,14 +133,19 @@ def _second(question: Question, first: FirstCall, prompt: list, state: Tensor, s
             denoiser(state, sigma)
 
     question.ask(prompt, work)
-    return _together(second.maps, groups is None)
+    return _together(second.maps, not groups)
 
 
 def _beside(question: Question, first: FirstCall, state: Tensor, sigma: Tensor, words) -> Tensor:
     """Words that run beside the prompt, `[words h w]`; alternatives of one are its tokens together."""
-    tokens = [torch.cat([word_tokens(question.clip, phrase) for phrase in phrases]) for phrases in words]
-    ends = torch.tensor([len(one) for one in tokens]).cumsum(0).tolist()
-    groups = [slice(end - len(one), end) for end, one in zip(ends, tokens, strict=True)]
+    tokens = []
+    groups = []
+    end = 0
+    for phrases in words:
+        own = torch.cat([word_tokens(question.clip, phrase) for phrase in phrases])
+        tokens.append(own)
+        groups.append(slice(end, end + len(own)))
+        end += len(own)
     return _second(question, first, words_prompt(question.prompt, tokens), state, sigma, groups)
 
 
@@ -142,8 +153,11 @@ def _one_by_one(question: Question, first: FirstCall, state: Tensor, sigma: Tens
     """Words that the picture asks, each as a prompt of its own, `[words h w]`."""
     maps = []
     for phrases in words:
-        prompts = [encoded_text(question.clip, phrase) for phrase in phrases]
-        maps.append(torch.cat([_second(question, first, prompt, state, sigma) for prompt in prompts]).mean(0))
+        found = []
+        for phrase in phrases:
+            prompt = encoded_text(question.clip, phrase)
+            found.append(_second(question, first, prompt, state, sigma))
+        maps.append(torch.cat(found).mean(0))
     return torch.stack(maps)
 
 
@@ -151,9 +165,13 @@ def _together(maps: Sequence[Tensor], scaled: bool) -> Tensor:
     """Mean of the maps `[words h w]` of several places at the size of the finest; ``scaled`` ones begin at 0 and end at
     1 each.
     """
-    size = max((tuple(one.shape[-2:]) for one in maps), key=lambda shape: shape[0] * shape[1])
-    grown = [torch.nn.functional.interpolate(m[None].float(), size, mode="bicubic")[0] for m in maps]
-    if scaled:
-        grown = [(m - m.amin((1, 2), keepdim=True)) for m in grown]
-        grown = [m / m.amax((1, 2), keepdim=True).clamp_min(1e-12) for m in grown]
+    sizes = [tuple(one.shape[-2:]) for one in maps]
+    finest = max(sizes, key=lambda size: size[0] * size[1])
+    grown = []
+    for one in maps:
+        large = torch.nn.functional.interpolate(one[None].float(), finest, mode="bicubic")[0]
+        if scaled:
+            large = large - large.amin((1, 2), keepdim=True)
+            large = large / large.amax((1, 2), keepdim=True).clamp_min(1e-12)
+        grown.append(large)
     return torch.stack(grown).mean(0)

@@ -36,7 +36,10 @@ def word_tokens(clip: CLIP, word: str) -> Tensor:
     # Instructions to a language model stand before the text, and the host cuts them off.
     shift = len(encoded) - _length(tokens[tower])
     entries = [entry for chunk in tokens[tower] for entry in chunk]
-    places = [i + shift for i, entry in enumerate(entries) if _id(entry) not in known and i + shift >= 0]
+    places = []
+    for i, entry in enumerate(entries, shift):
+        if i >= 0 and _id(entry) not in known:
+            places.append(i)
     if not places:
         raise ValueError(f"the text encoder has no token of its own for {word!r:.60}; write another word")
     return encoded[places]
