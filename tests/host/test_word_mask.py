@@ -204,6 +204,42 @@ def test_contrast_runs_on_any_class(executor, family):
     assert all(float(one.std()) > 0 for one in found)
 
 
+def test_the_face_model_finds_hair_and_changes_no_bit(executor):
+    """On a U-Net: where hair can be, and nothing left behind."""
+    model, clip = executor.call("HSpaceLoadFaceTextModel")[:2]
+    image, _, _, hair = executor.call("HSpaceDemoFace", source="random", seed=35, count=1)[:4]
+    run, maps = (executor.module(f"nodes.host.model.{name}") for name in ("run", "word_maps"))
+    words = "a person with red hair / a person with blond hair / a person with black hair"
+    asked = {"model": model, "clip": clip, "image": image, "draws": 2}
+    mask, _ = executor.call("HSpaceWordMask", words=words, method="contrast", **asked)
+    both = (mask > 0.5) & (hair > 0.5)
+    assert float(both.sum() / ((mask > 0.5) | (hair > 0.5)).sum()) > 0.5
+    background, _ = executor.call("HSpaceWordMask", words="background", method="attention", **asked)
+    assert float((background * (1 - hair)).sum() / background.sum()) > 0.6
+    x, sigma = image.movedim(-1, 1) * 2 - 1, torch.ones(1)
+
+    def work(denoiser):
+        return denoiser(x, sigma), maps._looked_at(denoiser, x, sigma)[0], denoiser(x, sigma)
+
+    with torch.inference_mode():
+        prompt = run.Prompts(executor.module("nodes.host.model.words").encoded_text(clip, ""))
+        plain, seen, after = run.with_denoiser(model, x.shape, prompt, work, again=False)
+    assert torch.equal(seen, plain) and torch.equal(after, plain)
+
+
+def test_what_cannot_act_is_refused_by_name(executor):
+    model, clip = executor.call("HSpaceLoadFaceTextModel")[:2]
+    image = executor.call("HSpaceDemoFace", source="random", seed=35, count=1)[0]
+    positive = executor.module("nodes.host.model.words").encoded_text(clip, "a face")
+    asked = {"model": model, "clip": clip, "image": image, "method": "contrast", "draws": 1}
+    with pytest.raises(ValueError, match="'positive' is connected"):
+        executor.call("HSpaceWordMask", words="red hair / blond hair", positive=positive, **asked)
+    with pytest.raises(ValueError, match="2 pictures"):
+        executor.call("HSpaceWordMask", words="hair", **{**asked, "image": image.repeat(2, 1, 1, 1)})
+    with pytest.raises(ValueError, match="'words' is empty"):
+        executor.call("HSpaceWordMask", words=" ", **asked)
+
+
 class Encoder:
     """A VAE of the right shape that knows the state."""
 
