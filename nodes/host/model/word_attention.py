@@ -195,8 +195,9 @@ class FirstCall:
         # Blocks that keep text and picture apart lay the text before the picture for their attention.
         ahead = length - tokens.shape[1]
         picture = slice(span.start + ahead, span.stop + ahead)
-        keys = seen.k[:, :, picture].clone(), seen.v[:, :, picture].clone()
-        return Kept(length, picture, keys, None, seen.out[0, picture].clone() if place.read else None)
+        keys = _beside_the_model(seen.k[:, :, picture]), _beside_the_model(seen.v[:, :, picture])
+        out = _beside_the_model(seen.out[0, picture]) if place.read else None
+        return Kept(length, picture, keys, None, out)
 
 
 class SecondCall:
@@ -244,8 +245,8 @@ class SecondCall:
         picture: Any = kept.keys
         q, k, v = (t[:, :, text] for t in (seen.q, seen.k, seen.v))
         words = attend_beside(q, k, v, picture, seen.scale)
-        if place.read:
-            self._keep(place, word_shares(words[0], kept.out, self._groups))
+        if kept.out is not None:
+            self._keep(place, word_shares(words[0], kept.out.to(words), self._groups))
         changed = out.clone()
         if out.dim() == 4:
             changed[:, :, text] = words.unflatten(2, (out.shape[1], -1)).transpose(1, 2).to(out.dtype)
@@ -265,6 +266,11 @@ class SecondCall:
 
     def _keep(self, place: Place, values: Tensor) -> None:
         self.maps.append(values.unflatten(-1, (place.grid.rows, place.grid.columns)).cpu())
+
+
+def _beside_the_model(values: Tensor) -> Tensor:
+    """A copy in main memory: those of all blocks fill a gigabyte at the size of Flux, which the model needs."""
+    return values.to("cpu", copy=True)
 
 
 def seen_in(q: Tensor, k: Tensor, v: Tensor, heads: int, out: Tensor, named: dict[str, Any]) -> Seen:
