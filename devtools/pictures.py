@@ -84,6 +84,10 @@ ROWS: dict[str, tuple[str, list[Tile]]] = {
         ],
     ),
     "train_asyrp": ("train_asyrp", [("Image", 0, "original"), ("Edited", 0, "smile"), ("Edited too", 0, "glasses")]),
+    "edit_attention_word_mask": (
+        "edit_attention_word_mask",
+        [("Image", 0, "original"), ("Where the words are", 0, "hair, by words"), ("Edited", 0, "edited there")],
+    ),
     "edit_noise_flowedit": (
         "edit_noise_flowedit",
         [("Image", 0, "original"), ("Half", 0, "dial 0.5"), ("Edited", 0, "dial 1")],
@@ -275,13 +279,16 @@ def draw_row(tiles: list[Tile], pictures: dict[str, list[Image.Image]]) -> Image
     """The tiles side by side, each over its label."""
     side = 192 if len(tiles) < 4 else 144
     text = side // 9
-    sheet = Image.new("RGB", (len(tiles) * (side + GAP) - GAP, side + 2 * text), PAPER)
+    shown = [pictures[title][number] for title, number, _ in tiles]
+    widths = [round(side * one.width / one.height) for one in shown]
+    sheet = Image.new("RGB", (sum(widths) + GAP * (len(tiles) - 1), side + 2 * text), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=text)
-    for i, (title, number, label) in enumerate(tiles):
-        left = i * (side + GAP)
-        sheet.paste(pictures[title][number].resize((side, side), Image.Resampling.LANCZOS), (left, 0))
-        draw.text((left + side / 2, side + text), label, fill=INK, font=font, anchor="mm")
+    left = 0
+    for one, width, (_, _, label) in zip(shown, widths, tiles, strict=True):
+        sheet.paste(one.resize((width, side), Image.Resampling.LANCZOS), (left, 0))
+        draw.text((left + width / 2, side + text), label, fill=INK, font=font, anchor="mm")
+        left += width + GAP
     return sheet
 
 

@@ -14,7 +14,7 @@ STAGES = {
     "train": ("asyrp", "diffusionclip", "rectifier", "image_lora", "heads", "deltaedit", "pada", "save"),
     "edit.directions": ("steer", "dials", "trajectory", "sets", "state", "asyrp"),
     "edit.noise": ("edit_friendly", "exact", "flowedit", "edit_dial", "sdedit", "ledits", "proximal", "latent_svd"),
-    "edit.attention": ("pairs", "prompt_to_prompt", "features"),
+    "edit.attention": ("word_mask", "pairs", "prompt_to_prompt", "features"),
     "edit.codes": (
         "encode",
         "manipulate",

@@ -50,6 +50,31 @@ ATTENTION_DIALS: dict[str, Dials] = {
         (({"words": "", "mask": at("tiny mask")}, "threshold"), ({"words": "", "threshold": 0.3}, "mask")),
     ),
     "HSpaceP2PBlendMask": Dials(),
+    "HSpaceWordMask": Dials(
+        {
+            "model": at("tiny"),
+            "clip": at("checkpoint", 1),
+            "image": at("picture"),
+            "vae": at("tiny vae"),
+            "draws": 1,
+            "words": "a red hat / a blue hat",
+        },
+        {
+            "words": to("a face / a cat"),
+            "method": to("attention"),
+            "against": to("a face / a cat"),
+            "threshold": to(0.9),
+            "sigma": to(1.0),
+            "draws": to(2),
+            "seed": to(5),
+        },
+        lambda bench, outputs: outputs[1],
+        (
+            ({"words": " "}, "words"),
+            ({"words": "hat /"}, "alternatives"),
+            ({"against": "a red hat / a blue hat"}, "against"),
+        ),
+    ),
     "HSpaceInjectFeatures": Dials(
         {"model": at("tiny"), "trajectory": at("tiny one")},
         {

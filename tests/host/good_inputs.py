@@ -90,6 +90,7 @@ _BY_NODE: dict[str, dict[str, Any]] = {
     "HSpaceProximalCFG": {"model": "text model", "trajectory": "text trajectory"},
     "HSpacePromptToPrompt": {"model": "text model"},
     "HSpaceP2PLocalBlend": {"model": "text model", "words": "hair"},
+    "HSpaceWordMask": {"model": "text model", "image": "little face", "words": "hair", "draws": 1, "against": ""},
     "HSpaceP2PBlendMask": {"model": "blended", "latent": "mixed"},
     "HSpaceConceptEditGuider": {"model": "text model", "negative": "prompt"},
     "HSpaceEditConcept": {"conditioning": "prompt", "clip": None, "words": ""},

@@ -27,7 +27,7 @@ NODE_IDS = {
     RegionBasis RenderTrajectory ResumeTrajectory SDEditRepeat SDEditSigmas SampleCodes SampleEditFriendly
     SampleExactInversion SaveDirections SaveTrained SelectDirections SplitPair Steer SteerFineTuned
     SteerTrained TrackDirections TrainAsyrp TrainDeltaMapper TrainDiffusionCLIP TrainHeads TrainPada
-    TrainRectifier TrainRectifierEdit TransportDirections VaryNoise
+    TrainRectifier TrainRectifierEdit TransportDirections VaryNoise WordMask
 """.split()
 }
 """Saved workflows name nodes by these: none may go, and a new one is written in here."""

@@ -52,6 +52,9 @@ CLAIMS = {
     "edit_attention_prompt_to_prompt": [
         Claim("Edited", 0.065, {"hair_shade": 0.3}, held={"smile": 0.05}, outside=("hair", 0.01)),
     ],
+    "edit_attention_word_mask": [
+        Claim("Save Image — Edited", 0.06, reads=RED, held={"glasses": 0.2, "smile": 0.1}, outside=("hair", 0.02)),
+    ],
     "edit_codes_deltaedit": [
         Claim("Blond edit", 0.06, reads=BLOND, held={"smile": 0.1, "bg_hue": 0.1}, outside=("hair", 0.085)),
         Claim("Open mouth edit", 0.048, {"mouth_open": 0.6}, held={"hair_length": 0.1}, outside=("mouth", 0.065)),

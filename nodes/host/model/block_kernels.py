@@ -49,6 +49,21 @@ def differentiable_kernels(net: Any, attention: Attention) -> Iterator[None]:
             setattr(module, _ATTENTION, before[2])
 
 
+@contextmanager
+def attention_exchanged(net: Any, attention: Attention) -> Iterator[None]:
+    """Inside, a class that passes no options to its attention calls ours too; others get it by their options."""
+    own = _OWN_ATTENTION.get(type(net).__name__)
+    module = import_module(own) if own else None
+    before = getattr(module, _ATTENTION, None)
+    try:
+        if module is not None:
+            setattr(module, _ATTENTION, lambda *args, **kwargs: attention(before, *args, **kwargs))
+        yield
+    finally:
+        if module is not None:
+            setattr(module, _ATTENTION, before)
+
+
 class _PlainRope:
     """The host's kernel library, its functions for positions in plain torch where it has them."""
 
