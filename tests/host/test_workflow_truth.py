@@ -53,7 +53,7 @@ CLAIMS = {
         Claim("Edited", 0.065, {"hair_shade": 0.3}, held={"smile": 0.05}, outside=("hair", 0.01)),
     ],
     "edit_attention_word_mask": [
-        Claim("Save Image — Edited", 0.06, reads=RED, held={"glasses": 0.2, "smile": 0.1}, outside=("hair", 0.02)),
+        Claim("Edited", 0.06, reads=RED, held={"glasses": 0.2, "smile": 0.1}, outside=("hair", 0.02)),
     ],
     "edit_codes_deltaedit": [
         Claim("Blond edit", 0.06, reads=BLOND, held={"smile": 0.1, "bg_hue": 0.1}, outside=("hair", 0.085)),
