@@ -6,11 +6,15 @@ import base64
 import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .console import ROOT
 from .editor import Editor
+from .layout import SCREEN
 
-SCREEN = {"width": 1920, "height": 1080}
+if TYPE_CHECKING:
+    from playwright.sync_api import FloatRect
+
 SCREENSHOTS = ROOT / "output" / "journeys"
 Point = tuple[float, float]
 Box = tuple[int, int, int, int]
@@ -60,7 +64,7 @@ _VALUE = "([id, name]) => window.app.graph.getNodeById(id).widgets.find(widget =
 
 def sit_down(editor: Editor, modern: bool) -> None:
     """Take a screen of the usual size, one of the renderers, and close panels that were left open."""
-    editor.page.set_viewport_size(SCREEN)
+    editor.page.set_viewport_size({"width": SCREEN[0], "height": SCREEN[1]})
     editor.use_nodes_2(modern)
     close_panel(editor)
 
@@ -164,7 +168,10 @@ def keep_picture(editor: Editor, name: str, part: Box | None = None) -> Path:
     """
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     path = SCREENSHOTS / f"{name}.png"
-    clip = dict(zip(("x", "y", "width", "height"), part, strict=True)) if part else None
+    clip: FloatRect | None = None
+    if part:
+        x, y, width, height = part
+        clip = {"x": x, "y": y, "width": width, "height": height}
     editor.page.screenshot(path=path, clip=clip, timeout=120_000)
     return path
 

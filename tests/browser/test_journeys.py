@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from devtools import gestures
+from devtools.layout import SCREEN
 
 START_HERE = "01_start_here"
 PANEL = ".hspace-dials"
@@ -46,7 +47,7 @@ def test_a_newcomer_sees_the_first_edited_picture(person, quiet, record_property
     page.wait_for_timeout(1500)
     box = page.locator(f"{PANEL} canvas").first.bounding_box()
     assert min(box["width"], box["height"]) >= JUDGEABLE
-    assert box["x"] + box["width"] < gestures.SCREEN["width"] and box["y"] + box["height"] < gestures.SCREEN["height"]
+    assert box["x"] + box["width"] < SCREEN[0] and box["y"] + box["height"] < SCREEN[1]
     edited, original = page.evaluate(PIXELS), _original(page)
     assert np.abs(np.subtract(edited, original)).mean() > 1, "the picture that one sees first is edited"
     assert min(page.evaluate(LETTERS)) >= LEGIBLE and not person.editor.overlaps()

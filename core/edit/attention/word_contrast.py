@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,8 +27,8 @@ def contrast(answers: Sequence[Tensor]) -> Tensor:
     """
     if len(answers) < 2:
         raise ValueError(f"a contrast needs the answers to two prompts at least, got {len(answers)}")
-    middle = sum(answers[1:], answers[0]) / len(answers)
-    apart = sum((answer - middle).abs().mean((0, 1)) for answer in answers)
+    stacked = torch.stack(list(answers))
+    apart = (stacked - stacked.mean(0)).abs().mean((1, 2)).sum(0)
     smooth = _smoothed(apart)
     return smooth / smooth.mean().clamp_min(1e-12)
 

@@ -229,10 +229,10 @@ class SecondCall:
                 return out
             done.append(True)
             if place.kind is None:
-                again = function(kept.queries, k, v, heads, *args, **kwargs)
-                asked = seen_in(q, k, v, heads, again, kwargs)
-                added = added_by(asked.out[0, kept.picture], kept.out)
-                self._keep(place, added[None])
+                if kept.out is not None:
+                    again = function(kept.queries, k, v, heads, *args, **kwargs)
+                    asked = seen_in(q, k, v, heads, again, kwargs)
+                    self._keep(place, added_by(asked.out[0, kept.picture], kept.out)[None])
                 return out
             return self._beside(place, kept, seen_in(q, k, v, heads, out, kwargs), out)
 
