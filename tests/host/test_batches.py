@@ -24,6 +24,7 @@ NO_NOISE = {
     "HSpaceTrainPada",
     "HSpaceTrainRectifier",
     "HSpaceTrainRectifierEdit",  # one network for all pictures
+    "HSpaceWordMask",  # takes one picture
 }
 """Nodes whose seed is not of the noise of pictures."""
 

@@ -231,7 +231,7 @@ def test_the_step_grid_snaps_and_says_so(server):
 
 def test_unlike_pictures_are_warned_of(server):
     prompt = coded() | {"flat": node("EmptyImage", width=128, height=64, batch_size=1, color=0x10FF10)}
-    prompt["code"]["inputs"]["image"] = ["flat", 0]
+    prompt["code"]["inputs"] |= {"image": ["flat", 0], "fit": "any size"}
     text = server.queue(
         {**{k: prompt[k] for k in ("model", "flat", "code")}, "text": node("PreviewAny", source=["code", 1])},
         timeout=100,
