@@ -27,7 +27,7 @@ LETTERS = """() => { const sizes = [], canvas = window.app.canvas, modern = wind
 LEGIBLE = 8  # pixels
 JUDGEABLE = 320  # pixels
 OUTSIDE = """() => { const {scale, offset} = window.app.canvas.ds, title = window.LiteGraph.NODE_TITLE_HEIGHT;
-    return window.app.graph.nodes.filter(({pos, size}) => { const [x, y] = [pos[0] + offset[0], pos[1] - title + offset[1]];
+    return window.app.graph.nodes.filter(({pos, size, flags}) => { if (flags?.collapsed) return false; const [x, y] = [pos[0] + offset[0], pos[1] - title + offset[1]];
         return x < 0 || y < 0 || (x + size[0]) * scale > innerWidth || (y + size[1] + title) * scale > innerHeight; }).map(node => node.title); }"""
 
 
