@@ -99,6 +99,25 @@ def fit_region(mask: Tensor, fit: PictureFit) -> Tensor:
     return scaled[0, 0].clamp(0, 1)
 
 
+def spread_region(mask: Tensor, fit: PictureFit) -> Tensor:
+    """Undo :func:`fit_region`: a mask `[*fit.size]` of what was taken, for the pictures as they were.
+
+    Returns:
+        `[*fit.source]` of 0 and 1; 0 where nothing was taken.
+    """
+    left, top, right, bottom = fit.box
+    taken = F.interpolate(mask[None, None].float(), (bottom - top, right - left), mode="bilinear")[0, 0]
+    height, width = fit.source
+    inside = taken[max(-top, 0) : height - top, max(-left, 0) : width - left]
+    around = (
+        max(left, 0),
+        max(width - right, 0),
+        max(top, 0),
+        max(height - bottom, 0),
+    )
+    return (F.pad(inside, around) >= 0.5).float()
+
+
 def fit_text(fit: PictureFit) -> str:
     """Tell people what was done."""
     left, top, right, bottom = fit.box

@@ -67,10 +67,12 @@ ATTENTION_DIALS: dict[str, Dials] = {
             "sigma": to(1.0),
             "draws": to(2),
             "seed": to(5),
+            "fit": to("pad", model=at("text"), clip=at("text", 1), image=at("wide"), vae=None),
         },
         lambda bench, outputs: outputs[1],
         (
             ({"words": " "}, "words"),
+            ({"fit": "refuse"}, "fit"),
             ({"words": "hat /"}, "alternatives"),
             ({"against": "a red hat / a blue hat"}, "against"),
         ),

@@ -1,9 +1,11 @@
 """Edit: a region from words in place of paint (ConceptAttention, arXiv 2502.04320; DiffEdit, arXiv 2210.11427)."""
 
 from ....core.edit.attention.word_mask import map_sheet, mask_of_words, parse_phrases, unit_map
-from ...dials import count_input, seed_input, share_input, sigma_input, text_input, vae_input
+from ....core.photo.whole import spread_region
+from ...dials import count_input, fit_input, seed_input, share_input, sigma_input, text_input, vae_input
 from ...host.api import Node, io, ui
 from ...host.model.images import encode, from_image
+from ...host.model.size import CROP, fit_to_model
 from ...host.model.word_attention import is_joint
 from ...host.model.word_maps import Question, attention_maps, contrast_maps
 from ...host.model.words import encoded_text
@@ -37,7 +39,10 @@ class HSpaceWordMask(Node):
             inputs=[
                 io.Model.Input("model", tooltip="A model with prompts, quantised or not."),
                 io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint. It reads the words."),
-                io.Image.Input("image", tooltip="One picture, of a size that the model draws."),
+                io.Image.Input(
+                    "image",
+                    tooltip="One picture. The mask has its size, whatever fit does with it.",
+                ),
                 io.String.Input(
                     "words",
                     default="hair",
@@ -69,6 +74,7 @@ class HSpaceWordMask(Node):
                 ),
                 count_input("draws", 8, "The number of draws of noise over which maps are averaged.", advanced=True),
                 seed_input("The seed of the noise.", advanced=True),
+                fit_input(),
             ],
             outputs=[
                 io.Mask.Output(
@@ -94,6 +100,7 @@ class HSpaceWordMask(Node):
         sigma=0.0,
         draws=8,
         seed=0,
+        fit=CROP,
     ) -> io.NodeOutput:
         wanted, others = parse_phrases(words), parse_phrases(against, "against")
         _check(model, image, wanted, others)
@@ -104,6 +111,7 @@ class HSpaceWordMask(Node):
             check_prompt(model, positive, "positive")
         rivals = others or _usual_rival(model, method, wanted)
         prompt = encoded_text(clip, "") if positive is None else positive
+        image, taken = fit_to_model(model, image, fit)
         x = encode(model, vae, image)
         maps = METHODS[method](Question(model, clip, x, prompt, sigma, draws, seed), [*wanted, *rivals])
         size = (image.shape[1], image.shape[2])
@@ -111,6 +119,7 @@ class HSpaceWordMask(Node):
         mask = mask_of_words(maps[: len(wanted)], maps[len(wanted) :] if others else [], threshold)
         names = [" / ".join(phrases) for phrases in (*wanted, *rivals)]
         sheet = map_sheet(from_image(image)[0].cpu(), names, maps, mask)
+        mask = mask if taken is None else spread_region(mask, taken)
         return io.NodeOutput(mask[None], sheet, ui=ui.PreviewImage(sheet, cls=cls))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from ....core.denoiser import report_step
 from ....core.edit.attention import word_contrast
 from ....core.noise import drawn_rows
+from ..memory import rows_at_once
 from ..progress import reporter
 from ..types import CLIP, Model
 from .prompts import Prompts
@@ -47,7 +49,14 @@ class Question:
     seed: int
 
     def levels(self, usual: Sequence[float]) -> list[float]:
-        """Noise levels of the MODEL; ``usual`` are those of states ``x0 + sigma n``."""
+        """Noise levels of the MODEL; ``usual`` are those of states ``x0 + sigma n``.
+
+        Raises:
+            ValueError: the level asked for is none of the MODEL's.
+        """
+        most = float(self.model.get_model_object("model_sampling").sigma_max)
+        if self.sigma > most:
+            raise ValueError(f"'sigma' is {self.sigma:g}, and the noise levels of this model end at {most:.4g}")
         if self.sigma:
             return [self.sigma]
         return [level / (1 + level) for level in usual] if is_flow(self.model) else list(usual)
@@ -59,40 +68,46 @@ class Question:
         sigma = torch.full((self.draws, 1, 1, 1), level).to(self.x)
         return sampling.noise_scaling(sigma, noise, self.x.expand_as(noise))
 
-    def ask(self, prompt: list, work: Callable[[Any], Any], rows: int = 1) -> Any:
-        """Result of ``work`` with a denoiser of a prompt."""
-        return with_denoiser(self.model, (rows, *self.x.shape[1:]), Prompts(prompt), work, again=False)
+    def ask(self, prompt: list, work: Callable[[Any], Any], rows: int = 1, again: bool = False) -> Any:
+        """Result of ``work`` with a denoiser of a prompt; ``again`` finds out step caches that nobody knows."""
+        return with_denoiser(self.model, (rows, *self.x.shape[1:]), Prompts(prompt), work, again=again)
 
 
 def contrast_maps(question: Question, words: Sequence[Sequence[str]]) -> list[Tensor]:
     """One `[h w]` for each word: where its alternatives, or it and the picture's prompt, make the MODEL differ."""
     levels = question.levels(word_contrast.LEVELS)
     report = reporter(question.model, None, preview=False)
-    asked = [0]
+    told: list[list[list[Tensor]]] = []
     total = sum(max(2, len(phrases)) for phrases in words)
-
-    def answers(prompt: list) -> list[Tensor]:
-        def work(denoiser: Any) -> list[Tensor]:
-            found = []
-            for level in levels:
-                sigma = question.x.new_full((question.draws,), level)
-                found.append(denoiser(question.noisy(level), sigma).cpu())
-            return found
-
-        found = question.ask(prompt, work, question.draws)
-        report_step(report, asked[0], total)
-        asked[0] += 1
-        return found
-
-    maps = []
     for phrases in words:
         prompts = [encoded_text(question.clip, phrase) for phrase in phrases]
         if len(prompts) == 1:
             prompts.append(question.prompt)
-        told = [answers(prompt) for prompt in prompts]
-        at_levels = [word_contrast.contrast(one) for one in zip(*told, strict=True)]
-        maps.append(torch.stack(at_levels).mean(0))
-    return maps
+        told.append([])
+        for prompt in prompts:
+            done = sum(map(len, told))
+            told[-1].append(_answers(question, prompt, levels, again=not done))
+            report_step(report, done, total)
+    return [_mean_contrast(of_word) for of_word in told]
+
+
+def _answers(question: Question, prompt: list, levels: Sequence[float], again: bool) -> list[Tensor]:
+    """What the MODEL makes of the picture with each draw of noise, `[draws c h w]` for each level."""
+    at_once = rows_at_once(question.model, question.x.shape[1:], question.draws)
+
+    def work(denoiser: Any) -> list[Tensor]:
+        found = []
+        for level in levels:
+            parts = question.noisy(level).split(at_once)
+            found.append(torch.cat([denoiser(part, question.x.new_full((len(part),), level)).cpu() for part in parts]))
+        return found
+
+    return question.ask(prompt, work, at_once, again)
+
+
+def _mean_contrast(answers: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Mean over the levels of how far the answers to the prompts lie apart, `[h w]`."""
+    return torch.stack([word_contrast.contrast(at_level) for at_level in zip(*answers, strict=True)]).mean(0)
 
 
 def attention_maps(question: Question, words: Sequence[Sequence[str]]) -> list[Tensor]:
@@ -109,7 +124,8 @@ def attention_maps(question: Question, words: Sequence[Sequence[str]]) -> list[T
     read = _beside if is_joint(question.model.model.diffusion_model) else _one_by_one
     draws = []
     for i, state in enumerate(states):
-        first = question.ask(question.prompt, lambda denoiser, state=state: _looked_at(denoiser, state, sigma)[1])
+        look = partial(_looked_at, state=state, sigma=sigma)
+        _, first = question.ask(question.prompt, look, again=not i)
         draws.append(read(question, first, state, sigma, words))
         report_step(report, i, len(states))
     return list(torch.stack(draws).mean(0))

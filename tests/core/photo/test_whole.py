@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from core.photo.whole import fit_picture, fit_region, fit_text, is_near, plan_fit
+from core.photo.whole import fit_picture, fit_region, fit_text, is_near, plan_fit, spread_region
 
 PHOTO = (3000, 4000)
 
@@ -68,3 +68,20 @@ def test_what_was_done_is_said():
     assert "4000x3000" in text and "64x64" in text and "0.0213" in text and "the middle" in text
     assert "filled up to 4000x4000" in fit_text(plan_fit(PHOTO, 64, 8, "pad", True))
     assert is_near((96, 40), 64) and not is_near((97, 64), 64) and not is_near((42, 42), 64)
+
+
+@pytest.mark.parametrize("how", ["crop", "pad"])
+def test_a_mask_goes_back_to_where_it_was_taken(how):
+    """A region inside of what was taken comes back where it was; nothing is marked where nothing was taken."""
+    size = (300, 400)
+    fit = plan_fit(size, 64, 8, how, True)
+    mask = torch.zeros(size)
+    mask[120:180, 150:250] = 1
+    there = fit_region(mask, fit)
+    back = spread_region(there, fit)
+    assert back.shape == size and set(back.unique().tolist()) == {0.0, 1.0}
+    assert float((back != mask).sum()) < 0.15 * float(mask.sum())  # an edge of half a pixel of the small one
+    everywhere = spread_region(torch.ones(fit.size), fit)
+    taken = torch.zeros(size)
+    taken[:, 50:350] = 1
+    assert torch.equal(everywhere, taken if how == "crop" else torch.ones(size))
