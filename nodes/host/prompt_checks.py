@@ -38,6 +38,23 @@ def check_prompt(model: Model, conditioning: list | None, name: str) -> None:
         _check_steps(facts, name)
 
 
+def check_one_prompt(conditioning: list, name: str) -> None:
+    """Refuse a CONDITIONING that is more than one prompt of the whole picture.
+
+    Raises:
+        ValueError: it has several entries, or holds for an area or inside of a mask.
+    """
+    parts = len(conditioning) > 1
+    if parts or any("area" in facts or "mask" in facts for _, facts in conditioning):
+        what = (
+            f"{len(conditioning)} prompts (Conditioning (Combine))" if parts else "a prompt for a part of the picture"
+        )
+        raise ValueError(
+            f"'{name}' holds {what}, and the attention to one prompt of the whole picture is read here; {_PLAIN}, or set"
+            " method to contrast"
+        )
+
+
 def _check_width(model: Model, conditioning: list, name: str) -> None:
     """Networks that do not tell how wide their prompts are take any."""
     config = getattr(getattr(model.model, "model_config", None), "unet_config", None) or {}

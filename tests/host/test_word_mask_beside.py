@@ -99,3 +99,37 @@ def test_a_level_that_the_model_lacks_is_refused(executor):
     for method in (maps.contrast_maps, maps.attention_maps):
         with pytest.raises(ValueError, match="'sigma' is 5, and the noise levels of this model end at 1"):
             method(question(world, sigma=5.0), [["hair"], ["hat"]])
+
+
+def several(executor, one, other):
+    return executor.call("ConditioningCombine", conditioning_1=one, conditioning_2=other)[0]
+
+
+def in_an_area(executor, one, _):
+    where = {"width": 0.5, "height": 1.0, "x": 0.0, "y": 0.0}
+    return executor.call("ConditioningSetAreaPercentage", conditioning=one, strength=1.0, **where)[0]
+
+
+def in_a_mask(executor, one, _):
+    (mask,) = executor.call("SolidMask", value=1.0, width=64, height=64)
+    how = {"strength": 1.0, "set_cond_area": "default"}
+    return executor.call("ConditioningSetMask", conditioning=one, mask=mask, **how)[0]
+
+
+@pytest.mark.parametrize("change", [several, in_an_area, in_a_mask])
+def test_attention_to_parts_of_a_picture_is_refused_before_the_network_is_asked(executor, change):
+    """It would be read of the first prompt alone, and of the place of another picture."""
+    model, clip = executor.call("HSpaceLoadFaceTextModel")[:2]
+    image = executor.call("HSpaceDemoFace", source="random", seed=35, count=1)[0]
+    one, other = (executor.call("CLIPTextEncode", clip=clip, text=text)[0] for text in ("a face", "red hair"))
+    asked = {"model": model, "clip": clip, "image": image, "words": "hair", "draws": 1}
+    seen = []
+    hook = model.model.diffusion_model.register_forward_pre_hook(lambda *_: seen.append(1))
+    try:
+        with pytest.raises(ValueError, match=r"'positive' holds .* set method to contrast"):
+            executor.call("HSpaceWordMask", method="attention", positive=change(executor, one, other), **asked)
+        assert not seen
+        mask, _ = executor.call("HSpaceWordMask", method="contrast", positive=change(executor, one, other), **asked)
+    finally:
+        hook.remove()
+    assert seen and 0 < float(mask.mean()) < 1

@@ -9,7 +9,7 @@ from ...host.model.size import CROP, fit_to_model
 from ...host.model.word_attention import is_joint
 from ...host.model.word_maps import Question, attention_maps, contrast_maps
 from ...host.model.words import encoded_text
-from ...host.prompt_checks import check_prompt
+from ...host.prompt_checks import check_one_prompt, check_prompt
 from ...unused import refuse_unused
 
 METHODS = {"contrast": contrast_maps, "attention": attention_maps}
@@ -109,6 +109,8 @@ class HSpaceWordMask(Node):
             refuse_unused(cls, why, positive=positive)
         if positive is not None:
             check_prompt(model, positive, "positive")
+            if method == "attention":
+                check_one_prompt(positive, "positive")
         rivals = others or _usual_rival(model, method, wanted)
         prompt = encoded_text(clip, "") if positive is None else positive
         image, taken = fit_to_model(model, image, fit)
