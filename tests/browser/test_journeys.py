@@ -104,7 +104,6 @@ LONG_DISCOVERY = """() => { const {graph} = window.app, {LiteGraph} = window;
     return found.id; }"""
 """One discovery of many directions, and its file. The sheets are left out: how many of their cells are rendered at once, and
 so how they are rounded, depends on the memory that is free."""
-SOON = 10  # seconds until a run has stopped; far more than it takes, so that a busy machine fails nothing
 
 
 def test_cancel_stops_a_long_discovery_and_the_next_run_is_as_if_it_had_not_been(person, quiet, record_property):
@@ -118,10 +117,9 @@ def test_cancel_stops_a_long_discovery_and_the_next_run_is_as_if_it_had_not_been
     began = time.monotonic()
     gestures.press_cancel(person.editor)
     page.wait_for_function("window.__events.some(([name]) => name === 'execution_interrupted')", timeout=60_000)
-    seconds = time.monotonic() - began
-    record_property("seconds from Cancel to the end", round(seconds, 2))
-    assert seconds < SOON
-    assert not any(name == "execution_error" for name, _ in page.evaluate("window.__events"))
+    record_property("seconds from Cancel to the end", round(time.monotonic() - began, 2))
+    names = [name for name, _ in page.evaluate("window.__events")]
+    assert not {"execution_error", "execution_success"} & set(names), "it was stopped, and did not come to its end"
     after, saved_after = _pictures_and_directions(person)
     person.forget_results()
     undisturbed, saved = _pictures_and_directions(person)

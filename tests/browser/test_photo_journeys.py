@@ -16,6 +16,7 @@ ASTRONAUT = ROOT / "nodes" / "photo" / "eileen_collins.jpg"
 ASTRONAUTS_MOUTH = [[(0.43, y), (0.48, y)] for y in (0.28, 0.3)]  # strokes, in shares of the photograph
 PHOTO_IN = "Photo in photo out - edit region of a photo"
 NODE_OF = "kind => window.app.graph.nodes.find(node => node.type === kind).id"
+TEXTS_OF = "id => window.app.graph.getNodeById(id).widgets.map(widget => String(widget.value)).join(' ')"
 FEATHER = 0.06  # as Paste Back has it: of the side of the cut square
 
 
@@ -139,7 +140,9 @@ def test_a_photograph_of_another_world_is_told_on_the_node(person, quiet, photog
     editor.run(timeout=300)
     (result,) = person.pictures()["Paste Back"]
     check_edit(result[..., :3], upright(photographs["astronaut"]), painted(person, photo), 200, least=0.5)
-    gestures.look_at(editor, [page.evaluate(NODE_OF, "HSpaceInvertImage")])
+    invert = page.evaluate(NODE_OF, "HSpaceInvertImage")
+    gestures.look_at(editor, [invert])
+    assert "not a picture of this model's world" in page.evaluate(TEXTS_OF, invert)
     person.keep_picture("warning")
 
 
