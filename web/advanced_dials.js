@@ -17,7 +17,6 @@ function advancedDials(node) {
 }
 
 function refresh(node, dials) {
-  if (window.LiteGraph?.vueNodesMode) return; // Nodes 2.0 folds them by itself
   let changed = false;
   for (const [widget, declaration] of dials) {
     const moved = widget.value !== defaultOf(declaration) || isConnected(node, widget.name);
