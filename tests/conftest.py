@@ -7,12 +7,38 @@ from pathlib import Path
 
 import pytest
 
+from .sweeps import share
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="device of tests/core")
-    parser.addoption("--share", action="store_true", help="of each large table a share, see tests/host/sweeps.py")
+    parser.addoption("--share", action="store_true", help="of each large table a share, see tests/sweeps.py")
+
+
+def pytest_collection_modifyitems(config, items):
+    """``dev.py test`` runs a share of each sweep."""
+    if config.getoption("--share"):
+        left = _cells_left_out(items)
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
+        items[:] = [item for item in items if item not in left]
+
+
+def _cells_left_out(items) -> set:
+    """Of each test that is marked as a sweep over tests: the cells beside the share, row by row."""
+    tables: dict = {}
+    for item in items:
+        mark = item.get_closest_marker("sweep")
+        if mark and mark.args:
+            (row,) = mark.args
+            rows = tables.setdefault(item.nodeid.partition("[")[0], {})
+            rows.setdefault(repr(item.callspec.params[row]) if row else "", []).append(item)
+    left = set()
+    for rows in tables.values():
+        for number, cells in enumerate(rows.values()):
+            left |= set(cells) - set(share(cells, number))
+    return left
 
 
 def _load(package: str) -> None:

@@ -54,6 +54,7 @@ def test_the_search_finds_a_blueprint_by_its_words(shared_editor, words):
     assert set(found) & set(NAMES), found
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("modern", [False, True], ids=["classic", "nodes 2.0"])
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_placed_wired_and_runs(shared_editor, server, name, modern):

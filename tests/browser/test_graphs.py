@@ -41,6 +41,7 @@ def facts(server):
     return server.get("/object_info")
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("name", names())
 def test_a_graph_lies_well_in_both_renderers(page, facts, record_property, name):
     graph = page.template(name)

@@ -68,6 +68,7 @@ def test_noise_of_a_picture_in_a_batch_is_its_own(executor, name):
     check(executor, NOISE[name])
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_picture_in_a_batch_is_what_it_is_alone(executor, name):
     check(executor, OTHERS[name])

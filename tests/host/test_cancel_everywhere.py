@@ -113,6 +113,7 @@ def left_behind(good: Good) -> list:
     return [*states, bool(getattr(management(), "in_training", False))]
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("kind", sorted(LONG))
 def test_cancel(good, kind):
     executor, by_node = good.executor, LONG[kind]

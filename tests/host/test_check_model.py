@@ -43,6 +43,7 @@ def test_the_embedded_face_model(executor):
     assert fingerprint in block and "ComfyUI-HSpace: 0." in block and "/" not in block.replace("s/", "")
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("network", ["sd15", "sd15 inpaint", "sd2 v", "sdxl", "sdxl deep"])
 def test_every_unet(executor, network):
     prompt = {"model": node("HSpaceTestUNet", network=network, dtype="fp32", seed=0)}
@@ -59,6 +60,7 @@ def test_every_unet(executor, network):
     assert ("predicts v" in found["family"][1]) == (network == "sd2 v")
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("dtype", ["fp16", "scaled fp8", "gguf Q8_0", "opaque"])
 def test_narrow_weights(executor, dtype):
     prompt = {"model": node("HSpaceTestUNet", network="sd15", dtype=dtype, seed=0)}

@@ -61,6 +61,7 @@ def painted(server, tmp_path_factory):
     return server.upload(path)
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 @pytest.mark.parametrize("name", [name for name in WORKFLOWS if name.endswith(CHECKPOINTS)])
 def test_they_run_on_small_checkpoints(server, painted, name, family):
@@ -83,6 +84,7 @@ def before_and_after(server, prompt: dict) -> tuple[np.ndarray, np.ndarray]:
     return shown[:, :PHOTO].astype(int), shown[:, -PHOTO:].astype(int)
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "ddpm"])
 def test_the_photograph_changes_in_the_region_alone(server, executor, family):
     prompt = shipped(EDIT)

@@ -12,7 +12,7 @@ from devtools.compatibility.page import PAGE, page
 from devtools.compatibility.table import verdict_of
 from devtools.compatibility.verdicts import can_connect
 
-from .sweeps import share
+from ..sweeps import share
 
 
 @pytest.fixture(scope="module")

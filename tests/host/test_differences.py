@@ -6,6 +6,7 @@ import torch
 K = 5
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
 def test_the_five_first_directions_are_moved_as_in_forward_mode(executor, unit):
     """Whatever the unit of h, which the first stage undoes."""

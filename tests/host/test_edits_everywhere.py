@@ -83,6 +83,7 @@ def test_protect_holds_what_lies_far_from_the_mask(bench, name):
     assert float((protected - picture).abs()[mask > 0.5].max()) > 3 / 255
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("name", EDITS)
 @pytest.mark.parametrize("dial", [{"boost": 10.0}, {"eta": 0.7}], ids=["boost", "eta"])
 def test_fresh_noise_is_drawn_for_every_edit_and_repeats_with_its_seed(bench, name, dial):

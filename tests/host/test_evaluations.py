@@ -171,6 +171,7 @@ def test_rows_stay_where_another_node_could_count_them(executor):
     assert ran[out(prompt)].count.rows == 6 * 4
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(
     "name", ["edit_weights_rectified_steering", "edit_noise_ledits", "train_asyrp", "01_start_here"]
 )

@@ -11,7 +11,7 @@ from devtools.console import ROOT
 
 from . import odd_inputs, odd_objects
 from .good_inputs import Good
-from .sweeps import every
+from ..sweeps import every
 
 LONGEST, SLOWEST, AT_ONCE = (
     1000,

@@ -59,6 +59,7 @@ def write_tuned(path) -> None:
     save_file(weights, path, facts)
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(
     "name", [name for name in WORKFLOWS if name.endswith(NEED_FILES) and not name.endswith(CHECKPOINTS)]
 )

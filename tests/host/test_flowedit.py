@@ -84,6 +84,7 @@ def test_the_dial_goes_from_the_source_to_plain_flowedit(executor):
     assert float((near - found[1.0]).abs().max()) < 1e-2
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 @pytest.mark.parametrize("source_cfg", [1.0, 2.0, 0.0])
 def test_each_side_has_its_own_prompt_and_guidance(executor, strength, source_cfg):

@@ -58,6 +58,7 @@ def gradient(executor, monkeypatch):
     return call
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("name", ["null-text", "asyrp", "picture"])
 def test_gradients_are_those_of_written_out_attention(executor, gradient, name):
     (vae,) = executor.call("HSpaceTestVAE", network="kl")

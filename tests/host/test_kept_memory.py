@@ -33,6 +33,7 @@ def test_every_training_node_is_looked_at(executor):
     assert trainings == {*RUNS, "HSpaceTrainHeads"}
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("kind", [*RUNS, "HSpaceTrainHeads"])
 def test_three_runs_keep_as_much_as_one(executor, inputs, kind):
     sizes = []
@@ -42,6 +43,7 @@ def test_three_runs_keep_as_much_as_one(executor, inputs, kind):
     assert max(sizes) - min(sizes) < MB, [round(k / MB, 2) for k in sizes]
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("kind", RUNS)
 def test_three_cancelled_runs_keep_as_much_as_one(executor, inputs, monkeypatch, kind):
     management, run = (

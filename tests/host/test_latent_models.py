@@ -92,6 +92,7 @@ def test_the_whole_way_in_latents(server, network):
     assert (shown["sampled"] - shown["edited"]).abs().mean() < 0.1 * change.mean()
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(("name", "network"), [("discover_region_sd15", "sd15"), ("discover_region_sdxl", "sdxl")])
 def test_shipped_workflows_for_checkpoints_run(server, name, network):
     """The shipped graph, its loader exchanged for a small network of the same family, its picture for one with a

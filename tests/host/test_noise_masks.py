@@ -68,6 +68,7 @@ def run(executor, kind: str, mask: str | None) -> tuple[torch.Tensor, torch.Tens
     return tuple(out[0]["samples"] for out in executor.run(masked(kind, mask), "plain", "edited"))
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("kind", SAMPLERS)
 def test_a_mask_without_an_edit_is_the_reconstruction(executor, kind):
     free, _ = run(executor, kind, None)

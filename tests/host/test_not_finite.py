@@ -26,6 +26,7 @@ CASES = [(False, name) for name in EVERY] + [
 ]
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(("text", "name"), CASES, ids=[f"{name}{', text' * text}" for text, name in CASES])
 def test_a_network_is_named_with_its_level(worlds, text, name):
     w, recipe = worlds[text], {**EVERY, **EVERY_TEXT}[name]

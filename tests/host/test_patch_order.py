@@ -45,6 +45,7 @@ def ordered(kind: str, edit: dict, prompt: dict) -> dict:
     }
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("kind", PATCHES)
 def test_prompt_to_prompt(executor, kind):
     prompt = ordered(kind, p2p(mode="replace", self_end=0.5, self_resolution="all"), small())
@@ -60,6 +61,7 @@ def test_prompt_to_prompt(executor, kind):
     assert float((first - last).abs().max()) < 1e-5 * size
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(
     "kind", [name for name in PATCHES if name != "multiply"]
 )  # which is another model, and refused as such

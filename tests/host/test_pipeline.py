@@ -35,6 +35,7 @@ SET = 20
 """Pictures of a set to train on: the fewest that Train Heads takes."""
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("name", [name for name in WORKFLOWS if not name.endswith(NEED_FILES)])
 def test_shipped_workflows_run(server, name):
     prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ from .pair_graphs import SOURCE, TARGET, TEXTS, differences, faces, p2p, sample,
 from .unet_graphs import lora
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(
     ("network", "mode", "targets", "cfg", "size"),
     [
@@ -47,6 +48,7 @@ def test_equals_maps_written_out(server, network, mode, targets, cfg, size):
     assert plain["rows"][0] < 1e-6 and min(plain["rows"][1:]) > 1e-3  # the source is not edited
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize("beside", ["window", "lora", "controlnet", "owner"])
 def test_equals_maps_written_out_beside(server, beside):
     """A word's own window, and whatever else may be in the graph, in prompts that run together and one by one, on a

@@ -55,6 +55,7 @@ def into_domain(world: World, model):
     return world.g.out("HSpaceIntoDomain", model=model, **inputs, sigma=0.2, steps=2, repeats=1, seed=0)
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(("edit", "name"), [(proximal, "Proximal CFG"), (prompted, "Prompt-to-Prompt")])
 @pytest.mark.parametrize("walk", [render, morph, atlas, into_domain])
 def test_a_walk_outside_of_a_sampler_refuses_it_by_name(executor, bench, walk, edit, name):

@@ -8,7 +8,7 @@ import pytest
 
 from devtools.console import ROOT
 
-from .sweeps import SHARE, every, share
+from ..sweeps import SHARE, every, share
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, SHARE, 7, 30])

@@ -28,6 +28,7 @@ def test_clip_guides_training(server):
     assert apart(server, server.queue(prompt, timeout=600), "model", "steer") > 0
 
 
+@pytest.mark.sweep("")
 @pytest.mark.parametrize(
     ("case", "words"),
     [

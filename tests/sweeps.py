@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 Cell = TypeVar("Cell")
-SHARE = 4
+SHARE = 8
 """One cell of so many."""
 
 
