@@ -28,7 +28,7 @@ PHRASES = {
     "glasses": ("glasses", "no glasses"),
     "background": ("a red background", "a cyan background", "a green background", "a pink background"),
 }
-SEED, BAR, SHOWN = 5000, 0.6, 8
+SEED, BAR, SHOWN = 9000, 0.6, 8
 
 
 @dataclass(frozen=True)
