@@ -10,19 +10,20 @@ SHARE = 8
 """One cell of so many."""
 
 
-def share(cells: Sequence[Cell], row: int) -> list[Cell]:
-    """Every :data:`SHARE`-th cell of a row, from another column on in each row, and at least one.
+def share(cells: Sequence[Cell], row: int, of: int = SHARE) -> list[Cell]:
+    """Every ``of``-th cell of a row, from another column on in each row, and at least one.
 
     So a table of as many rows has each of its columns in at least one of them.
 
     Args:
         cells: of the row.
         row: its number.
+        of: one cell of so many.
     """
-    first = row % min(SHARE, len(cells)) if cells else 0
-    return list(cells[first::SHARE])
+    first = row % min(of, len(cells)) if cells else 0
+    return list(cells[first::of])
 
 
-def every(cells: Sequence[Cell], row: int) -> list[Cell]:
+def every(cells: Sequence[Cell], row: int, of: int = 1) -> list[Cell]:
     """All cells of a row."""
     return list(cells)

@@ -16,7 +16,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def cells_of(request) -> Callable:
-    """``cells_of(row, number)``: the cells of a row that this run looks at, for a sweep inside of one test."""
+    """``cells_of(row, number, of)``: the cells of a row that this run looks at, for a sweep inside of one test."""
     return share if request.config.getoption("--share") else every
 
 
