@@ -9,9 +9,9 @@ import torch
 
 from devtools.console import ROOT
 
+from ..sweeps import every
 from . import odd_inputs, odd_objects
 from .good_inputs import Good
-from ..sweeps import every
 
 LONGEST, SLOWEST, AT_ONCE = (
     1000,
