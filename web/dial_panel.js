@@ -12,12 +12,13 @@ const STYLE = {
   root: "display:flex;flex-direction:column;gap:4px;width:100%;height:100%;min-height:0;box-sizing:border-box;" +
     "font:12px sans-serif;color:var(--input-text,#ddd)",
   canvas: "flex:1 1 0;min-height:0;width:100%;object-fit:contain;touch-action:none;cursor:ew-resize;border-radius:4px",
-  bar: "display:flex;gap:6px;align-items:center;min-height:20px",
-  status: "flex:1;overflow:hidden;text-overflow:ellipsis;white-space:nowrap",
-  dials: "display:flex;flex-wrap:wrap;gap:4px",
+  // Below the picture: the dials, and behind the last one what is shown; one row less is 24 pixels more of the picture.
+  rows: "display:flex;flex-wrap:wrap;gap:4px;align-items:center",
+  status: "order:1;flex:1 1 140px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;text-align:right",
+  dials: "display:contents",
   button: "display:flex;align-items:center;gap:3px;padding:1px 4px;border:1px solid var(--border-color,#555);" +
     "border-radius:4px;background:var(--comfy-input-bg,#222);color:inherit;font:inherit;cursor:pointer",
-  thumb: "width:26px;height:26px;border-radius:3px;object-fit:cover",
+  thumb: "width:24px;height:24px;border-radius:3px;object-fit:cover",
 };
 
 function make(kind, style, parent, facts = {}) {
@@ -47,12 +48,12 @@ export class Panel {
     this.showsOriginal = false;
     this.root = make("div", STYLE.root, null, { class: "hspace-dials" });
     this.canvas = make("canvas", STYLE.canvas, this.root, { role: "img", tabindex: "0" });
-    const bar = make("div", STYLE.bar, this.root);
-    this.status = make("div", STYLE.status, bar, { "aria-live": "polite" });
-    this.compare = make("button", STYLE.button, bar, { type: "button", "aria-pressed": "false" });
+    const rows = make("div", STYLE.rows, this.root);
+    this.status = make("div", STYLE.status, rows, { "aria-live": "polite" });
+    this.compare = make("button", STYLE.button + ";order:1", rows, { type: "button", "aria-pressed": "false" });
     this.compare.textContent = "Original";
     this.compare.title = "Shows the picture without the edit. Space does the same while it is held.";
-    this.dials = make("div", STYLE.dials, this.root, { role: "group", "aria-label": "Dials" });
+    this.dials = make("div", STYLE.dials, rows, { role: "group", "aria-label": "Dials" });
     this.say("Run once to see the picture here");
     this.listen();
   }
