@@ -1,7 +1,8 @@
 // Hides widgets of a node and shows them again, in both renderers of the editor.
 
-// Widget -> why it is hidden in the classic canvas; it is shown again when no reason is left.
-const reasons = new WeakMap();
+// Why a widget is hidden in the classic canvas; it is shown again when no reason is left. The host serves this folder
+// under two names, and one extension may come from each: so the reasons stand on the widget, and not in this module.
+const REASONS = Symbol.for("HSpace.hidden");
 
 /** The value of a hidden widget is still saved and sent. Widgets that are linked to it go with it. */
 export function setHidden(widget, hidden) {
@@ -12,8 +13,7 @@ export function setHidden(widget, hidden) {
 
 /** Hides in the classic canvas alone, for one of several reasons; says whether that changed anything. */
 export function hideInClassic(widget, hidden, reason) {
-  const mine = reasons.get(widget) ?? new Set();
-  reasons.set(widget, mine);
+  const mine = (widget[REASONS] ??= new Set());
   if (hidden) mine.add(reason);
   else mine.delete(reason);
   const before = Boolean(widget.hidden);
@@ -23,7 +23,7 @@ export function hideInClassic(widget, hidden, reason) {
 
 /** Whether {@link setHidden} has hidden it. */
 export function isHidden(widget) {
-  return reasons.get(widget)?.has("unused") ?? false;
+  return widget[REASONS]?.has("unused") ?? false;
 }
 
 /** To be called once after some were hidden or shown. */

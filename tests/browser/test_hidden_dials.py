@@ -99,3 +99,15 @@ def test_a_dial_may_be_unused_and_advanced(shared_editor, renderer):
         assert "mixing" in shown(shared_editor, renderer)
     turn(shared_editor, "method", "ddim B")
     assert not shown(shared_editor, renderer) & {"mixing", "iterations", "gamma"}
+
+
+BOTH = """async ([one, other]) => { const [a, b] = [await import(one), await import(other)], widget = {options: {}};
+    a.setHidden(widget, true); b.hideInClassic(widget, true, "advanced"); b.hideInClassic(widget, false, "advanced");
+    return [a === b, widget.hidden, b.isHidden(widget)]; }"""
+
+
+def test_reasons_to_hide_are_shared_by_both_names_of_the_folder(shared_editor, server):
+    """The host serves the folder under two names; which copy of an extension is registered is a matter of luck."""
+    names = [name for name in server.get("/extensions") if name.endswith("widget_visibility.js")]
+    assert len(names) == 2
+    assert shared_editor.page.evaluate(BOTH, names) == [False, True, True]
